@@ -1,0 +1,91 @@
+"""Writes README's tables from experiments/results/*.json, or with --check tells whether the two agree.
+
+python experiments/readme_table.py [--check]
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+START, END = "<!-- results: made by experiments/readme_table.py -->\n", "<!-- end of results -->"
+
+AUTOGRAD, END_OF_AUTOGRAD = "<!-- autograd: made by experiments/readme_table.py -->\n", "<!-- end of autograd -->"
+
+
+def read(name: str) -> dict:
+    return json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table() -> str:
+    rows = []
+    for row in read("knn_pixels")["rows"]:
+        shares = ", ".join(f"{right / row['of']:.2%}" for right in row["right"])
+        ks = ", ".join(map(str, row["ks"]))
+        figures = f"{row['seconds']['run']:.0f} s, {row['times_scikit_learn']:.0f} × scikit-learn's speed"
+        memory = f"{row['peak_gib_above_the_data']:.1f} GiB above the data"
+        rows.append(
+            (f"{row['data']}, k-NN {row['metric'].upper()}, k = {ks}", shares, f"{figures}; {memory}", "knn_pixels")
+        )
+    linear = read("linear_cifar10")
+    for loss, name in (("softmax", "softmax"), ("svm", "multiclass SVM")):
+        trained = linear[loss]
+        what = f"{linear['data']}, linear {name}"
+        rows.append((what, f"{trained['test_accuracy']:.2%}", seconds(trained), "linear_cifar10"))
+    mlp = read("mlp_cifar10")
+    name = f"{mlp['data']}, {mlp['settings']['hidden']} hidden units"
+    rows.append((name, f"{mlp['test_accuracy']:.2%}", seconds(mlp), "mlp_cifar10"))
+    lines = ["| what | test accuracy | cost on two CPU cores | script |", "| --- | --- | --- | --- |"]
+    lines += [f"| {what} | {share} | {cost} | [{name}](experiments/{name}.py) |" for what, share, cost, name in rows]
+    return "\n".join(lines) + "\n"
+
+
+def autograd_table() -> str:
+    speed = read("autograd_speed")
+    by_hand = speed["expression"]["times_by_hand"]
+    ours = by_hand["compiled"]
+    ratios = [row["ratio"] for row in speed["operations"]]
+    chain = speed["chain_of_1_000_000"]
+    moons = read("micrograd_moons")
+    difference, steps = moons["worst_gradient_difference"], moons["settings"]["steps"]
+    rows = [
+        ("compiled, against the same by hand", f"{ours:.2f} × the time"),
+        ("compiled, against jitted `jax.value_and_grad`", f"{by_hand['jax.jit'] / ours:.0f} × faster"),
+        ("compiled, against micrograd", f"{by_hand['micrograd'] / ours:.0f} × faster"),
+        ("compiled, against HIPS autograd", f"{by_hand['HIPS autograd'] / ours:.0f} × faster"),
+        ("uncompiled, against micrograd", f"{by_hand['micrograd'] / by_hand['uncompiled']:.2f} × faster"),
+        ("a step of its network on 100 points, against it", f"{speed['network']['times_micrograd']:.0f} × faster"),
+        ("operations of value and gradient over the value's", f"{min(ratios):.1f} to {max(ratios):.1f}"),
+        ("10,000 operations traced, compiled and run", f"{speed['compile_10_000_seconds']:.1f} s"),
+        ("gradient of 1,000,000 operations, uncompiled", f"{chain['seconds']:.1f} s, {chain['gib']:.1f} GiB"),
+        (f"its network's gradients over {steps} steps, against `jax.grad`", f"within {difference:.0e}"),
+    ]
+    lines = ["| micrograd's expression, value and gradient | measured |", "| --- | --- |"]
+    return "\n".join([*lines, *(f"| {what} | {figure} |" for what, figure in rows)]) + "\n"
+
+
+def seconds(trained: dict) -> str:
+    return f"{trained['seconds']['run']:.0f} s to train, compiled in {trained['seconds']['compile']:.0f} s"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if README differs")
+    check = parser.parse_args().check
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    written = text
+    for start, make, end in ((START, table, END), (AUTOGRAD, autograd_table, END_OF_AUTOGRAD)):
+        before, rest = written.split(start)
+        written = before + start + make() + end + rest.split(end)[1]
+    if check and written != text:
+        print("README.md: its tables differ from experiments/results; run experiments/readme_table.py")
+        return 1
+    if not check:
+        path.write_text(written, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,320 @@
+"""Graphs as text, as DOT and as SVG: each number with its value and its gradient, as micrograd's picture has them.
+
+The gradients are those of the first output. They are found by walking the equations backwards with the primitives'
+rules, `pulls`, which is backpropagation step by step. `layout` places the boxes of the SVG, which needs no Graphviz.
+"""
+
+import unicodedata
+from collections.abc import Iterator
+from html import escape
+from typing import Any, NamedTuple
+
+from funcgrad.autograd.graph import Equation, Graph, Var, variable_names
+from funcgrad.autograd.layout import Place, layout
+from funcgrad.autograd.tracing import concrete
+
+# Backpropagation, step by step
+
+
+class Pull(NamedTuple):
+    """One rule at work: equation number `step` has `cotangents`, one for each of its outputs, and sends `sent` to `to`.
+
+    `to` is its argument number `argument`, whose cotangent is `total` from then on.
+    """
+
+    step: int
+    argument: int
+    to: Var
+    cotangents: tuple[float, ...]
+    sent: float
+    total: float
+
+
+def pulls(graph: Graph, output: int = 0) -> Iterator[Pull]:
+    """What each equation sends to its arguments, from the last to the first, when the output has the cotangent 1.
+
+    A graph of primitives knows nothing of what `stop_gradient` and users' own rules changed. Raises IndexError if there
+    is no such output.
+    """
+    target = graph.outputs[output]
+    table = {target.index: 1.0} if isinstance(target, Var) else {}
+    for step in reversed(range(len(graph.equations))):
+        primitive, inputs, _ = equation = graph.equations[step]
+        outputs = outputs_of(equation)
+        if not any(x.index in table for x in outputs):
+            continue
+        cotangents = tuple([table.get(x.index, 0.0) for x in outputs])
+        values = [concrete(x) for x in inputs]
+        if hasattr(primitive, "pull"):  # a call of a function with a rule of its own
+            parts = primitive.pull(list(cotangents))
+        else:
+            answer = concrete(outputs[0])
+            parts = [rule and rule(cotangents[0], answer, *values) for rule in primitive.rules]
+        for argument, (x, part) in enumerate(zip(inputs, parts, strict=True)):
+            if isinstance(x, Var) and part is not None and type(values[argument]) is float:
+                sent = concrete(part)
+                table[x.index] = table[x.index] + sent if x.index in table else sent
+                yield Pull(step, argument, x, cotangents, sent, table[x.index])
+
+
+def gradients(graph: Graph, output: int = 0) -> dict[int, float]:
+    """The derivative of an output by each float of the graph, by the index of its Var. Raises IndexError if none.
+
+    >>> from funcgrad import autograd as ag
+    >>> gradients(ag.make_graph(lambda x, y: x * y + 1.0)(2.0, 3.0))
+    {0: 3.0, 1: 2.0, 2: 1.0, 3: 1.0}
+    """
+    found = {x.index: 0.0 for x in variables(graph) if type(concrete(x)) is float}
+    target = graph.outputs[output]
+    if isinstance(target, Var) and target.index in found:
+        found[target.index] = 1.0
+        for pull in pulls(graph, output):
+            found[pull.to.index] = pull.total
+    return found
+
+
+def outputs_of(equation: Equation) -> tuple[Var, ...]:
+    """The results of an equation: one, or those of a call of a function with a rule of its own."""
+    return equation.output if isinstance(equation.output, tuple) else (equation.output,)
+
+
+def variables(graph: Graph) -> Iterator[Var]:
+    """The inputs, then the results of the equations."""
+    yield from graph.inputs
+    for equation in graph.equations:
+        yield from outputs_of(equation)
+
+
+def names_of(graph: Graph) -> dict[int, str]:
+    """A name for each variable, as `str(graph)` has them; those that cannot be printed are replaced."""
+    single = graph._replace(
+        equations=tuple([Equation(e.primitive, e.inputs, x) for e in graph.equations for x in outputs_of(e)])
+    )
+    return {index: _printable(name) for index, name in variable_names(single).items()}
+
+
+def _printable(name: str) -> str:
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+
+
+def shown(x: Any) -> str:
+    """A number in six digits; anything else as it is."""
+    return f"{x:.6g}" if type(x) is float else _printable(repr(x))
+
+
+# Text
+
+
+def equation_text(equation: Equation, names: dict[int, str]) -> str:
+    """An equation as a jaxpr has it: `c = mul a 2.0`, or `guard c True`."""
+    written = [names[x.index] if isinstance(x, Var) else _printable(repr(concrete(x))) for x in equation.inputs]
+    computed = " ".join([equation.primitive.name, *written])
+    if equation.primitive.name == "guard":
+        return computed
+    return f"{' '.join(names[x.index] for x in outputs_of(equation))} = {computed}"
+
+
+def to_text(graph: Graph) -> str:
+    """A table: each input and equation with its value and the gradient of the first output.
+
+    >>> from funcgrad import autograd as ag
+    >>> print(to_text(ag.make_graph(lambda x, y: x * y + 1.0)(2.0, 3.0)))
+                   data  grad
+    x                 2     3
+    y                 3     2
+    a = mul x y       6     1
+    b = add a 1.0     7     1
+    out b
+    """
+    names, gradient = names_of(graph), gradients(graph) if graph.outputs else {}
+    rows = [("", "data", "grad")]
+
+    def add(text: str, x: Var) -> None:
+        rows.append((text, shown(concrete(x)), shown(gradient[x.index]) if x.index in gradient else ""))
+
+    for x in graph.inputs:
+        add(names[x.index], x)
+    for equation in graph.equations:
+        text = equation_text(equation, names)
+        if equation.primitive.name == "guard":
+            rows.append((text, "", ""))
+            continue
+        for x in outputs_of(equation):
+            add(text, x)
+            text = ""
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [f"{text:<{widths[0]}}  {data:>{widths[1]}}  {grad:>{widths[2]}}".rstrip() for text, data, grad in rows]
+    outputs = [names[x.index] if isinstance(x, Var) else shown(concrete(x)) for x in graph.outputs]
+    return "\n".join([*lines, f"out {' '.join(outputs)}".rstrip()])
+
+
+# Boxes: what DOT and SVG have in common
+
+SYMBOLS = {
+    **{"add": "+", "sub": "−", "mul": "×", "div": "÷", "neg": "−", "pow": "xʸ", "integer_pow": "xⁿ", "square": "x²"},
+    **{"sqrt": "√", "cbrt": "∛", "lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "≠", "select": "?"},
+    **{"and": "and", "or": "or", "not": "not"},
+}
+
+
+class Box(NamedTuple):
+    """A number of the picture: where it comes from and what stands in its box. A constant has neither name nor grad."""
+
+    name: str
+    data: str
+    grad: str
+    operation: str
+    sources: tuple[int, ...]
+    equation: str
+    role: str  # "input", "output", "constant", or "" for what lies between
+
+
+def boxes_of(graph: Graph) -> list[Box]:
+    """The boxes, each after its sources, which are places in this list. A constant has a box at each use."""
+    names, gradient = names_of(graph), gradients(graph) if graph.outputs else {}
+    taken = {inputs[0].index for p, inputs, _ in graph.equations if p.name == "guard" and isinstance(inputs[0], Var)}
+    ends = {x.index for x in graph.outputs if isinstance(x, Var)}
+    boxes: list[Box] = []
+    at: dict[int, int] = {}
+
+    def constant(x: Any, role: str = "constant") -> int:
+        boxes.append(Box("", shown(concrete(x)), "", "", (), "", role))
+        return len(boxes) - 1
+
+    def variable(x: Var, operation: str, sources: tuple[int, ...], equation: str, role: str) -> None:
+        grad = f"grad {shown(gradient[x.index])}" if x.index in gradient else "branch" if x.index in taken else ""
+        role = "output" if x.index in ends else role
+        at[x.index] = len(boxes)
+        boxes.append(Box(names[x.index], f"data {shown(concrete(x))}", grad, operation, sources, equation, role))
+
+    for x in graph.inputs:
+        variable(x, "", (), names[x.index], "input")
+    for equation in graph.equations:
+        name = equation.primitive.name
+        if name == "guard":  # is told by the box of its condition
+            continue
+        sources = tuple([at[x.index] if isinstance(x, Var) else constant(x) for x in equation.inputs])
+        for x in outputs_of(equation):
+            variable(x, SYMBOLS.get(name, _printable(name).strip("_")), sources, equation_text(equation, names), "")
+    for x in graph.outputs:
+        if not isinstance(x, Var):
+            constant(x, "output")
+    return boxes
+
+
+FILLS = {"input": "#e3f0fb", "output": "#e4f5e1", "constant": "#f2f2f2", "": "#ffffff"}
+
+
+# DOT
+
+
+def to_dot(graph: Graph) -> str:
+    """The picture in Graphviz's DOT language. The circles are operations; their arguments come from top to bottom."""
+    lines = [
+        "digraph {",
+        "  rankdir=LR;",
+        '  node [fontname="Helvetica", fontsize=11, style=filled, fillcolor=white];',
+        "  edge [color=gray40, arrowsize=0.7];",
+    ]
+    for number, box in enumerate(boxes_of(graph)):
+        cells = [_dot(text, '\\{}|<>" ') for text in (box.name, box.data, box.grad) if text]
+        color = FILLS[box.role]
+        lines.append(f'  n{number} [shape=record, fillcolor="{color}", label="{{ {" | ".join(cells)} }}"];')
+        if box.operation:
+            lines.append(f'  o{number} [shape=circle, margin=0.03, label="{_dot(box.operation, "")}"];')
+            lines.append(f"  o{number} -> n{number};")
+            lines += [f"  n{source} -> o{number};" for source in box.sources]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _dot(text: str, special: str) -> str:
+    return "".join("\\" + letter if letter in special or letter in '\\"' else letter for letter in text)
+
+
+# SVG
+
+_SIZE = 12.0  # of the letters
+_LINE = 17.0
+_PAD = 7.0
+_LETTER = 0.63 * _SIZE  # the widest of the fonts below
+_FONTS = "'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"
+_LONGEST = 20  # letters of a name; a longer one is cut, and whole in the tooltip
+
+
+def _width(text: str) -> float:
+    return sum(2.0 if unicodedata.east_asian_width(letter) in "WF" else 1.0 for letter in text) * _LETTER
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _place(box: Box) -> Place:
+    """The size that a box takes with its operation at the left of it."""
+    cells = max(_width(box.data), _width(box.grad)) + 2 * _PAD
+    name = _width(_cut(box.name)) + 2 * _PAD if box.name else 0.0
+    circle = max(26.0, _width(_cut(box.operation)) + 12.0) if box.operation else 0.0
+    return Place(name + cells, _LINE * (2 if box.grad else 1) + 8.0, circle)
+
+
+def to_svg(graph: Graph) -> str:
+    """The picture as an SVG file: boxes with name, value and gradient, each behind the circle of its operation.
+
+    The arguments of an operation enter its circle from top to bottom in their order. Inputs are blue, outputs green,
+    constants grey. What an operation computes is its tooltip. It is read best up to a hundred numbers; the time grows
+    with their count times the depth of the graph.
+    """
+    boxes = boxes_of(graph)
+    plan = layout([_place(box) for box in boxes], [box.sources for box in boxes])
+    title = escape(_printable(graph.name))
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{plan.width:.0f}" height="{plan.height:.0f}" '
+        f'viewBox="0 0 {plan.width:.0f} {plan.height:.0f}" font-family="{_FONTS}" font-size="{_SIZE:g}">',
+        f"<title>{title}</title>",
+        '<rect width="100%" height="100%" fill="#ffffff"/>',
+        '<g fill="none" stroke="#7d8894" stroke-width="1.2">',
+        *(f'<path d="{path}"/>' for path in plan.paths),
+        "</g>",
+        '<g fill="#7d8894">',
+        *(f'<path d="M{x:.1f} {y:.1f}l-7 -3.2v6.4z"/>' for x, y in plan.heads),
+        "</g>",
+    ]
+    for number, (box, (left, middle)) in enumerate(zip(boxes, plan.boxes, strict=True)):
+        lines += _svg_box(box, left, middle, plan.circles[number])
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def _svg_box(box: Box, left: float, middle: float, start: float) -> list[str]:
+    width, height, circle = _place(box)
+    top = middle - height / 2
+    name = _width(_cut(box.name)) + 2 * _PAD if box.name else 0.0
+    thick = 2.2 if box.role == "output" else 1.2
+    frame = f'fill="{FILLS[box.role]}" stroke="#2f3b47" stroke-width="{thick}"'
+    lines = ["<g>"]
+    if box.equation:
+        lines.append(f"<title>{escape(box.equation)}</title>")
+    if box.operation:
+        lines.append(
+            f'<rect x="{start:.1f}" y="{middle - 13:.1f}" width="{circle:.1f}" height="26" rx="13" '
+            'fill="#fff6dc" stroke="#8a6d1f" stroke-width="1.2"/>'
+        )
+        lines.append(_svg_text(_cut(box.operation), start + circle / 2, middle, "middle", "#5c4813"))
+    size = f'width="{width:.1f}" height="{height:.1f}" rx="{4 if name else 9}"'
+    lines.append(f'<rect x="{left:.1f}" y="{top:.1f}" {size} {frame}/>')
+    inside = left + name
+    if name:
+        lines.append(f'<path d="M{inside:.1f} {top:.1f}v{height:.1f}" stroke="#2f3b47" stroke-width="0.8"/>')
+        lines.append(_svg_text(_cut(box.name), left + name / 2, middle, "middle", "#10202f", bold=True))
+    if not box.grad:
+        lines.append(_svg_text(box.data, inside + _PAD, middle, "start", "#10202f"))
+    else:
+        lines.append(f'<path d="M{inside:.1f} {middle:.1f}H{left + width:.1f}" stroke="#2f3b47" stroke-width="0.4"/>')
+        lines.append(_svg_text(box.data, inside + _PAD, middle - _LINE / 2 - 1, "start", "#10202f"))
+        lines.append(_svg_text(box.grad, inside + _PAD, middle + _LINE / 2 + 1, "start", "#a3341b"))
+    return [*lines, "</g>"]
+
+
+def _svg_text(text: str, x: float, y: float, anchor: str, color: str, bold: bool = False) -> str:
+    weight = ' font-weight="bold"' if bold else ""
+    baseline = y + 0.35 * _SIZE
+    return f'<text x="{x:.1f}" y="{baseline:.1f}" text-anchor="{anchor}" fill="{color}"{weight}>{escape(text)}</text>'

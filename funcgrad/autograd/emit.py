@@ -1,0 +1,339 @@
+"""Graphs as Python source: straight-line code with common subexpressions shared and what is not needed left out.
+
+A function that branches on values has one graph for each path that was taken. They agree up to the condition in which
+they differ, so together they are a tree: `Block`s of computations with a condition at the end of each but the last.
+"""
+
+import builtins
+import keyword
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from funcgrad.autograd.graph import Graph, Var
+from funcgrad.autograd.primitives import TABLE, Primitive
+
+# What is written with an operator that never raises, and means the same on NumPy's columns.
+INFIX = frozenset({"add", "sub", "mul", "neg", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor"})
+LARGEST = 5000  # computations in one Python function; a longer run of them is split
+
+
+class Ref(NamedTuple):
+    """A reference to a node, or to an input (a negative number)."""
+
+    number: int
+
+
+class Node(NamedTuple):
+    """A computation on references and constants."""
+
+    number: int
+    primitive: Primitive
+    operands: tuple[Any, ...]
+
+
+class Check(NamedTuple):
+    """A condition with the one outcome that was met."""
+
+    condition: Ref
+    outcome: Any
+
+
+class Block(NamedTuple):
+    """Steps, then either a condition and a block for each outcome that was met, or the outputs of one path."""
+
+    steps: list[Node | Check]
+    condition: Ref | None
+    outcomes: dict[Any, "Block"]
+    outputs: list[Any]
+    path: int
+
+
+def build(graphs: Sequence[Graph]) -> Block:
+    """The tree of all paths of one function."""
+    live = [_needed(graph) for graph in graphs]
+    nodes: dict[int, Node] = {}
+
+    def block(
+        paths: list[int], start: int, known: dict[int, Any], shared: dict[Any, Ref], met: dict[Ref, Any]
+    ) -> Block:
+        graph = graphs[paths[0]]
+        needed = set().union(*[live[i] for i in paths])
+        steps: list[Node | Check] = []
+
+        def read(x: Any) -> Any:
+            return known[x.index] if isinstance(x, Var) else x
+
+        def make(primitive: Primitive, *operands: Any) -> Any:
+            """What stands for primitive(*operands): something simpler, a node that is there already, or a new one."""
+            if (simpler := _simplified(primitive, operands, make, nodes)) is not None:
+                return simpler[0]
+            key = (primitive.name, *map(_key, operands))
+            if key not in shared:
+                shared[key] = Ref(len(nodes))
+                nodes[len(nodes)] = node = Node(len(nodes), primitive, operands)
+                steps.append(node)
+            return shared[key]
+
+        for at in range(start, len(graph.equations)):
+            primitive, inputs, output = graph.equations[at]
+            if primitive.name != "guard":
+                if output.index in needed:
+                    known[output.index] = make(primitive, *map(read, inputs))
+                continue
+            condition = read(inputs[0])
+            if not isinstance(condition, Ref) or condition in met:
+                continue  # its outcome is known here
+            groups: dict[Any, list[int]] = {}
+            for i in paths:
+                groups.setdefault(graphs[i].equations[at].inputs[1], []).append(i)
+            if len(groups) > 1:
+                below = {
+                    outcome: block(group, at + 1, dict(known), dict(shared), {**met, condition: outcome})
+                    for outcome, group in groups.items()
+                }
+                return Block(steps, condition, below, [], -1)
+            met[condition] = inputs[1]
+            steps.append(Check(condition, inputs[1]))
+        return Block(steps, None, {}, [read(x) for x in graph.outputs], paths[0])
+
+    inputs = {var.index: Ref(-1 - i) for i, var in enumerate(graphs[0].inputs)}
+    return block(list(range(len(graphs))), 0, inputs, {}, {})
+
+
+def _needed(graph: Graph) -> set[int]:
+    """The numbers on which an output or a condition depends."""
+    needed = {x.index for x in graph.outputs if isinstance(x, Var)}
+    for primitive, inputs, output in reversed(graph.equations):
+        if primitive.name == "guard" or output.index in needed:
+            needed |= {x.index for x in inputs if isinstance(x, Var)}
+    return needed
+
+
+def _key(x: Any) -> Any:
+    return x if isinstance(x, Ref) else (type(x), float.hex(x) if type(x) is float else x)
+
+
+def _simplified(
+    primitive: Primitive, operands: tuple[Any, ...], make: Callable[..., Any], nodes: dict[int, Node]
+) -> tuple[Any, ...] | None:
+    """A simpler operand with exactly the same value, whatever the inputs; None if there is none."""
+    name = primitive.name
+
+    def negated(x: Any) -> Any:
+        """The operand of a negation."""
+        node = nodes.get(x.number) if isinstance(x, Ref) else None
+        return node.operands[0] if node is not None and node.primitive.name == "neg" else None
+
+    if Ref not in map(type, operands):
+        return (primitive.value(*operands),)
+    if name == "stop_gradient":
+        return operands
+    if name == "mul" and 1.0 in operands:
+        return (operands[1] if operands[0] == 1.0 else operands[0],)
+    if name == "mul" and -1.0 in operands:
+        return (make(TABLE["neg"], operands[1] if operands[0] == -1.0 else operands[0]),)
+    if name == "div" and operands[1] == 1.0:
+        return (operands[0],)
+    if name == "sub" and _key(operands[1]) == _key(0.0):
+        return (operands[0],)
+    if name == "neg" and (inner := negated(operands[0])) is not None:
+        return (inner,)
+    if name == "add" and (inner := negated(operands[1])) is not None:
+        return (make(TABLE["sub"], operands[0], inner),)
+    if name == "add" and (inner := negated(operands[0])) is not None:
+        return (make(TABLE["sub"], operands[1], inner),)
+    if name == "sub" and (inner := negated(operands[1])) is not None:
+        return (make(TABLE["add"], operands[0], inner),)
+    if name == "integer_pow":
+        x, n = operands
+        if n in (0, 1):
+            return (1.0 if n == 0 else x,)
+        if n in (2, 3, -1, -2):  # as the value of the primitive is computed
+            product = x if n == -1 else make(TABLE["square"], x)
+            return (
+                make(TABLE["div"], 1.0, product) if n < 0 else product if n == 2 else make(TABLE["mul"], product, x),
+            )
+    if name == "mul" and operands[0] == operands[1] and isinstance(operands[0], Ref):
+        return (make(TABLE["square"], operands[0]),)
+    if name == "select" and _key(operands[1]) == _key(operands[2]):
+        return (operands[1],)
+    return None
+
+
+class Writer:
+    """Writes the blocks of one function. `careful` calls primitives by name, for IEEE values or NumPy's columns."""
+
+    def __init__(self, inputs: Sequence[str], careful: bool) -> None:
+        self.inputs = inputs
+        self.careful = careful
+        self.lines: list[str] = []
+        self.parts: list[str] = []  # functions that hold a piece of a large graph
+        self.names: dict[str, Any] = {"math": math}
+        self.operations = 0
+        self.text: dict[int, str] = {}
+        self.uses: dict[int, int] = {}
+        self.names_of: dict[int, list[tuple[int, int]]] = {}
+
+    def count(self, block: Block) -> None:
+        """How often the source will name each node, in all blocks; a node that it does not name is not computed."""
+        for below in block.outcomes.values():
+            self.count(below)
+        self._use(block.condition, *block.outputs)
+        for step in reversed(block.steps):
+            if isinstance(step, Check):
+                self._use(step.condition)
+            elif step.number in self.uses:
+                for number, times in self.named(step):
+                    self.uses[number] = self.uses.get(number, 0) + times
+
+    def _use(self, *operands: Any) -> None:
+        for x in operands:
+            if isinstance(x, Ref):
+                self.uses[x.number] = self.uses.get(x.number, 0) + 1
+
+    def named(self, node: Node) -> list[tuple[int, int]]:
+        """The nodes and inputs that the expression of this one names, and how often."""
+        if node.number not in self.names_of:
+            template = self.template(node)
+            self.names_of[node.number] = [
+                (x.number, _times(template, i)) for i, x in enumerate(node.operands) if type(x) is Ref
+            ]
+        return self.names_of[node.number]
+
+    def template(self, node: Node) -> str:
+        """How the computation is written; empty for a call of the primitive by its name."""
+        name = node.primitive.name
+        if self.careful and name not in INFIX:
+            return ""
+        if name == "integer_pow":
+            return "{0} ** {1}" if abs(node.operands[1]) < 2**53 else ""
+        return node.primitive.source
+
+    def write(self, block: Block, indent: str, finish: Callable[[Block], str], missed: str) -> None:
+        """The lines of a block and of those below it; `finish` gives the statement at the end of a path."""
+        run: list[Node] = []
+        for step in block.steps:
+            if isinstance(step, Node):
+                if step.number in self.uses:
+                    run.append(step)
+                continue
+            self.write_run(run, indent, [step.condition])
+            self._check(step.condition, step.outcome, indent, missed)
+            run = []
+        self.write_run(run, indent, [block.condition, *block.outputs])
+        if block.condition is None:
+            self.lines.append(indent + finish(block))
+            return
+        *others, last = sorted(block.outcomes, key=lambda outcome: _paths(block.outcomes[outcome]))
+        for outcome in others:  # the outcome with most paths below it needs no further indentation
+            self.lines.append(f"{indent}if {_is(self.operand(block.condition), outcome)}:")
+            self.write(block.outcomes[outcome], indent + "    ", finish, missed)
+        if type(last) is not bool:
+            self._check(block.condition, last, indent, missed)
+        self.write(block.outcomes[last], indent, finish, missed)
+
+    def _check(self, condition: Ref, outcome: Any, indent: str, missed: str) -> None:
+        text = self.operand(condition)
+        other = _is(text, not outcome) if type(outcome) is bool else f"{text} != {outcome!r}"
+        self.lines += [f"{indent}if {other}:", f"{indent}    {missed}"]
+
+    def write_run(self, nodes: list[Node], indent: str, ends: Sequence[Any]) -> None:
+        """Computations in a row; `ends` are the operands of what comes right after them."""
+        if len(nodes) > LARGEST:
+            self._write_parts(nodes, indent)
+        else:
+            self._write_nodes(nodes, indent, {x.number for x in ends if isinstance(x, Ref)})
+
+    def _write_nodes(self, nodes: Sequence[Node], indent: str, ends: Collection[int] = ()) -> None:
+        """An expression for each node: within that of its only user if this is here, or else a line of its own."""
+        used = set(ends)
+        for node in nodes:
+            used.update([number for number, _ in self.named(node)])
+        for node in nodes:
+            text = self.expression(node)
+            number = node.number
+            if self.uses[number] == 1 and number in used and len(text) < 60:
+                self.text[number] = f"({text})"
+            else:
+                self.text[number] = f"t{number}"
+                self.lines.append(f"{indent}t{number} = {text}")
+
+    def _write_parts(self, nodes: list[Node], indent: str) -> None:
+        """Many nodes in pieces, each a function of the numbers that it needs, which returns those needed after it."""
+        for piece in (nodes[i : i + LARGEST] for i in range(0, len(nodes), LARGEST)):
+            own = {node.number: self.uses[node.number] for node in piece}
+            needs = set()
+            for node in piece:
+                for number, times in self.named(node):
+                    if number in own:
+                        own[number] -= times
+                    else:
+                        needs.add(self.operand(Ref(number)))
+            results = [number for number, left in own.items() if left]
+            outer, self.lines = self.lines, []
+            self._write_nodes(piece, "    ")
+            call = f"part_{piece[0].number}({', '.join(sorted(needs))})"
+            returned = "".join(f"t{number}, " for number in results)
+            self.parts += [f"def {call}:", *self.lines, f"    return ({returned})", ""]
+            self.lines = [*outer, f"{indent}({returned}) = {call}"]
+
+    def expression(self, node: Node) -> str:
+        """The computation as a Python expression."""
+        self.operations += 1
+        operands = [self.operand(x) for x in node.operands]
+        if template := self.template(node):
+            return template.format(*operands)
+        called = node.primitive.name
+        called = called if called.isidentifier() and not keyword.iskeyword(called) else f"{called}_"
+        self.names[called] = node.primitive
+        return f"{called}({', '.join(operands)})"
+
+    def operand(self, x: Any) -> str:
+        """A constant or a reference as source. What is no number, a string too, is passed by name, never as text."""
+        if isinstance(x, Ref):
+            return self.inputs[-1 - x.number] if x.number < 0 else self.text[x.number]
+        if type(x) is float:
+            if x != x or x in (math.inf, -math.inf):
+                return "math.nan" if x != x else "math.inf" if x > 0 else "(-math.inf)"
+            return repr(x) if math.copysign(1.0, x) > 0 else f"({x!r})"
+        if type(x) is bool or x is None:
+            return repr(x)
+        if type(x) is int:
+            return hex(x) if abs(x) > 10**15 else repr(x) if x >= 0 else f"({x!r})"
+        name = f"constant_{len(self.names)}"
+        self.names[name] = x
+        return name
+
+
+@lru_cache(maxsize=1024)
+def _times(template: str, operand: int) -> int:
+    """How often a template names an operand; a call by name does so once."""
+    return template.count(f"{{{operand}}}") if f"{{{operand}}}" in template else 1
+
+
+def _is(condition: str, outcome: Any) -> str:
+    return condition if outcome is True else f"not {condition}" if outcome is False else f"{condition} == {outcome!r}"
+
+
+def _paths(block: Block) -> int:
+    return sum(map(_paths, block.outcomes.values())) or 1
+
+
+def input_names(names: Iterable[str]) -> list[str]:
+    """Names that Python accepts, that differ, and that nothing else in the source has."""
+    given: dict[str, None] = {}
+    for i, name in enumerate(names):
+        if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or name.startswith("__"):
+            name = f"x{i}"
+        while name in _TAKEN or name in given or _OURS.fullmatch(name):
+            name += "_"
+        given[name] = None
+    return list(given)
+
+
+_TAKEN = {"math", "again", "careful", "missed", "missing", "rebuild", "then", "all", "key", "len", "type"}
+_TAKEN |= {*dir(builtins), *TABLE, *(f"{name}_" for name in TABLE)}
+_OURS = re.compile(r"(t|constant_|given_|keys_|kind_|part_|within_)\d+")

@@ -1,0 +1,421 @@
+"""The primitives: for each its value, its derivative and its source code, in one table.
+
+A rule `lambda t, ans, x: …` is the derivative with respect to one argument as a linear map: it takes a tangent `t` of
+that argument, the primitive's result and its arguments, and gives the tangent of the result. The linear map of one
+number to one number is its own transpose, so the same rule takes a cotangent backwards: forward mode, reverse mode
+and, as rules are made of primitives, derivatives of any order come from this one table. `None` is a derivative that
+is zero everywhere.
+
+Values follow IEEE 754, where Python would raise; derivatives at kinks, zeros and infinities are those of JAX.
+
+`source` is a Python expression that may raise where the value is inf or nan: the compiled code then starts again with
+the values of this table. Where no source is given, the compiled code calls the primitive's value by its name.
+"""
+
+import math
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from funcgrad.autograd import special
+from funcgrad.autograd.graph import Var
+
+Rule = Callable[..., Any]
+inf, nan, pi = math.inf, math.nan, math.pi
+
+
+class Primitive:
+    """One row of the table. Calling it computes with floats, and records with traced floats."""
+
+    __slots__ = ("name", "rules", "smooth", "source", "value")
+
+    def __init__(self, name: str, value: Callable[..., Any], rules: tuple[Rule | None, ...], source: str = "") -> None:
+        self.name, self.value, self.rules, self.source = name, value, rules, source
+        self.smooth = any(rule is not None for rule in rules)  # else the derivative is zero everywhere
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __call__(self, *args: Any) -> Any:
+        trace = None
+        for x in args:
+            if type(x) is not float and isinstance(x, Var) and (trace is None or x.trace.level > trace.level):
+                trace = x.trace
+        return self.value(*args) if trace is None else trace.apply(self, args)
+
+
+TABLE: dict[str, Primitive] = {}
+
+
+def primitive(name: str, value: Callable[..., Any], *rules: Rule | None, source: str = "") -> Primitive:
+    """Adds a row to the table."""
+    TABLE[name] = Primitive(name, value, rules, source)
+    return TABLE[name]
+
+
+def ieee(function: Callable[..., float], otherwise: Callable[..., float]) -> Callable[..., float]:
+    """The function, and where it raises the value that IEEE 754 gives instead."""
+
+    def value(*args: float) -> float:
+        try:
+            return function(*args)
+        except (ValueError, OverflowError, ZeroDivisionError):
+            return otherwise(*args)
+
+    return value
+
+
+def _undefined(*_: float) -> float:
+    return nan
+
+
+def _infinite(_: float) -> float:
+    return inf
+
+
+# Arithmetic
+
+
+def _divide(x: float, y: float) -> float:
+    try:
+        return x / y
+    except ZeroDivisionError:
+        return nan if x == 0 or x != x else math.copysign(inf, x) * math.copysign(1.0, y)
+
+
+def _odd(y: float) -> bool:
+    return abs(y) < 2**53 and y % 2 == 1
+
+
+def _power_at_the_edge(x: float, y: float) -> float:
+    if x < 0 and not float(y).is_integer():
+        return nan
+    size = inf if (abs(x) > 1) == (y > 0) else 0.0  # overflow, or zero to a negative power
+    return math.copysign(size, x) if _odd(y) else size
+
+
+_power = ieee(math.pow, _power_at_the_edge)
+
+
+def _integer_power(x: float, n: int) -> float:
+    if n == 2 or n == 3:  # as the compiled code computes them
+        return x * x if n == 2 else x * x * x
+    if n == -1 or n == -2:
+        return _divide(1.0, x if n == -1 else x * x)
+    if abs(n) < 2**53:
+        return _power(x, n)
+    return math.copysign(_power(abs(x), float(n)), x) if n % 2 else _power(abs(x), float(n))
+
+
+add = primitive("add", operator.add, lambda t, ans, x, y: t, lambda t, ans, x, y: t, source="{} + {}")
+sub = primitive("sub", operator.sub, lambda t, ans, x, y: t, lambda t, ans, x, y: neg(t), source="{} - {}")
+mul: Primitive = primitive(
+    "mul", operator.mul, lambda t, ans, x, y: mul(t, y), lambda t, ans, x, y: mul(x, t), source="{} * {}"
+)
+neg: Primitive = primitive("neg", operator.neg, lambda t, ans, x: neg(t), source="-{}")
+div: Primitive = primitive(
+    "div",
+    _divide,
+    lambda t, ans, x, y: div(t, y),
+    lambda t, ans, x, y: mul(mul(neg(t), x), integer_pow(y, -2)),
+    source="{} / {}",
+)
+square = primitive("square", lambda x: x * x, lambda t, ans, x: mul(t, mul(2.0, x)), source="{0} * {0}")
+
+
+def _integer_pow_rule(t: Any, ans: Any, x: Any, n: int) -> Any:
+    if n == 1:
+        return t
+    return mul(t, mul(float(n), x if n == 2 else integer_pow(x, n - 1)))
+
+
+integer_pow: Primitive = primitive("integer_pow", _integer_power, _integer_pow_rule, None)  # its source depends on n
+pow: Primitive = primitive(
+    "pow",
+    _power,
+    lambda t, ans, x, y: mul(t, mul(y, pow(x, sub(y, 1.0)))),
+    lambda t, ans, x, y: mul(t, mul(log_or_zero(x), ans)),
+    source="math.pow({}, {})",
+)
+
+
+# Roots, exponentials and logarithms
+
+sqrt = primitive("sqrt", ieee(math.sqrt, _undefined), lambda t, ans, x: mul(t, div(0.5, ans)), source="math.sqrt({})")
+rsqrt = primitive(
+    "rsqrt",
+    lambda x: _divide(1.0, sqrt.value(x)),
+    lambda t, ans, x: mul(t, mul(-0.5, div(ans, x))),
+    source="1.0 / math.sqrt({})",
+)
+cbrt = primitive("cbrt", math.cbrt, lambda t, ans, x: mul(t, mul(1 / 3, integer_pow(ans, -2))), source="math.cbrt({})")
+exp: Primitive = primitive("exp", ieee(math.exp, _infinite), lambda t, ans, x: mul(t, ans), source="math.exp({})")
+exp2 = primitive(
+    "exp2", ieee(math.exp2, _infinite), lambda t, ans, x: mul(math.log(2), mul(t, ans)), source="math.exp2({})"
+)
+expm1 = primitive("expm1", ieee(math.expm1, _infinite), lambda t, ans, x: mul(t, exp(x)), source="math.expm1({})")
+
+
+def _logarithm(function: Callable[[float], float], pole: float) -> Callable[..., float]:
+    return ieee(function, lambda x: -inf if x == pole else nan)
+
+
+log: Primitive = primitive("log", _logarithm(math.log, 0.0), lambda t, ans, x: div(t, x), source="math.log({})")
+log_or_zero: Primitive = primitive(  # JAX's way to keep log(0) out of the derivative of a power
+    "log_or_zero",
+    lambda x: log.value(x) if x else 0.0,
+    lambda t, ans, x: select(eq(x, 0.0), 0.0, div(t, x)),
+)
+log2 = primitive(
+    "log2", _logarithm(math.log2, 0.0), lambda t, ans, x: div(div(t, math.log(2)), x), source="math.log2({})"
+)
+log10 = primitive(
+    "log10", _logarithm(math.log10, 0.0), lambda t, ans, x: div(mul(t, 1 / math.log(10)), x), source="math.log10({})"
+)
+log1p = primitive("log1p", _logarithm(math.log1p, -1.0), lambda t, ans, x: div(t, add(x, 1.0)), source="math.log1p({})")
+
+
+def _logistic(x: float) -> float:
+    if x >= 0:
+        return 1.0 / (1.0 + math.exp(-x))
+    e = math.exp(x)
+    return e / (1.0 + e)
+
+
+def _log_add(exponential: Callable[[float], float], scale: float, x: float, y: float) -> float:
+    delta = x - y
+    return x + y if delta != delta else (x if x > y else y) + scale * math.log1p(exponential(-abs(delta)))
+
+
+def _log_add_rule(exponential: Callable[[], Primitive], t: Any, ans: Any, x: Any) -> Any:
+    return mul(t, exponential()(sub(_finite(x), _finite(ans))))
+
+
+def _finite(x: Any) -> Any:  # JAX's way to keep inf - inf out of a derivative
+    return select(eq(x, inf), 0.0, x)
+
+
+logistic = primitive("logistic", _logistic, lambda t, ans, x: mul(t, mul(ans, sub(1.0, ans))))
+logaddexp = primitive(
+    "logaddexp",
+    partial(_log_add, math.exp, 1.0),
+    lambda t, ans, x, y: _log_add_rule(lambda: exp, t, ans, x),
+    lambda t, ans, x, y: _log_add_rule(lambda: exp, t, ans, y),
+)
+logaddexp2 = primitive(
+    "logaddexp2",
+    partial(_log_add, math.exp2, 1 / math.log(2)),
+    lambda t, ans, x, y: _log_add_rule(lambda: exp2, t, ans, x),
+    lambda t, ans, x, y: _log_add_rule(lambda: exp2, t, ans, y),
+)
+logit = primitive("logit", lambda x: log.value(_divide(x, 1.0 - x)), lambda t, ans, x: div(t, mul(x, sub(1.0, x))))
+xlogy = primitive(
+    "xlogy",
+    lambda x, y: 0.0 if x == 0 and y == y else x * log.value(y),
+    lambda t, ans, x, y: mul(t, log(y)),
+    lambda t, ans, x, y: div(mul(t, x), y),
+)
+xlog1py = primitive(
+    "xlog1py",
+    lambda x, y: 0.0 if x == 0 and y == y else x * log1p.value(y),
+    lambda t, ans, x, y: mul(t, log1p(y)),
+    lambda t, ans, x, y: div(mul(t, x), add(1.0, y)),
+)
+
+xlogx = primitive("xlogx", lambda x: 0.0 if x == 0 else x * log.value(x), lambda t, ans, x: mul(t, add(log(x), 1.0)))
+
+# Trigonometric and hyperbolic functions
+
+
+def _signed_infinity(x: float) -> float:
+    return math.copysign(inf, x)
+
+
+def _sech2(x: float) -> float:
+    e = math.exp(-2.0 * abs(x))
+    return 4.0 * e / ((1.0 + e) * (1.0 + e))
+
+
+sin = primitive("sin", ieee(math.sin, _undefined), lambda t, ans, x: mul(t, cos(x)), source="math.sin({})")
+cos: Primitive = primitive(
+    "cos", ieee(math.cos, _undefined), lambda t, ans, x: neg(mul(t, sin(x))), source="math.cos({})"
+)
+tan = primitive(
+    "tan", ieee(math.tan, _undefined), lambda t, ans, x: mul(t, add(1.0, square(ans))), source="math.tan({})"
+)
+asin = primitive(
+    "asin",
+    ieee(math.asin, _undefined),
+    lambda t, ans, x: mul(t, rsqrt(one_minus_square(x))),
+    source="math.asin({})",
+)
+acos = primitive(
+    "acos",
+    ieee(math.acos, _undefined),
+    lambda t, ans, x: mul(t, neg(rsqrt(one_minus_square(x)))),
+    source="math.acos({})",
+)
+atan = primitive("atan", math.atan, lambda t, ans, x: div(t, add(1.0, square(x))), source="math.atan({})")
+atan2 = primitive(
+    "atan2",
+    math.atan2,
+    lambda t, ans, x, y: mul(t, div(y, add(square(x), square(y)))),
+    lambda t, ans, x, y: mul(t, div(neg(x), add(square(x), square(y)))),
+    source="math.atan2({}, {})",
+)
+sinh = primitive("sinh", ieee(math.sinh, _signed_infinity), lambda t, ans, x: mul(t, cosh(x)), source="math.sinh({})")
+cosh: Primitive = primitive(
+    "cosh", ieee(math.cosh, _infinite), lambda t, ans, x: mul(t, sinh(x)), source="math.cosh({})"
+)
+tanh = primitive("tanh", math.tanh, lambda t, ans, x: mul(t, sech2(x)), source="math.tanh({})")
+sech2: Primitive = primitive(
+    "sech2", _sech2, lambda t, ans, x: mul(t, mul(-2.0, mul(tanh(x), ans)))
+)  # 1 - tanh², without cancellation
+asinh = primitive("asinh", math.asinh, lambda t, ans, x: div(t, hypot(x, 1.0)), source="math.asinh({})")
+acosh = primitive(
+    "acosh",
+    ieee(math.acosh, _undefined),
+    lambda t, ans, x: mul(t, mul(rsqrt(sub(x, 1.0)), rsqrt(add(x, 1.0)))),
+    source="math.acosh({})",
+)
+atanh = primitive(
+    "atanh",
+    ieee(math.atanh, lambda x: math.copysign(inf, x) if abs(x) == 1 else nan),
+    lambda t, ans, x: div(t, one_minus_square(x)),
+    source="math.atanh({})",
+)
+
+
+hypot: Primitive = primitive(
+    "hypot",
+    math.hypot,
+    lambda t, ans, x, y: mul(t, part_of_hypot(x, y)),
+    lambda t, ans, x, y: mul(t, part_of_hypot(y, x)),
+    source="math.hypot({}, {})",
+)
+part_of_hypot: Primitive = primitive(  # x / √(x² + y²): a sine, whose derivative has a cosine of the same kind
+    "part_of_hypot",
+    lambda x, y: _divide(x, math.hypot(x, y)),
+    lambda t, ans, x, y: div(mul(t, one_minus_square(ans)), hypot(x, y)),
+    lambda t, ans, x, y: neg(div(mul(t, mul(ans, part_of_hypot(y, x))), hypot(x, y))),
+)
+one_minus_square: Primitive = primitive(  # 1 - x², without cancellation
+    "one_minus_square", lambda x: (1.0 - x) * (1.0 + x), lambda t, ans, x: mul(t, mul(-2.0, x))
+)
+
+# Pieces: comparisons, choices, roundings
+
+
+def _round(function: Callable[[float], int], x: float) -> float:
+    return math.copysign(float(function(x)), x) if abs(x) < 2**52 else x
+
+
+def _maximum(x: float, y: float) -> float:
+    if x > y or x != x:
+        return x
+    return y if y > x or y != y or x else x + y  # of +0 and -0, +0
+
+
+def _minimum(x: float, y: float) -> float:
+    return -_maximum(-x, -y)
+
+
+def _share(x: float, z: float, y: float) -> float:
+    return 0.0 if x != z else 0.5 if y == z else 1.0
+
+
+def _guard(x: Any, outcome: Any) -> Any:
+    if x != outcome and x == x:
+        raise ValueError(
+            f"these arguments take another branch: the graph was traced where a condition was {outcome}, not {x}"
+        )
+    return x
+
+
+lt = primitive("lt", operator.lt, None, None, source="{} < {}")
+le = primitive("le", operator.le, None, None, source="{} <= {}")
+gt = primitive("gt", operator.gt, None, None, source="{} > {}")
+ge = primitive("ge", operator.ge, None, None, source="{} >= {}")
+eq: Primitive = primitive("eq", operator.eq, None, None, source="{} == {}")
+ne = primitive("ne", operator.ne, None, None, source="{} != {}")
+and_ = primitive("and", operator.and_, None, None, source="{} & {}")
+or_ = primitive("or", operator.or_, None, None, source="{} | {}")
+xor = primitive("xor", operator.xor, None, None, source="{} ^ {}")
+not_ = primitive("not", operator.not_, None, source="not {}")
+stop_gradient = primitive("stop_gradient", lambda x: x, None)
+guard = primitive("guard", _guard, None, None)
+select: Primitive = primitive(
+    "select",
+    lambda condition, x, y: x if condition else y,
+    None,
+    lambda t, ans, condition, x, y: select(condition, t, 0.0),
+    lambda t, ans, condition, x, y: select(condition, 0.0, t),
+    source="{1} if {0} else {2}",
+)
+abs_ = primitive("abs", operator.abs, lambda t, ans, x: select(ge(x, 0.0), t, neg(t)), source="abs({})")
+max_ = primitive(
+    "max", _maximum, lambda t, ans, x, y: mul(t, share(x, ans, y)), lambda t, ans, x, y: mul(t, share(y, ans, x))
+)
+min_ = primitive(
+    "min", _minimum, lambda t, ans, x, y: mul(t, share(x, ans, y)), lambda t, ans, x, y: mul(t, share(y, ans, x))
+)
+share: Primitive = primitive("share", _share, None, None, None)  # the part of its slope that max or min gives to x
+relu = primitive(
+    "relu",
+    lambda x: x if x > 0.0 or x != x else 0.0,
+    lambda t, ans, x: select(gt(x, 0.0), t, 0.0),
+    source="{0} if {0} > 0.0 or {0} != {0} else 0.0",
+)
+relu6 = primitive(
+    "relu6",
+    lambda x: _minimum(_maximum(x, 0.0), 6.0),
+    lambda t, ans, x: select(and_(gt(x, 0.0), lt(x, 6.0)), t, 0.0),
+)
+sign = primitive("sign", lambda x: x if x == 0 or x != x else math.copysign(1.0, x), None)
+signbit = primitive("signbit", lambda x: math.copysign(1.0, x) < 0, None)
+floor = primitive("floor", partial(_round, math.floor), None)
+ceil = primitive("ceil", partial(_round, math.ceil), None)
+round_ = primitive("round", partial(_round, round), None)  # half to even
+rem = primitive(
+    "rem",
+    ieee(math.fmod, _undefined),
+    lambda t, ans, x, y: t,
+    lambda t, ans, x, y: mul(neg(t), mul(sign(div(x, y)), floor(abs_(div(x, y))))),
+    source="math.fmod({}, {})",
+)
+to_int = primitive("int", int, None, source="int({})")  # only ever seen by a guard
+
+# Special functions
+
+_TWO_OVER_ROOT_PI = 2 / math.sqrt(pi)
+erf = primitive("erf", math.erf, lambda t, ans, x: mul(_TWO_OVER_ROOT_PI, mul(t, gaussian(x))), source="math.erf({})")
+erfc = primitive(
+    "erfc", math.erfc, lambda t, ans, x: mul(-_TWO_OVER_ROOT_PI, mul(t, gaussian(x))), source="math.erfc({})"
+)
+gaussian: Primitive = primitive(  # exp(-x²); its derivative goes to zero with it, where x is infinite too
+    "gaussian",
+    special.gaussian,
+    lambda t, ans, x: mul(t, select(eq(ans, 0.0), 0.0, mul(-2.0, mul(x, ans)))),
+)
+erf_inv = primitive("erf_inv", special.erfinv, lambda t, ans, x: mul(1 / _TWO_OVER_ROOT_PI, mul(t, exp(square(ans)))))
+lgamma = primitive("lgamma", special.gammaln, lambda t, ans, x: mul(t, digamma(x)))
+digamma: Primitive = primitive("digamma", special.digamma, lambda t, ans, x: mul(t, polygamma(1, x)))
+polygamma: Primitive = primitive("polygamma", special.polygamma, None, lambda t, ans, n, x: mul(t, polygamma(n + 1, x)))
+betaln = primitive(
+    "betaln",
+    special.betaln,
+    lambda t, ans, a, b: mul(t, sub(digamma(a), digamma(add(a, b)))),
+    lambda t, ans, a, b: mul(t, sub(digamma(b), digamma(add(a, b)))),
+)
+ndtr = primitive(
+    "ndtr",
+    special.ndtr,
+    lambda t, ans, x: mul(t, mul(1 / math.sqrt(2 * pi), gaussian(mul(math.sqrt(0.5), x)))),
+)
+ndtri = primitive("ndtri", special.ndtri, lambda t, ans, p: mul(t, mul(math.sqrt(2 * pi), exp(mul(0.5, square(ans))))))
+log_ndtr = primitive(
+    "log_ndtr",
+    special.log_ndtr,
+    lambda t, ans, x: mul(t, exp(sub(sub(mul(-0.5, square(x)), math.log(2 * pi) / 2), ans))),
+)

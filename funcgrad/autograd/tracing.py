@@ -1,0 +1,362 @@
+"""Running a Python function on traced floats, which record every operation as an equation.
+
+A `Trace` is one run of one transformation. Its `Traced` floats carry their value, which may itself be traced by a
+transformation further out: so each nesting level records its own graph, and the innermost is always served first. To
+the function a traced float is a float: it has Python's operators, and the functions in `funcgrad.autograd.ops`.
+"""
+
+import ast
+import itertools
+import linecache
+import math
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from types import FrameType, TracebackType
+from typing import Any
+
+from funcgrad.autograd import primitives as p
+from funcgrad.autograd import trees
+from funcgrad.autograd.graph import Var
+from funcgrad.autograd.primitives import Primitive
+
+_levels = itertools.count()  # what starts later is nested deeper
+_active = threading.local()
+
+
+def active() -> bool:
+    """Whether this thread is inside a transformation."""
+    return bool(getattr(_active, "depth", 0))
+
+
+class Trace:
+    """The equations that one run records; closed when the run is over. `comparisons` says whether it is to be compiled.
+
+    A trace that differentiates records what has a derivative, and acts on the values for all else. One that is to be
+    compiled records comparisons too, and each branch that was taken on one, as a `guard`. A plain one is there for the
+    arithmetic alone: traced floats follow IEEE 754.
+    """
+
+    __slots__ = ("closed", "comparisons", "equations", "level", "plain", "size")
+
+    def __init__(self, comparisons: bool = False, plain: bool = False) -> None:
+        self.level = next(_levels)
+        self.comparisons = comparisons
+        self.plain = plain
+        self.size = 0
+        self.equations: list[tuple[Primitive, tuple[Any, ...], Any]] = []  # plain tuples: they are made faster
+        self.closed = False
+
+    def __enter__(self) -> "Trace":
+        _active.depth = getattr(_active, "depth", 0) + 1
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        _active.depth -= 1
+        self.closed = not self.plain  # nothing is lost with a number of a plain one
+
+    def new(self, value: Any) -> "Traced":
+        """A number of this trace: an input, or the result of an equation that the caller records."""
+        traced = Traced(self, self.size, value)
+        self.size += 1
+        return traced
+
+    def constant(self, value: float) -> "Traced":
+        """A number of this trace that depends on no other."""
+        traced = self.new(value)
+        if self.comparisons:
+            self.equations.append((p.stop_gradient, (value,), traced))
+        return traced
+
+    def apply(self, primitive: Primitive, args: tuple[Any, ...]) -> Any:
+        """Computes on the values, one level further out, and records the equation."""
+        if self.closed:
+            raise EscapedError
+        if len(args) == 1 and type(x := args[0].value) is float:  # usual, and fast
+            value = primitive.value(x)
+        else:
+            values = [x.value if type(x) is Traced and x.trace is self else x for x in args]
+            value = primitive(*values) if Traced in map(type, values) else primitive.value(*values)
+        if not (primitive.smooth or self.comparisons):
+            return self.new(value)  # a constant here, but still a float that follows IEEE 754
+        output = Traced(self, self.size, value)
+        self.size += 1
+        self.equations.append((primitive, args, output))
+        return output
+
+    def owns(self, x: Any) -> bool:
+        """Whether x is a number of this trace; all else is a constant to it."""
+        return isinstance(x, Traced) and x.trace is self
+
+    def value(self, x: Any) -> Any:
+        """x one level further out. Raises EscapedError for a number whose own trace is over."""
+        if isinstance(x, Traced):
+            if x.trace is self:
+                return x.value
+            if x.trace.closed:
+                raise EscapedError
+        return x
+
+
+class EscapedError(RuntimeError):
+    """A traced float was used after the transformation that made it had returned."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a traced float escaped: it was kept (in a global, a list, an attribute) and used after the transformation "
+            "that made it had returned. Return what you need from the function, with has_aux=True if it is no result"
+        )
+
+
+class Traced(Var):
+    """A float that records what is done with it. `value` is what it is at this run."""
+
+    __slots__ = ()
+
+    def __init__(self, trace: Trace, index: int, value: Any) -> None:
+        self.trace = trace
+        self.index = index
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Traced({concrete(self)!r})"
+
+    def __bool__(self) -> bool:
+        if type(concrete(self)) is not bool:
+            return bool(p.ne(self, 0.0))
+        return bool(self._outcome())
+
+    def __int__(self) -> int:
+        whole = p.to_int(self)
+        return int(whole._outcome() if isinstance(whole, Traced) else whole)
+
+    def _outcome(self) -> Any:
+        """What this is, as a plain Python value: from here on a trace to be compiled holds for this outcome alone."""
+        if self.trace.closed:
+            raise EscapedError
+        if not self.trace.comparisons:
+            return self.value._outcome() if isinstance(self.value, Traced) else self.value
+        self.trace.apply(p.guard, (self, concrete(self)))
+        return concrete(self)
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        if ndigits is None:
+            return int(p.round_(self))
+        return p.div(p.round_(p.mul(self, 10.0**ndigits)), 10.0**ndigits)
+
+    def __floor__(self) -> int:
+        return int(p.floor(self))
+
+    def __ceil__(self) -> int:
+        return int(p.ceil(self))
+
+    def __trunc__(self) -> int:
+        return int(self)
+
+    def __float__(self) -> float:
+        raise TypeError(_frozen(sys._getframe(1)))
+
+    __complex__ = __index__ = __float__
+    __hash__ = None  # type: ignore[assignment]
+
+    def __neg__(self) -> Any:
+        return self.trace.apply(p.neg, (self,))
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> Any:
+        return p.abs_(self)
+
+    def __invert__(self) -> Any:
+        return p.not_(self)
+
+
+def run(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """fun(*args, **kwargs), uncompiled, with the arithmetic of traced floats: inf and nan where Python would raise."""
+    leaves, tree = trees.flatten((args, kwargs))
+    with Trace(plain=True) as trace:
+        args, kwargs = trees.unflatten(tree, [trace.new(x) if type(x) is float else x for x in leaves])
+        out = fun(*args, **kwargs)
+    return trees.map_leaves(trace.value, out)
+
+
+def concrete(x: Any) -> Any:
+    """The plain float, bool or int below all levels."""
+    while isinstance(x, Traced):
+        x = x.value
+    return x
+
+
+def number(x: Any) -> Any:
+    """x as a primitive takes it: a float, a bool, or traced. NotImplemented for what is not a number."""
+    kind = type(x)
+    if kind is float or kind is Traced or kind is bool:
+        return x
+    if kind is int:
+        return float(x)
+    if (numpy_kind := trees.numpy_kind(x)) or isinstance(x, float | int):
+        return bool(x) if numpy_kind == "b" else float(x)
+    return NotImplemented
+
+
+def remainder(x: Any, y: Any) -> Any:
+    """x - floor(x / y) · y, with the sign of y."""
+    rest = p.rem(x, y)
+    wrong = p.and_(p.ne(p.lt(rest, 0.0), p.lt(y, 0.0)), p.ne(rest, 0.0))
+    return p.select(wrong, p.add(rest, y), rest)
+
+
+def floor_divide(x: Any, y: Any) -> Any:
+    """The largest whole number that is at most x / y, as a float."""
+    rest = p.rem(x, y)
+    quotient = p.div(p.select(p.eq(y, 0.0), x, p.sub(x, rest)), y)
+    wrong = p.and_(p.ne(rest, 0.0), p.ne(p.sign(y), p.sign(rest)))
+    return p.round_(p.select(wrong, p.sub(quotient, 1.0), quotient))
+
+
+def power(x: Any, y: Any) -> Any:
+    """x to the power y; a whole number that is an int, not a float, is a product of x with itself."""
+    if type(y) is int or type(y) is bool:
+        if y == 0:  # a constant, of x = nan too
+            return x.trace.constant(1.0) if isinstance(x, Traced) else 1.0
+        return p.integer_pow(x, int(y))
+    return p.pow(x, y)
+
+
+def _operator(function: Callable[..., Any], reflected: bool, logical: bool = False) -> Callable[[Traced, Any], Any]:
+    def method(self: Traced, other: Any) -> Any:
+        x: Any = self
+        if type(other) is not float and type(other) is not Traced:
+            other = number(other)
+            if other is NotImplemented:
+                return NotImplemented
+        if not logical:
+            x, other = _counted(x), _counted(other)
+        return function(other, x) if reflected else function(x, other)
+
+    return method
+
+
+def _counted(x: Any) -> Any:
+    """1 for true and 0 for false, all else as it is: arithmetic is for floats."""
+    if type(concrete(x)) is bool:
+        return p.select(x, 1.0, 0.0) if isinstance(x, Traced) else float(x)
+    return x
+
+
+_new = object.__new__
+
+
+def _arithmetic(primitive: Any, reflected: bool) -> Callable[[Traced, Any], Any]:
+    """An operator that is one primitive: `_operator`, with a short way for plain floats of one trace, as usual."""
+    usual, value = _operator(primitive, reflected), primitive.value
+
+    def method(self: Traced, other: Any) -> Any:
+        trace, x = self.trace, self.value
+        if type(other) is int:
+            other = float(other)
+        y = other.value if type(other) is Traced and other.trace is trace else other
+        if type(x) is not float or type(y) is not float or trace.closed:
+            return usual(self, other)
+        output: Traced = _new(Traced)  # and its attributes, faster than by its constructor
+        output.trace, output.index, output.value = trace, trace.size, value(y, x) if reflected else value(x, y)
+        trace.size += 1
+        trace.equations.append((primitive, (other, self) if reflected else (self, other), output))
+        return output
+
+    return method
+
+
+def _power_operator(self: Traced, other: Any, modulo: None = None) -> Any:
+    if modulo is not None:
+        return NotImplemented
+    if type(other) is int and other:
+        return self.trace.apply(p.integer_pow, (self, other))
+    if type(other) is not int and type(other) is not bool and (other := number(other)) is NotImplemented:
+        return NotImplemented
+    return power(self, other)
+
+
+_BINARY: dict[str, Callable[..., Any]] = {
+    "add": p.add,
+    "sub": p.sub,
+    "mul": p.mul,
+    "truediv": p.div,
+    "mod": remainder,
+    "floordiv": floor_divide,
+    "divmod": lambda x, y: (floor_divide(x, y), remainder(x, y)),
+    "pow": p.pow,
+    "and": p.and_,
+    "or": p.or_,
+    "xor": p.xor,
+}
+for _name, _function in _BINARY.items():
+    for _prefix, _reflected in (("", False), ("r", True)):
+        if _function in (p.add, p.sub, p.mul, p.div):
+            _method = _arithmetic(_function, _reflected)
+        else:
+            _method = _operator(_function, _reflected, logical=_name in ("and", "or", "xor"))
+        setattr(Traced, f"__{_prefix}{_name}__", _method)
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(Traced, f"__{_name}__", _operator(p.TABLE[_name], reflected=False, logical=True))
+setattr(Traced, "__pow__", _power_operator)  # noqa: B010
+
+_MATH = {  # where math and ops differ in the name
+    **{"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2", "pow": "power", "fabs": "abs"},
+    **{"asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "lgamma": "gammaln", "degrees": "rad2deg"},
+    **{"radians": "deg2rad", "fsum": "sum", "sumprod": "dot"},
+}
+
+
+def _frozen(caller: FrameType) -> str:
+    """The error of a call that would make a traced float a plain one, with the function of `ops` to use instead."""
+    from funcgrad.autograd import ops  # the layer above, for its names
+
+    name = _called(caller)
+    own = _MATH.get(name, name)
+    instead = f"ops.{own}" if name in vars(math) and own in ops.__all__ else "the functions of ops (ops.sin, …)"
+    what = f"math.{name} takes plain floats only" if name in vars(math) else "a traced float would become a plain one"
+    return f"{name or 'float'}: {what}, and its derivative would be lost; use {instead} from funcgrad.autograd"
+
+
+def _called(caller: FrameType) -> str:
+    """The name of the function that the caller's frame is calling, from its source; "" if that is not known."""
+    positions = next(itertools.islice(caller.f_code.co_positions(), caller.f_lasti // 2, None), None)
+    if positions is None or None in positions:
+        return ""
+    first, last, start, end = positions
+    lines = [linecache.getline(caller.f_code.co_filename, line) for line in range(first or 0, (last or 0) + 1)]
+    if not all(lines):
+        return ""
+    raw = [line.encode() for line in lines]
+    raw[-1] = raw[-1][:end]
+    raw[0] = raw[0][start:]
+    try:
+        call = ast.parse(b"".join(raw).decode().strip(), mode="eval").body
+    except (SyntaxError, UnicodeDecodeError):
+        return ""
+    called = call.func if isinstance(call, ast.Call) else None
+    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+
+
+def leaves_of(name: str, args: Iterable[Any]) -> tuple[list[Any], trees.Tree]:
+    """The leaves of the arguments to differentiate by, as floats. Raises TypeError for one that is no float."""
+    leaves, tree = trees.flatten(tuple(args))
+    return [x if type(x) is float else differentiable(name, x) for x in leaves], tree
+
+
+def differentiable(name: str, x: Any) -> Any:
+    """x as a float, or traced. Raises TypeError otherwise."""
+    if type(x) is float or (isinstance(x, Traced) and type(concrete(x)) is float):
+        return x
+    if isinstance(x, float) or trees.numpy_kind(x) == "f":
+        return float(x)
+    if isinstance(x, int | Traced) or trees.numpy_kind(x):
+        raise TypeError(
+            f"{name} requires real-valued (float) inputs, but got {type(concrete(x)).__name__} {concrete(x)!r}: "
+            f"it has no derivative; pass {float(concrete(x))!r}, or leave it out of argnums"
+        )
+    raise TypeError(
+        f"{name} requires Python floats, nested in tuples, lists or dicts, but got {type(x).__name__}: {x!r:.80}"
+    )

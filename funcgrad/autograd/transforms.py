@@ -1,0 +1,354 @@
+"""Derivatives of functions of nested floats: each is one walk over the equations that the function recorded.
+
+Forward mode pushes tangents through the equations in order; reverse mode pulls cotangents through them in reverse. Both
+keep what they know of each number in a local table and take the derivatives from the one table of primitives. A rule is
+made of primitives, so it works on floats and on floats that an outer transformation traces: derivatives nest.
+
+Signatures and results are those of JAX's functions of the same names, with Python floats for arrays.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, NamedTuple
+
+from funcgrad.autograd import primitives as p
+from funcgrad.autograd import trees
+from funcgrad.autograd.compile import transposed
+from funcgrad.autograd.tracing import Trace, Traced, concrete, differentiable, leaves_of
+from funcgrad.autograd.trees import Tree
+
+Function = Callable[..., Any]
+
+
+class Recording(NamedTuple):
+    """A run of a function: its trace, its inputs and outputs there, and how the outputs are nested."""
+
+    trace: Trace
+    inputs: list[Traced]
+    outputs: list[Any]
+    out_tree: Tree
+    aux: Any
+
+    def value(self) -> Any:
+        """What the function returned, as the caller of the transformation sees it."""
+        return trees.unflatten(self.out_tree, [self.trace.value(x) for x in self.outputs])
+
+
+def record(name: str, fun: Function, leaves: Sequence[Any], tree: Tree, has_aux: bool = False) -> Recording:
+    """Runs fun on traced floats. Raises TypeError if a result is no float."""
+    with Trace() as trace:
+        inputs = [trace.new(x) for x in leaves]
+        out = fun(*trees.unflatten(tree, inputs))
+    aux = None
+    if has_aux:
+        if not isinstance(out, tuple | list) or len(out) != 2:
+            raise TypeError(f"{name} with has_aux=True: the function must return a pair (output, aux), got {out!r:.80}")
+        out, aux = out[0], trees.map_leaves(trace.value, out[1])
+    if type(out) is Traced and type(out.value) is float:  # usual, and fast
+        return Recording(trace, inputs, [out], trees.LEAF, aux)
+    outputs, out_tree = trees.flatten(out)
+    return Recording(trace, inputs, [_real(name, x) for x in outputs], out_tree, aux)
+
+
+def _real(name: str, x: Any) -> Any:
+    if isinstance(concrete(x), bool | int):
+        raise TypeError(
+            f"{name} requires real-valued (float) outputs, but got {type(concrete(x)).__name__} {concrete(x)!r}"
+        )
+    return differentiable(name, x)
+
+
+class Call(p.Primitive):
+    """The row of one call of a function with a user's rule: it has as many outputs as the function has leaves."""
+
+    __slots__ = ("pull", "push")
+
+    def __init__(self, name: str, push: Callable[..., list[Any]], pull: Callable[..., list[Any]]) -> None:
+        super().__init__(name, lambda: None, ())
+        self.push, self.pull = push, pull
+
+
+def push(recording: Recording, tangents: Sequence[Any]) -> list[Any]:
+    """Forward mode: the tangents of the outputs for these tangents of the inputs."""
+    trace = recording.trace
+    table: list[Any] = [None] * trace.size  # None is a tangent that is zero because nothing depends on the inputs
+    for x, tangent in zip(recording.inputs, tangents, strict=True):
+        table[x.index] = tangent
+    for primitive, inputs, output in trace.equations:
+        given = [table[x.index] if type(x) is Traced and x.trace is trace else None for x in inputs]
+        if given.count(None) == len(given):
+            continue
+        if type(primitive) is Call:
+            for x, tangent in zip(output, primitive.push(given), strict=True):
+                table[x.index] = tangent
+            continue
+        args = [x.value if type(x) is Traced and x.trace is trace else x for x in inputs]
+        total = None
+        for i, (tangent, rule) in enumerate(zip(given, primitive.rules, strict=True)):
+            if tangent is None or rule is None:
+                continue
+            if type(tangent) is float and type(output.value) is float:  # the same rule, compiled
+                part = transposed(primitive)(tangent, output.value, *args)[i]
+            else:
+                part = rule(tangent, output.value, *args)
+            total = part if total is None else total + part
+        table[output.index] = total
+    return [or_zero(table[x.index]) if trace.owns(x) else 0.0 for x in recording.outputs]
+
+
+def pull(recording: Recording, cotangents: Sequence[Any]) -> list[Any]:
+    """Reverse mode: the cotangents of the inputs for these cotangents of the outputs. Backpropagation is this loop."""
+    trace = recording.trace
+    table: list[Any] = [None] * trace.size  # what each number's users have sent back so far
+    for x, ct in zip(recording.outputs, cotangents, strict=True):
+        if isinstance(x, Traced) and x.trace is trace:
+            old = table[x.index]
+            table[x.index] = ct if old is None else p.add(old, ct)
+    for primitive, inputs, output in reversed(trace.equations):
+        if type(primitive) is Call:
+            given = [table[x.index] for x in output]
+            if all(ct is None for ct in given):
+                continue
+            parts = primitive.pull(given)
+        else:
+            ct = table[output.index]
+            if ct is None:  # no output depends on it
+                continue
+            if len(inputs) == 1:  # one or two are usual: what stands below for any number, written out
+                (x,) = inputs
+                (part,) = transposed(primitive)(ct, output.value, x.value)
+                old = table[x.index]
+                table[x.index] = part if old is None else old + part
+                continue
+            if len(inputs) == 2:
+                x, y = inputs
+                i = x.index if type(x) is Traced and x.trace is trace else -1
+                j = y.index if type(y) is Traced and y.trace is trace else -1
+                part, other = transposed(primitive)(ct, output.value, x if i < 0 else x.value, y if j < 0 else y.value)
+                if i >= 0:
+                    old = table[i]
+                    table[i] = part if old is None else old + part
+                if j >= 0:
+                    old = table[j]
+                    table[j] = other if old is None else old + other
+                continue
+            parts = transposed(primitive)(ct, output.value, *[trace.value(x) for x in inputs])
+        for x, part in zip(inputs, parts, strict=True):
+            if type(x) is Traced and x.trace is trace and part is not None:
+                old = table[x.index]
+                table[x.index] = part if old is None else old + part
+    return [or_zero(table[x.index]) for x in recording.inputs]
+
+
+def or_zero(tangent: Any) -> Any:
+    return 0.0 if tangent is None else tangent
+
+
+# Reverse mode
+
+
+def vjp(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
+    """The value of fun and the function that takes a cotangent of it to a tuple of cotangents of the primals.
+
+    Returns (value, vjp_fun), with has_aux=True (value, vjp_fun, aux). `vjp_fun` may be called any number of times.
+    """
+    leaves, tree = leaves_of("vjp", primals)
+    recording = record("vjp", fun, leaves, tree, has_aux)
+
+    def vjp_fun(cotangent: Any) -> Any:
+        cotangents, its = trees.flatten(cotangent)
+        if its != recording.out_tree:
+            raise TypeError(f"vjp: the cotangent must be nested like the output, {recording.out_tree}, got {its}")
+        cotangents = [differentiable("vjp: the cotangent", ct) for ct in cotangents]
+        return trees.unflatten(tree, pull(recording, cotangents))
+
+    value = recording.value()
+    return (value, vjp_fun, recording.aux) if has_aux else (value, vjp_fun)
+
+
+def value_and_grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
+    """A function that returns fun's value and its gradient with respect to the arguments at `argnums`.
+
+    The gradient is nested like the argument; a tuple of gradients where argnums is a sequence. With has_aux=True fun
+    returns (value, aux) and this ((value, aux), gradient). Raises TypeError if such an argument or the value is no
+    float.
+
+    >>> from funcgrad import autograd as ag
+    >>> ag.value_and_grad(lambda x, y: x * y)(3.0, 4.0)
+    (12.0, 4.0)
+    """
+
+    @_named_after(fun)
+    def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
+        leaves, tree, call = _chosen("grad", fun, argnums, args, kwargs)
+        recording = record("grad", call, leaves, tree, has_aux)
+        if recording.out_tree != trees.LEAF:
+            raise TypeError(
+                f"Gradient only defined for scalar-output functions. Output was nested: {recording.out_tree}"
+            )
+        gradient = _at(argnums, trees.unflatten(tree, pull(recording, [1.0])))
+        value = recording.trace.value(recording.outputs[0])
+        return ((value, recording.aux), gradient) if has_aux else (value, gradient)
+
+    return value_and_grad_f
+
+
+def grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
+    """A function that returns the gradient of fun, by reverse mode: see `value_and_grad`. With has_aux=True
+    (gradient, aux).
+
+    >>> from funcgrad import autograd as ag
+    >>> ag.grad(lambda x: x**3)(2.0)
+    12.0
+    """
+    both = value_and_grad(fun, argnums, has_aux)
+
+    @_named_after(fun)
+    def grad_f(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return grad_f
+
+
+def jacrev(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
+    """A function that returns the Jacobian of fun, one pull for each output: for fewer outputs than inputs.
+
+    It is nested like the output, and in it each leaf is nested like the argument (or a tuple, for a sequence of
+    argnums).
+    """
+
+    @_named_after(fun)
+    def jacobian(*args: Any, **kwargs: Any) -> Any:
+        leaves, tree, call = _chosen("jacrev", fun, argnums, args, kwargs)
+        recording = record("jacrev", call, leaves, tree, has_aux)
+        rows = [_at(argnums, trees.unflatten(tree, pull(recording, one))) for one in _basis(len(recording.outputs))]
+        result = trees.unflatten(recording.out_tree, rows)
+        return (result, recording.aux) if has_aux else result
+
+    return jacobian
+
+
+# Forward mode
+
+
+def linearize(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
+    """The value of fun and its derivative there, a linear function of tangents that may be called any number of times.
+
+    Returns (value, jvp_fun), with has_aux=True (value, jvp_fun, aux).
+    """
+    leaves, tree = leaves_of("linearize", primals)
+    recording = record("linearize", fun, leaves, tree, has_aux)
+
+    def jvp_fun(*tangents: Any) -> Any:
+        return trees.unflatten(recording.out_tree, push(recording, _tangents("linearize", tangents, tree)))
+
+    value = recording.value()
+    return (value, jvp_fun, recording.aux) if has_aux else (value, jvp_fun)
+
+
+def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+    """The value of fun and its derivative in the direction of `tangents`: (value, tangent), or (value, tangent, aux).
+
+    `primals` and `tangents` are tuples or lists of arguments, nested alike. Raises TypeError if they are not.
+
+    >>> from funcgrad import autograd as ag
+    >>> ag.jvp(lambda x: x * x, (3.0,), (1.0,))
+    (9.0, 6.0)
+    """
+    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
+        kinds = f"{type(primals).__name__} and {type(tangents).__name__}"
+        raise TypeError(f"primal and tangent arguments to jvp must be tuples or lists, got {kinds}")
+    if type(primals) is not type(tangents):
+        raise TypeError(f"jvp: primals and tangents must be of one type, got {type(primals)} and {type(tangents)}")
+    leaves, tree = leaves_of("jvp", primals)
+    directions = _tangents("jvp", tangents, tree)
+    recording = record("jvp", fun, leaves, tree, has_aux)
+    tangent = trees.unflatten(recording.out_tree, push(recording, directions))
+    return (recording.value(), tangent, recording.aux) if has_aux else (recording.value(), tangent)
+
+
+def jacfwd(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
+    """A function that returns the Jacobian of fun, one push for each input. Its nesting is that of `jacrev`."""
+
+    @_named_after(fun)
+    def jacobian(*args: Any, **kwargs: Any) -> Any:
+        leaves, tree, call = _chosen("jacfwd", fun, argnums, args, kwargs)
+        recording = record("jacfwd", call, leaves, tree, has_aux)
+        columns = [push(recording, one) for one in _basis(len(leaves))]
+        rows = [_at(argnums, trees.unflatten(tree, row)) for row in zip(*columns, strict=True)] if columns else []
+        rows = rows or [_at(argnums, trees.unflatten(tree, []))] * len(recording.outputs)
+        result = trees.unflatten(recording.out_tree, rows)
+        return (result, recording.aux) if has_aux else result
+
+    return jacobian
+
+
+def hessian(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
+    """A function that returns the matrix of second derivatives of fun, forward over reverse mode."""
+    return jacfwd(jacrev(fun, argnums, has_aux), argnums, has_aux)
+
+
+def hvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """The Hessian of fun times a vector, without the Hessian: the derivative of the gradient in a direction.
+
+    A tuple like `primals`, or the one element of it where there is one.
+    """
+    argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
+    return jvp(grad(fun, argnums), primals, tangents)[1]
+
+
+# Arguments
+
+
+def _chosen(
+    name: str, fun: Function, argnums: int | Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Any], Tree, Function]:
+    """The leaves of the arguments at argnums, how they are nested, and fun as a function of these arguments alone."""
+    numbers = (
+        (argnums,) if isinstance(argnums, int) else tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
+    )
+    if not all(isinstance(i, int) for i in numbers):
+        raise TypeError(f"{name}: argnums must be an int or a sequence of ints, got {argnums!r}")
+    count = len(args)
+    for i in numbers:
+        if not -count <= i < count:
+            need = i + 1 if i >= 0 else -i
+            raise TypeError(
+                f"differentiating with respect to {argnums=} requires at least {need} positional arguments to be "
+                f"passed by the caller, but got only {count} positional arguments."
+            )
+    places = [i % count for i in numbers]
+    leaves, tree = leaves_of(name, [args[i] for i in places])
+    if not kwargs and places == list(range(count)):
+        return leaves, tree, fun
+
+    def call(*chosen: Any) -> Any:
+        whole = list(args)
+        for i, x in zip(places, chosen, strict=True):
+            whole[i] = x
+        return fun(*whole, **kwargs)
+
+    return leaves, tree, call
+
+
+def _at(argnums: int | Sequence[int], gradients: tuple[Any, ...]) -> Any:
+    return gradients[0] if isinstance(argnums, int) else gradients
+
+
+def _tangents(name: str, tangents: Sequence[Any], tree: Tree) -> list[Any]:
+    leaves, its = leaves_of(f"{name}: the tangents: it", tangents)
+    if its != tree:
+        raise TypeError(f"{name}: primals and tangents must be nested alike, got {tree} and {its}")
+    return leaves
+
+
+def _basis(size: int) -> list[list[float]]:
+    return [[float(i == j) for j in range(size)] for i in range(size)]
+
+
+def _named_after(fun: Function) -> Callable[[Function], Function]:
+    try:
+        return wraps(fun)
+    except AttributeError:  # a partial, or another object that can be called
+        return lambda wrapper: wrapper

@@ -1,0 +1,201 @@
+"""Nested containers of numbers as arguments and results: their leaves in a list, and how to put them back.
+
+Tuples, lists, dicts (by sorted key), named tuples, None and classes that were registered are containers, as JAX's
+pytrees; NumPy arrays are containers of their elements. All else is a leaf.
+"""
+
+import sys
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+
+class Tree(NamedTuple):
+    """How a container is made: its type, what it knows besides its children, and their trees. LEAF has no type."""
+
+    kind: Any
+    extra: Any
+    children: tuple["Tree", ...]
+
+    def __str__(self) -> str:
+        if self.kind is None:
+            return "*"
+        inside = [str(child) for child in self.children]
+        if self.kind in (dict, OrderedDict):
+            return "{" + ", ".join(f"{key!r}: {child}" for key, child in zip(self.extra, inside, strict=True)) + "}"
+        if self.kind is tuple:
+            return f"({', '.join(inside)}{',' if len(inside) == 1 else ''})"
+        return f"[{', '.join(inside)}]" if self.kind is list else f"{_title(self.kind)}({', '.join(inside)})"
+
+
+LEAF = Tree(None, None, ())
+
+_REGISTERED: dict[type, tuple[Callable[[Any], tuple[Iterable[Any], Any]], Callable[[Any, Iterable[Any]], Any]]] = {}
+
+
+def register_tree(
+    cls: type, flatten: Callable[[Any], tuple[Iterable[Any], Any]], unflatten: Callable[[Any, Iterable[Any]], Any]
+) -> None:
+    """Makes a class a container, as `jax.tree_util.register_pytree_node` does.
+
+    `flatten(x) -> (children, extra)`, where `extra` can be hashed and compared; `unflatten(extra, children) -> x`.
+    Raises ValueError if the class is a container already.
+    """
+    if cls in _REGISTERED or cls in (tuple, list, dict, OrderedDict, defaultdict, type(None)):
+        raise ValueError(f"register_tree: {cls.__name__} is registered already")
+    _REGISTERED[cls] = (flatten, unflatten)
+    _may_contain.cache_clear()
+
+
+def flatten(x: Any) -> tuple[list[Any], Tree]:
+    """The leaves of x, in order, and the tree that puts them back."""
+    if type(x) is tuple:
+        for child in x:
+            if type(child) is not float:
+                break
+        else:  # usual, and fast
+            return list(x), row(len(x))
+    leaves: list[Any] = []
+    return leaves, _flatten(x, leaves)
+
+
+@lru_cache(maxsize=1024)
+def row(count: int) -> Tree:
+    """The tree of a tuple of so many leaves."""
+    return Tree(tuple, None, (LEAF,) * count)
+
+
+def _flatten(x: Any, leaves: list[Any]) -> Tree:
+    kind: Any = type(x)
+    if not _may_contain(kind) or (parts := children(x)) is None:
+        leaves.append(x)
+        return LEAF
+    inside, extra = parts
+    return Tree(type(x), extra, tuple([_flatten(child, leaves) for child in inside]))
+
+
+@lru_cache(maxsize=1024)
+def _may_contain(kind: Any) -> bool:
+    """Whether an object of this type may be a container: some NumPy arrays are, others not."""
+    array = getattr(sys.modules.get("numpy"), "ndarray", ())
+    usual = (tuple, list, dict, type(None), array)
+    return kind in _REGISTERED or issubclass(kind, usual)
+
+
+def children(x: Any) -> tuple[list[Any], Any] | None:
+    """The children of a container and what else it knows; None for a leaf."""
+    kind = type(x)
+    if x is None:
+        return [], None
+    if kind is tuple or kind is list:
+        return list(x), None
+    if kind is dict or kind is OrderedDict or kind is defaultdict:
+        keys = tuple(x) if kind is OrderedDict else _sorted(x)
+        extra = (x.default_factory, keys) if kind is defaultdict else keys
+        return [x[key] for key in keys], extra
+    if kind in _REGISTERED:
+        inside, extra = _REGISTERED[kind][0](x)
+        return list(inside), extra
+    if is_named_tuple(kind):
+        return list(x), None
+    if is_array(x) and x.ndim:
+        return x.ravel().tolist(), x.shape
+    return None
+
+
+def size(tree: Tree) -> int:
+    """The number of leaves."""
+    return 1 if tree.kind is None else sum(map(size, tree.children))
+
+
+def unflatten(tree: Tree, leaves: Iterable[Any]) -> Any:
+    """The container that `tree` describes, with these leaves."""
+    return tuple(leaves) if tree is row(len(tree.children)) else _unflatten(tree, iter(leaves))
+
+
+def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
+    kind, extra, inside = tree
+    if kind is None:
+        return next(leaves)
+    parts = [_unflatten(child, leaves) for child in inside]
+    if kind is tuple or kind is list:
+        return kind(parts)
+    if kind is type(None):
+        return None
+    if kind is dict or kind is OrderedDict:
+        return kind(zip(extra, parts, strict=True))
+    if kind is defaultdict:
+        return defaultdict(extra[0], zip(extra[1], parts, strict=True))
+    if kind in _REGISTERED:
+        return _REGISTERED[kind][1](extra, parts)
+    if hasattr(kind, "_fields"):
+        return kind(*parts)
+    return array(parts, extra)
+
+
+def is_named_tuple(kind: Any) -> bool:
+    """Whether a class is a named tuple that is a container because it is a tuple."""
+    return kind not in _REGISTERED and isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def map_leaves(function: Callable[..., Any], x: Any, *others: Any) -> Any:
+    """The same containers with `function` of the leaves of x (and of the others, nested alike)."""
+    leaves, tree = flatten(x)
+    columns = []
+    for other in others:
+        also, its = flatten(other)
+        if its != tree:
+            raise TypeError(f"the containers differ: {tree} and {its}")
+        columns.append(also)
+    return unflatten(tree, [function(*parts) for parts in zip(leaves, *columns, strict=True)])
+
+
+def is_array(x: Any) -> bool:
+    """Whether x is a NumPy array; NumPy is not imported to find out."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(x, numpy.ndarray)
+
+
+def numpy_kind(x: Any) -> str:
+    """ "f", "i", "u" or "b" for a number of NumPy, or a NumPy array without axes, of that kind; "" for all else."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(x, numpy.generic | numpy.ndarray) or x.shape:
+        return ""
+    return str(x.dtype.kind) if x.dtype.kind in "fiub" else ""
+
+
+def is_array_kind(tree: Tree) -> bool:
+    """Whether a tree is that of a NumPy array."""
+    return tree.kind is not None and tree.kind is getattr(sys.modules.get("numpy"), "ndarray", None)
+
+
+@lru_cache(maxsize=1024)
+def has_array(tree: Tree) -> bool:
+    """Whether there is a NumPy array among the containers."""
+    return tree.kind is not None and (is_array_kind(tree) or any(map(has_array, tree.children)))
+
+
+def array(parts: list[Any], shape: tuple[int, ...]) -> Any:
+    """A NumPy array of this shape: of floats where all parts are numbers or arrays alike, of objects otherwise."""
+    import numpy
+
+    inner = {part.shape for part in parts if is_array(part)}
+    if inner:
+        return numpy.array(parts).reshape(shape + inner.pop())
+    if all(isinstance(part, bool | int | float) for part in parts):
+        return numpy.array(parts, dtype=None if parts else float).reshape(shape)
+    objects = numpy.empty(len(parts), dtype=object)
+    objects[:] = parts
+    return objects.reshape(shape)
+
+
+def _sorted(keys: Iterable[Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(sorted(keys))
+    except TypeError as error:
+        raise TypeError(f"the keys of a dict must be comparable to be put in order, got {list(keys)}") from error
+
+
+def _title(kind: Any) -> str:
+    return str(kind.__name__)

@@ -1,0 +1,180 @@
+"""Blocks: the compiled step in which a block of queries meets a block of points, and how large the blocks may be."""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh
+
+from funcgrad import sharding
+from funcgrad.distances import Metric, finish, ranking_distances
+
+
+class Search(NamedTuple):
+    """What a step is compiled for, beside its shapes."""
+
+    k: int
+    metric: Metric
+    p: float | None
+    fast: bool
+    exclude_self: bool
+    mesh: Mesh | None
+
+
+def search_step(
+    queries: Array,
+    numbers: Array,
+    keys: Array,
+    indices: Array,
+    points: Array,
+    valid: Array,
+    first: Array,
+    *,
+    search: Search,
+) -> tuple[Array, Array]:
+    """Merges a block of points into the best k.
+
+    Args:
+      queries: (Qb, D), and their numbers (Qb,).
+      keys, indices: (Qb, k), the best so far: the sort keys of their distances, and which points they are.
+      points: (Nb, D), of which `valid` (Nb,) may be neighbours and `first` is the number of the first.
+      search: what is searched for.
+    """
+    here = first + jnp.arange(len(points), dtype=jnp.int32)
+    valid = jnp.expand_dims(valid, 0)
+    if search.exclude_self:
+        valid = valid & (jnp.expand_dims(numbers, 1) != jnp.expand_dims(here, 0))
+    table = ranking_distances(queries, points, search.metric, search.p, fast=search.fast)
+    if jnp.issubdtype(table.dtype, jnp.floating):
+        table = jnp.where(jnp.isnan(table), -jnp.inf, table)  # comes first, and so is noticed
+    table = _sort_keys(table, _lowest(search.metric, queries.dtype, queries.shape[1]))
+    last = _last(table.dtype)
+    block_keys, places = _smallest(jnp.where(valid, table, last), min(search.k, len(points)))
+    # The best so far stand first: they have the smaller indices, and the first of equals is kept.
+    keys = jnp.concatenate([keys, block_keys], axis=1)
+    indices = jnp.concatenate([indices, jnp.where(block_keys == last, -1, here[places])], axis=1)
+    keys, places = _smallest(keys, search.k)
+    return keys, jnp.take_along_axis(indices, places, axis=1)
+
+
+def _smallest(keys: Array, k: int) -> tuple[Array, Array]:
+    values, places = lax.top_k(-keys, k)  # of equal values the one with the smaller place
+    return -values, places
+
+
+# Sort keys: numbers in the order of the distances, of a dtype for which `lax.top_k` is fast: XLA's CPU sorts int32 ten
+# to eighty times as slowly as float32. Positive floats are ordered as the integers with the same bits, so an int32 is
+# moved above the bit patterns of zero and the subnormals and read as a float32.
+
+_SMALLEST_NORMAL = 2**23  # the bits of the smallest normal float32
+
+
+def _sort_keys(distances: Array, lowest: int) -> Array:
+    if distances.dtype != jnp.int32:
+        return distances
+    return lax.bitcast_convert_type(distances + (_SMALLEST_NORMAL - lowest), jnp.float32)
+
+
+def _from_sort_keys(keys: Array, lowest: int, dtype: Any) -> Array:
+    if dtype != jnp.int32:
+        return keys
+    return lax.bitcast_convert_type(keys, jnp.int32) - (_SMALLEST_NORMAL - lowest)
+
+
+def _last(dtype: Any) -> np.ndarray:
+    """The sort key of what is no neighbour."""
+    return np.array(np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).max, dtype)
+
+
+def _lowest(metric: Metric, dtype: Any, dimensions: int) -> int:
+    """The smallest integer that a metric can give on bytes: only minus a product goes below 0."""
+    return -(255**2) * dimensions if metric == "dot" and dtype in (jnp.uint8, jnp.int8) else 0
+
+
+# Blocks that fit into the memory limit.
+
+
+class Plan(NamedTuple):
+    """A compiled step and the sizes it was compiled for."""
+
+    step: Callable[..., Any]
+    distances: Callable[..., Array]  # from sort keys
+    no_neighbors: tuple[np.ndarray, np.ndarray]
+    query_block: int
+    point_block: int
+
+
+_QUERY_BLOCK, _POINT_BLOCK = 1024, 8192  # large enough for matrix products at full speed
+
+
+def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dtype: Any, limit: int) -> Plan:
+    """Halves the blocks until what the compiler says it needs, with a second block on its way, is within the limit."""
+    devices = 1 if search.mesh is None else search.mesh.size
+    rows, columns = -(-min(queries, _QUERY_BLOCK) // devices), min(points, _POINT_BLOCK)
+    if rows > 64:
+        rows = -(-rows // 64) * 64  # so that folds of 287 and 288 share one program
+    while True:
+        blocks = 2 * (rows + columns) * dimensions * dtype.itemsize
+        needed = blocks + 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
+        if needed <= limit:
+            plan, temporary = _compile(search, rows * devices, columns, dimensions, dtype)
+            needed = blocks + temporary
+            if needed <= limit:
+                return plan
+        if rows == columns == 1:
+            raise ValueError(
+                f"memory: {limit:,} bytes is too little for one query and one point, which need {needed:,}"
+            )
+        while needed > limit and (rows, columns) != (1, 1):
+            rows, columns = (rows, -(-columns // 2)) if columns >= rows else (-(-rows // 2), columns)
+            needed //= 2
+
+
+@lru_cache(maxsize=32)  # a user's metric is compiled once per function
+def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: Any) -> tuple[Plan, int]:
+    shape = jax.ShapeDtypeStruct
+    queries, points = shape((rows, dimensions), dtype), shape((columns, dimensions), dtype)
+    table = jax.eval_shape(
+        partial(ranking_distances, metric=search.metric, p=search.p, fast=search.fast), queries, points
+    )
+    if table.shape != (rows, columns):
+        raise ValueError(f"metric: must give one number for two vectors, gave shape {table.shape[2:]}")
+    key_dtype = np.dtype(np.float32) if table.dtype == jnp.int32 else table.dtype
+    nothing = np.full((rows, search.k), _last(key_dtype)), np.full((rows, search.k), -1, np.int32)
+    step: Callable[..., Any] = partial(search_step, search=search)
+    if search.mesh is not None:
+        step = sharding.over_rows(step, search.mesh, [True] * 4 + [False] * 3)
+    arguments = (queries, shape((rows,), jnp.int32), *nothing, points, shape((columns,), bool), shape((), jnp.int32))
+    jitted = jax.jit(step)
+    memory: Any = jitted.lower(*arguments).compile().memory_analysis()
+    lowest = _lowest(search.metric, dtype, dimensions)
+
+    def distances(keys: Array) -> Array:
+        return finish(_from_sort_keys(keys, lowest, table.dtype), search.metric)
+
+    plan = Plan(jitted, jax.jit(distances), nothing, rows, columns)
+    return plan, memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+
+def parse_memory(memory: str | int) -> int:
+    """Bytes from a number or from "500MiB", "1GiB", "2GB". Raises `ValueError` for anything else."""
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory).lower())
+    if found is None or found[2] not in units or float(found[1]) == 0:
+        raise ValueError(f"memory: {memory!r} is no size; write a number of bytes, or like '500MiB' or '2GB'")
+    return int(float(found[1]) * units[found[2]])
+
+
+def block_of(x: Any, start: int, size: int, dtype: Any) -> Any:
+    """Rows start … start + size in `dtype`, filled up with zeros past the end."""
+    block = x[start : start + size].astype(dtype, copy=False)
+    missing = [(0, size - len(block))] + [(0, 0)] * (block.ndim - 1)
+    if len(block) == size:
+        return block
+    return jnp.pad(block, missing) if isinstance(block, Array) else np.pad(block, missing)

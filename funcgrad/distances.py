@@ -1,0 +1,282 @@
+"""Distances: each metric is written for ONE pair of vectors, and `jax.vmap` makes it a table of all pairs.
+
+The formula for one pair is the definition. Where a faster all-pairs form exists it stands beside it (`_ALL_PAIRS`), and
+a test holds the two equal. Bytes (uint8, int8) give exact integers: every partial sum below 2²⁴ is exact in float32, so
+the dimensions are summed in stretches short enough for that, and the stretches are added as integers.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+Metric = str | Callable[[Array, Array], Array]
+PairDistance = Callable[[Array, Array], Array]
+
+HIGHEST = lax.Precision.HIGHEST  # float32 products as float32, also where the hardware would rather round them first
+
+
+# The definitions: two vectors of shape (D,) in, one number out.
+
+
+def l1(a: Array, b: Array) -> Array:
+    """Sum of absolute differences, also called Manhattan or city-block distance."""
+    return jnp.sum(jnp.abs(a - b))
+
+
+def sqeuclidean(a: Array, b: Array) -> Array:
+    """Sum of squared differences."""
+    return jnp.sum(jnp.square(a - b))
+
+
+def l2(a: Array, b: Array) -> Array:
+    """Euclidean distance."""
+    return jnp.sqrt(sqeuclidean(a, b))
+
+
+def chebyshev(a: Array, b: Array) -> Array:
+    """Largest absolute difference."""
+    return jnp.max(jnp.abs(a - b))
+
+
+def minkowski(a: Array, b: Array, p: float) -> Array:
+    """The p-norm of the difference, p ≥ 1: p = 1 is `l1`, p = 2 is `l2`."""
+    difference = jnp.abs(a - b)
+    largest = jnp.max(difference)
+    scale = jnp.where(largest > 0, largest, 1)  # so that no power overflows or vanishes
+    return scale * jnp.sum((difference / scale) ** p) ** (1 / p)
+
+
+def hamming(a: Array, b: Array) -> Array:
+    """Share of the places in which two vectors differ, from 0 to 1."""
+    return jnp.sum(jnp.where(a == b, 0, 1).astype(a.dtype)) / a.size
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Minus the inner product, so that the largest product is the nearest."""
+    return -jnp.dot(a, b, precision=HIGHEST)
+
+
+def cosine(a: Array, b: Array) -> Array:
+    """One minus the cosine of the angle, from 0 to 2. A zero vector has no direction: its distance to all is 1."""
+    return jnp.clip(1 - jnp.dot(_unit(a), _unit(b), precision=HIGHEST), 0, 2)
+
+
+def _unit(a: Array) -> Array:
+    largest = jnp.max(jnp.abs(a))
+    a = a / jnp.where(largest > 0, largest, 1)  # the squares of very large or very small numbers have no float
+    norm = jnp.sqrt(jnp.sum(jnp.square(a)))
+    return a / jnp.where(norm > 0, norm, 1)
+
+
+METRICS: dict[str, Callable[..., Array]] = {
+    "l1": l1,
+    "l2": l2,
+    "sqeuclidean": sqeuclidean,
+    "cosine": cosine,
+    "dot": dot,
+    "chebyshev": chebyshev,
+    "minkowski": minkowski,
+    "hamming": hamming,
+}
+ALIASES = {"manhattan": "l1", "euclidean": "l2"}
+
+
+def canonical_metric(metric: Metric, p: float | None = None) -> Metric:
+    """The metric's own name, or the function as it came.
+
+    Raises `ValueError` for an unknown name, for "minkowski" without p ≥ 1, and for p beside any other metric.
+    """
+    name = ALIASES.get(metric, metric) if isinstance(metric, str) else metric
+    if not callable(name) and name not in METRICS:
+        known = ", ".join([*METRICS, *ALIASES])
+        raise ValueError(f"metric: {metric!r} is unknown; choose one of {known}, or pass a function of two vectors")
+    if name == "minkowski" and (p is None or not p >= 1 or math.isinf(p)):
+        raise ValueError(f"p: metric 'minkowski' needs a finite p ≥ 1, got {p} (p = ∞ is 'chebyshev')")
+    if name != "minkowski" and p is not None:
+        raise ValueError(f"p: only metric 'minkowski' takes p, got p={p} with metric {metric!r}")
+    return name
+
+
+def all_pairs(pair: PairDistance) -> Callable[[Array, Array], Array]:
+    """From a distance of two vectors to the (Q, N) table for (Q, D) queries and (N, D) points."""
+    return jax.vmap(jax.vmap(pair, in_axes=(None, 0)), in_axes=(0, None))
+
+
+def pairwise_distances(queries: Any, points: Any, metric: Metric = "euclidean", *, p: float | None = None) -> Array:
+    """All distances between queries (Q, …) and points (N, …) → (Q, N); further axes are flattened.
+
+    Bytes (uint8, int8) give exact integers for l1, sqeuclidean, chebyshev and dot, and the correctly rounded float32
+    root for l2. float64 is computed in float64, everything else in float32. The whole table is built: for the nearest
+    few of many points use `funcgrad.neighbors.kneighbors`, which never does.
+
+    >>> pairwise_distances([[0.0, 0.0]], [[3.0, 4.0], [1.0, 0.0]], "euclidean")
+    Array([[5., 1.]], dtype=float32)
+    """
+    name = canonical_metric(metric, p)
+    queries, points = as_vectors("queries", queries), as_vectors("points", points)
+    same_dimensions(queries, points)
+    dtype = search_dtype(queries.dtype, points.dtype)
+    with jax.enable_x64(jax.config.read("jax_enable_x64") or needs_64_bits(dtype, queries.shape[1])):
+        return _pairwise(jnp.asarray(queries, dtype), jnp.asarray(points, dtype), name, p)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _pairwise(queries: Array, points: Array, metric: Metric, p: float | None) -> Array:
+    return finish(ranking_distances(queries, points, metric, p), metric)
+
+
+def ranking_distances(
+    queries: Array, points: Array, metric: Metric, p: float | None = None, *, fast: bool = False
+) -> Array:
+    """The (Q, N) numbers that put neighbours in order: the distances, but for l2 their squares (see `finish`).
+
+    `fast` lets floats of l2 and sqeuclidean take |a|² + |b|² − 2a·b, which is a matrix product, and which loses
+    digits where the distance is small beside the vectors.
+    """
+    ranked = "sqeuclidean" if metric == "l2" else metric
+    byte = queries.dtype in (jnp.uint8, jnp.int8)
+    if ranked in _ALL_PAIRS and (byte or fast):
+        return _ALL_PAIRS[ranked](queries, points)
+    pair: Callable[..., Array] = ranked if callable(ranked) else METRICS[ranked]
+    pair = partial(pair, p=p) if ranked == "minkowski" else pair
+    if not byte:
+        return all_pairs(pair)(queries, points)
+    if ranked == "l1" and len(queries) >= 32:  # enough to share the points' new layout
+        return _l1_all_pairs(queries, points)
+    queries, points = queries.astype(jnp.float32), points.astype(jnp.float32)
+    if ranked == "l1":
+        return _sum_in_stretches(all_pairs(pair), queries, points, 2**24 // 255)
+    table = all_pairs(pair)(queries, points)
+    return table.astype(jnp.int32) if ranked == "chebyshev" else table
+
+
+def finish(ranked: Array, metric: Metric) -> Array:
+    """From the numbers that `ranking_distances` gave to the distances themselves."""
+    if metric != "l2":
+        return ranked
+    if not jnp.issubdtype(ranked.dtype, jnp.integer):
+        return jnp.sqrt(ranked)
+    with jax.enable_x64(True):  # an int32 has more digits than float32: rounding once, after the root, needs float64
+        return lax.sqrt(ranked.astype(jnp.float64)).astype(jnp.float32)
+
+
+# The faster all-pairs forms: l1 of bytes adds up in 16 bits, and what is inner products at heart is a matrix product.
+
+
+def _l1_all_pairs(queries: Array, points: Array, width: int = 64) -> Array:
+    """l1 of bytes, exactly: `width` dimensions at a time in int16, as width · 255 < 2¹⁵, and these sums as integers."""
+    count, dimensions = points.shape
+    integer = jnp.int64 if needs_64_bits(queries.dtype, dimensions) else jnp.int32
+
+    def by_dimension(x: Array, rows: int) -> Array:  # (N, D) → (D, rows), filled up with zeros
+        return jnp.pad(x, ((0, rows - len(x)), (0, -dimensions % width))).T.astype(jnp.int16)
+
+    # A row of points is an odd number of cache lines long: at a power of two, 64 rows would fall into one cache set.
+    a, b = by_dimension(queries, len(queries)), by_dimension(points, -(-count // 64) * 64 + 32)
+
+    def add(step: Array, total: Array) -> Array:
+        start = step * width
+        few_a, few_b = (lax.dynamic_slice_in_dim(x, start, width) for x in (a, b))
+        differences = (jnp.abs(jnp.expand_dims(few_a[d], 1) - jnp.expand_dims(few_b[d], 0)) for d in range(width))
+        return total + sum(differences, start=jnp.zeros((), jnp.int16)).astype(integer)  # unrolled: sums in registers
+
+    total = jnp.zeros((len(queries), b.shape[1]), integer)
+    return lax.fori_loop(0, len(b) // width, add, total)[:, :count]
+
+
+def _products(queries: Array, points: Array) -> Array:
+    """Inner products (Q, N); of bytes in [-128, 127] the exact integers."""
+    multiply = partial(lax.dot_general, dimension_numbers=(((1,), (1,)), ((), ())))
+    if queries.dtype not in (jnp.uint8, jnp.int8):
+        return multiply(queries, points, precision=HIGHEST)
+    # |product| ≤ 2¹⁴, so 1,024 of them stay within 2²⁴. bfloat16 and TF32 hold these integers exactly too, so the
+    # hardware's own precision is enough.
+    return _sum_in_stretches(multiply, _centred(queries), _centred(points), 1024)
+
+
+def _centred(x: Array) -> Array:
+    """Bytes as float32 in [-128, 127]: differences stay the same, and the products become small."""
+    return x.astype(jnp.float32) - (128.0 if x.dtype == jnp.uint8 else 0.0)
+
+
+def _square_norms(x: Array) -> Array:
+    if x.dtype not in (jnp.uint8, jnp.int8):
+        return jnp.sum(jnp.square(x), axis=1)
+    return _sum_in_stretches(lambda a, b: jnp.sum(a * b, axis=1), _centred(x), _centred(x), 1024)
+
+
+def _sum_in_stretches(table: Callable[[Array, Array], Array], queries: Array, points: Array, width: int) -> Array:
+    """Adds up table(queries, points) over stretches of `width` dimensions: exact in float32, integers together."""
+    integer = jnp.int64 if needs_64_bits(jnp.uint8, queries.shape[1]) else jnp.int32
+    stretches = range(0, queries.shape[1], width)
+    parts = (table(queries[:, i : i + width], points[:, i : i + width]).astype(integer) for i in stretches)
+    return sum(parts, start=jnp.zeros((), integer))
+
+
+def _sqeuclidean_all_pairs(queries: Array, points: Array) -> Array:
+    norms = jnp.expand_dims(_square_norms(queries), 1) + jnp.expand_dims(_square_norms(points), 0)
+    return jnp.maximum(norms - 2 * _products(queries, points), 0)
+
+
+def _dot_all_pairs(queries: Array, points: Array) -> Array:
+    products = _products(queries, points)
+    if queries.dtype != jnp.uint8:
+        return -products
+    ones = jnp.zeros((1, queries.shape[1]), jnp.uint8) + jnp.uint8(129)  # 129 − 128 = 1: products with it are sums
+    sums = _products(queries, ones) + _products(ones, points)
+    return -(products + 128 * sums + 128 * 128 * queries.shape[1])
+
+
+_ALL_PAIRS: dict[Any, Callable[[Array, Array], Array]] = {
+    "sqeuclidean": _sqeuclidean_all_pairs,
+    "dot": _dot_all_pairs,
+}
+
+
+# What comes in.
+
+
+def as_vectors(name: str, x: Any) -> Any:
+    """`x` (N, …) as (N, D), not copied where it is contiguous; lists become float32, as in `jax.numpy`."""
+    x = x if hasattr(x, "dtype") and hasattr(x, "reshape") else np.asarray(jnp.asarray(x))
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"{name}: needs shape (number of vectors, dimensions), none of them 0; got {x.shape}")
+    return x.reshape(x.shape[0], -1)
+
+
+def same_dimensions(queries: Any, points: Any) -> None:
+    if queries.shape[1] != points.shape[1]:
+        raise ValueError(f"queries: have {queries.shape[1]} dimensions, the points have {points.shape[1]}")
+
+
+def search_dtype(*dtypes: Any) -> Any:
+    """The dtype in which vectors of these dtypes are compared: uint8, int8, float32 or float64; nothing is rounded.
+
+    bool is uint8; half precision and 16-bit integers are float32; wider integers are float64 (exact up to 2⁵³).
+    """
+    found = {_search_dtype(np.dtype(dtype)) for dtype in dtypes}
+    if len(found) == 1:
+        return found.pop()
+    return np.dtype(np.float64) if np.dtype(np.float64) in found else np.dtype(np.float32)
+
+
+def _search_dtype(dtype: Any) -> Any:
+    if dtype == np.bool_:
+        return np.dtype(np.uint8)
+    if dtype in (np.uint8, np.int8, np.float32, np.float64):
+        return dtype
+    if jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer):
+        return np.dtype(np.float32) if dtype.itemsize <= 2 else np.dtype(np.float64)
+    raise TypeError(f"dtype: vectors are integers or floats, got {dtype}")
+
+
+def needs_64_bits(dtype: Any, dimensions: int) -> bool:
+    """Whether distances need `jax.enable_x64`: float64, or bytes whose squares may add up to 2³¹ or nearly so."""
+    byte = dtype in (jnp.uint8, jnp.int8)
+    return dtype == jnp.float64 or (byte and dimensions * 255**2 >= 2**31 - 2**24)

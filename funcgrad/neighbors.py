@@ -1,0 +1,335 @@
+"""Exact k-nearest neighbours: a block of queries meets the points block by block and keeps its best k.
+
+    neighbors = kneighbors(queries, points, k=5, metric="l1")      # .distances (Q, k), .indices (Q, k)
+    votes     = vote(neighbors, labels, num_classes, ks=(1, 3, 5)) # (3, Q, num_classes)
+
+Neighbours come in the order of (distance, index), whatever the blocks, the memory limit and the number of devices.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from funcgrad.blocks import Search, block_of, fit_to_memory, parse_memory
+from funcgrad.distances import (
+    Metric,
+    as_vectors,
+    canonical_metric,
+    needs_64_bits,
+    same_dimensions,
+    search_dtype,
+)
+
+PRECISIONS = ("exact", "fast")
+Weights = str | Callable[[Array], Array]
+
+
+class Info(NamedTuple):
+    """How neighbours were found."""
+
+    metric: Metric
+    precision: str
+    dtype: str  # in which the vectors were compared
+    query_block: int  # queries and points that meet in one step
+    point_block: int
+    searched_again: int = 0  # queries that needed a second search
+
+
+class Neighbors(NamedTuple):
+    """The k nearest points of each query, nearest first. An index of -1, at distance inf, is no neighbour."""
+
+    distances: np.ndarray  # (Q, k)
+    indices: np.ndarray  # (Q, k) int32
+    info: Info
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["points"], meta_fields=["metric", "p"])
+@dataclass(frozen=True)
+class Index:
+    """Points that were checked once and can be searched many times; see `prepare`."""
+
+    points: Any  # (N, D), where and as they came
+    metric: Metric
+    p: float | None
+
+
+def prepare(points: Any, metric: Metric = "euclidean", *, p: float | None = None, mesh: Mesh | None = None) -> Index:
+    """Checks points (N, …) for one metric, once, and with a mesh places them on each of its devices.
+
+    Raises `ValueError` for an unknown metric, fewer than two axes, or NaN or infinity, naming the rows.
+    """
+    metric = canonical_metric(metric, p)
+    points = as_vectors("points", points)
+    search_dtype(points.dtype)
+    _check_finite("points", points)
+    if mesh is not None:
+        points = jax.device_put(points, jax.NamedSharding(mesh, jax.P()))
+    return Index(points, metric, p)
+
+
+def save_index(path: str | PathLike[str], index: Index) -> None:
+    """Writes an index as `.npz`. Raises `ValueError` for a metric that is a function: it has no name to write."""
+    if not isinstance(index.metric, str):
+        raise ValueError(f"index: only a named metric can be saved, not a function; got {index.metric}")
+    p = np.asarray(math.nan if index.p is None else index.p)
+    aside = f"{os.fspath(path)}.{os.getpid()}"
+    try:
+        with open(aside, "wb") as file:
+            np.savez(file, points=np.asarray(index.points), metric=np.asarray(index.metric), p=p)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def load_index(path: str | PathLike[str]) -> Index:
+    """Reads what `save_index` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        p = float(file["p"])
+        return prepare(file["points"], str(file["metric"]), p=None if math.isnan(p) else p)
+
+
+def kneighbors(
+    queries: Any,
+    index_or_points: Any,
+    k: int,
+    *,
+    metric: Metric = "euclidean",
+    p: float | None = None,
+    precision: str = "exact",
+    memory: str | int = "1GiB",
+    mesh: Mesh | None = None,
+    mask: ArrayLike | None = None,
+    exclude_self: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Neighbors:
+    """The k points nearest to each query, in the order of (distance, index).
+
+    Args:
+      queries: (Q, …), NumPy (memory-mapped too) or JAX arrays; further axes are flattened.
+      index_or_points: what `prepare` gave, with its metric, or points (N, …).
+      k: how many, at most as many as there are points to choose from.
+      metric, p: a name from `funcgrad.distances`, or a function of two vectors written with `jax.numpy`.
+      precision: "exact" computes floats by the metric's own formula; "fast" lets l2 and sqeuclidean of floats go
+        through |a|² + |b|² − 2a·b, which loses digits. Bytes are exact integers either way.
+      memory: a limit in bytes, or as "500MiB", for what is needed beside queries, points and result.
+      mesh: devices that share the queries (`funcgrad.sharding.make_mesh`); the answer is the same for any number.
+      mask: (N,) bool, which points may be neighbours.
+      exclude_self: the queries are the points, and none is its own neighbour (leave-one-out).
+      progress: called with (queries done, all queries) after each block.
+
+    Raises:
+      ValueError: shapes that do not fit, NaN or infinity in either (the rows are named), k below 1 or above the number
+        of points to choose from, a memory limit too small for one query and one point, a metric that gave NaN.
+
+    >>> kneighbors([[0.0]], [[3.0], [1.0], [-1.0]], k=2, metric="l1").indices
+    array([[1, 2]], dtype=int32)
+    """
+    index = _as_index(index_or_points, metric, p)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+    points, queries = index.points, as_vectors("queries", queries)
+    same_dimensions(queries, points)
+    _check_finite("queries", queries)
+    allowed = _allowed(mask, len(points), k, exclude_self, len(queries))
+    dtype = search_dtype(queries.dtype, points.dtype)
+    search = Search(k, index.metric, index.p, precision == "fast", exclude_self, mesh)
+
+    with jax.enable_x64(jax.config.read("jax_enable_x64") or needs_64_bits(dtype, points.shape[1])):
+        plan = fit_to_memory(search, len(queries), len(points), points.shape[1], dtype, parse_memory(memory))
+        found = []
+        for start in range(0, len(queries), plan.query_block):
+            rows = block_of(queries, start, plan.query_block, dtype)
+            numbers = start + np.arange(plan.query_block, dtype=np.int32)
+            best: Any = plan.no_neighbors
+            previous = best
+            for first in range(0, len(points), plan.point_block):
+                block = block_of(points, first, plan.point_block, dtype)
+                valid = block_of(allowed, first, plan.point_block, np.dtype(bool))
+                best = plan.step(rows, numbers, *best, block, valid, np.int32(first))
+                jax.block_until_ready(previous)  # one block computes while the next is fetched, and no more
+                previous = best
+            done = min(plan.query_block, len(queries) - start)
+            found.append([np.asarray(x)[:done] for x in (plan.distances(best[0]), best[1])])
+            if progress is not None:
+                progress(start + done, len(queries))
+    distances, indices = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    if not (distances[:, 0] > -np.inf).all():
+        query = int(np.argmin(distances[:, 0] > -np.inf))
+        raise ValueError(f"metric: gave NaN or −∞ for query {query} and point {indices[query, 0]}")
+    if (indices < 0).any():
+        raise ValueError(f"points: distances beyond the range of {dtype}; scale the vectors, or pass float64")
+    return Neighbors(distances, indices, Info(index.metric, precision, str(dtype), plan.query_block, plan.point_block))
+
+
+def radius_neighbors(
+    queries: Any,
+    index_or_points: Any,
+    radius: float,
+    *,
+    max_neighbors: int,
+    metric: Metric = "euclidean",
+    p: float | None = None,
+    mask: ArrayLike | None = None,
+    exclude_self: bool = False,
+    **options: Any,
+) -> Neighbors:
+    """The points within `radius` of each query, nearest first: `max_neighbors` at most; none is index -1, distance inf.
+
+    Takes the options of `kneighbors`. Distances come as floats, since no integer is infinite.
+    """
+    if not radius >= 0 and metric != "dot":
+        raise ValueError(f"radius: must be at least 0, got {radius}")
+    index = _as_index(index_or_points, metric, p)
+    available = (len(index.points) if mask is None else int(np.sum(np.asarray(mask)))) - bool(exclude_self)
+    k = min(max_neighbors, available)
+    distances, indices, info = kneighbors(queries, index, k, mask=mask, exclude_self=exclude_self, **options)
+    inside = distances <= radius
+    floats = distances if distances.dtype.kind == "f" else distances.astype(np.float64)
+    return Neighbors(np.where(inside, floats, np.inf), np.where(inside, indices, np.int32(-1)), info)
+
+
+def _as_index(index_or_points: Any, metric: Metric, p: float | None) -> Index:
+    return index_or_points if isinstance(index_or_points, Index) else prepare(index_or_points, metric, p=p)
+
+
+# What comes in.
+
+
+def _allowed(mask: ArrayLike | None, points: int, k: int, exclude_self: bool, queries: int) -> np.ndarray:
+    """Which points may be neighbours, (N,) bool, after checking that there are k of them."""
+    allowed = np.ones(points, bool) if mask is None else np.asarray(mask)
+    if allowed.shape != (points,) or allowed.dtype != bool:
+        raise ValueError(f"mask: needs shape ({points},) and dtype bool, got {allowed.shape} {allowed.dtype}")
+    if exclude_self and queries != points:
+        raise ValueError(f"exclude_self: the queries must be the points, got {queries} queries and {points} points")
+    available = int(allowed.sum()) - bool(exclude_self)
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= available:
+        raise ValueError(f"k: needs an integer from 1 to {available}, the number of points to choose from; got {k}")
+    return allowed
+
+
+def _check_finite(name: str, x: Any, rows: int = 4096) -> None:
+    """Raises `ValueError` that names the first rows with NaN or infinity; looks at a block of rows at a time."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return
+    isfinite = jnp.isfinite if isinstance(x, Array) else np.isfinite
+    blocks = (np.asarray(isfinite(x[i : i + rows]).all(axis=1)) for i in range(0, len(x), rows))
+    bad = np.flatnonzero(~np.concatenate(list(blocks)))
+    if bad.size:
+        listed = ", ".join(map(str, bad[:5])) + (", …" if bad.size > 5 else "")
+        raise ValueError(f"{name}: NaN or infinity in {bad.size} of {len(x)} rows: {listed}")
+
+
+# From neighbours to labels.
+
+
+def vote(
+    neighbors: Neighbors,
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    ks: Sequence[int] = (1, 3, 5),
+    weights: Weights = "uniform",
+    temperature: float = 0.07,
+) -> Array:
+    """The votes of the first k neighbours for each class, for several k in one pass → (len(ks), Q, num_classes).
+
+    The winner is `jnp.argmax(votes, axis=-1)`, which gives a tie to the smaller label.
+
+    Args:
+      labels: (N,) the points' labels, 0 … num_classes − 1.
+      weights: "uniform": one vote each. "distance": 1 / distance, and exact matches outvote all others. "softmax":
+        exp(−distance / temperature), which with metric "cosine" is the protocol of Wu et al. 2018 (arXiv:1805.01978)
+        and DINO (Caron et al. 2021, arXiv:2104.14294); each query's are scaled so that the nearest has 1.
+        A function: from distances (k,) to weights (k,).
+
+    Raises:
+      ValueError: an unknown weight, a k above the number of neighbours, labels that are no integers in range.
+    """
+    available = neighbors.indices.shape[1]
+    ks = tuple(ks)
+    if not ks or not all(1 <= k <= available for k in ks):
+        raise ValueError(f"ks: needs integers from 1 to {available}, the number of neighbours found; got {ks}")
+    if not callable(weights) and weights not in _WEIGHTS:
+        raise ValueError(f"weights: {weights!r} is unknown; choose one of {', '.join(_WEIGHTS)}, or pass a function")
+    if not temperature > 0:
+        raise ValueError(f"temperature: must be above 0, got {temperature}")
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(f"labels: needs integers (N,) from 0 to {num_classes - 1}, got {labels.dtype} {labels.shape}")
+    function: Callable[..., Array] = weights if callable(weights) else _WEIGHTS[weights]
+    function = partial(function, temperature=temperature) if weights == "softmax" else function
+    distances, indices = np.asarray(neighbors.distances, np.float32), np.asarray(neighbors.indices)
+    return _vote(distances, indices, labels, function, ks, num_classes)
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5))
+def _vote(
+    distances: Array,
+    indices: Array,
+    labels: Array,
+    weights: Callable[[Array], Array],
+    ks: tuple[int, ...],
+    num_classes: int,
+) -> Array:
+    def one_query(distances: Array, indices: Array) -> Array:
+        votes = jnp.where(indices >= 0, weights(distances), 0)
+        rank = jnp.arange(len(indices))
+        counted = jnp.stack([jnp.where(rank < k, votes, 0) for k in ks])
+        return jnp.zeros((len(ks), num_classes), votes.dtype).at[:, labels[indices]].add(counted)
+
+    return jnp.swapaxes(jax.vmap(one_query)(distances, indices), 0, 1)
+
+
+def _uniform(distances: Array) -> Array:
+    return jnp.ones_like(distances)
+
+
+def _inverse_distance(distances: Array) -> Array:
+    matches = distances[0] == 0  # the nearest comes first
+    return jnp.where(matches, (distances == 0).astype(distances.dtype), 1 / jnp.where(matches, 1, distances))
+
+
+def _softmax(distances: Array, temperature: float) -> Array:
+    return jnp.exp((distances[0] - distances) / temperature)
+
+
+_WEIGHTS: dict[str, Callable[..., Array]] = {"uniform": _uniform, "distance": _inverse_distance, "softmax": _softmax}
+
+
+def classify(
+    queries: Any,
+    index_or_points: Any,
+    labels: ArrayLike,
+    k: int,
+    *,
+    weights: Weights = "uniform",
+    temperature: float = 0.07,
+    metric: Metric = "euclidean",
+    p: float | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """The labels (Q,) int32 that the k nearest points vote for; takes the options of `kneighbors` and `vote`.
+
+    >>> classify([[0.2]], [[0.0], [1.0], [1.1]], [0, 1, 1], k=1)
+    array([0], dtype=int32)
+    """
+    index, labels = _as_index(index_or_points, metric, p), np.asarray(labels)
+    if len(labels) != len(index.points):
+        raise ValueError(f"labels: needs one for each of the {len(index.points)} points, got {len(labels)}")
+    neighbors = kneighbors(queries, index, k, **options)
+    votes = vote(neighbors, labels, int(labels.max()) + 1, ks=(k,), weights=weights, temperature=temperature)
+    return np.asarray(jnp.argmax(votes[0], axis=-1), np.int32)

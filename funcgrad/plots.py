@@ -1,0 +1,338 @@
+"""Figures from plain arrays, each understandable without a caption elsewhere.
+
+Every function takes whatever `np.asarray` accepts, returns a `matplotlib.figure.Figure` and touches no global state
+(no pyplot, no display); `save` writes it. Matplotlib is imported by the first figure, not by this module. The sheets of
+images (`neighbors_grid`, `templates`) are made in `funcgrad.galleries`.
+
+Right and wrong are told apart by position, sign or line style as well as by colour, and the colours are those of Okabe
+and Ito (2008), which colour-blind readers can tell apart too.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from funcgrad.galleries import (
+    FAINT,
+    SMALL,
+    TEXT,
+    TITLE,
+    is_image_shape,
+    neighbors_grid,
+    require,
+    short,
+    templates,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "confusion_matrix",
+    "cross_validation",
+    "is_image_shape",
+    "neighbors_grid",
+    "save",
+    "templates",
+    "training_curves",
+]
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "osD^vPX"
+
+
+def cross_validation(
+    x: ArrayLike,
+    series: Mapping[str, ArrayLike],
+    *,
+    x_label: str = "k",
+    best: tuple[str, float] | None = None,
+    log_x: bool = False,
+    title: str | None = None,
+) -> Figure:
+    """Accuracy against a hyper-parameter: mean ± standard deviation over the folds, each fold a faint dot.
+
+    x: (S,) the settings tried. series: name → (S, folds) accuracies between 0 and 1 (one name may be all there is).
+    best: the chosen (name, x), which is ringed and named. log_x: settings that are spaced by factors (learning rates).
+    Several series stand side by side at each setting, so that their bars do not hide one another.
+    Raises ValueError if lengths disagree, an accuracy is outside 0–1, or `best` is not among what was tried.
+    """
+    settings = np.asarray(x, float)
+    require(settings.ndim == 1 and settings.size > 0, f"x: shape {settings.shape}, expected (settings,)")
+    require(bool(np.isfinite(settings).all()), "x: holds NaN or infinity, expected finite settings")
+    require(not log_x or bool((settings > 0).all()), f"x: smallest is {settings.min():g}, log_x needs settings > 0")
+    require(len(series) > 0, "series: empty, expected at least one name with its accuracies")
+    order = np.argsort(settings, kind="stable")
+    settings = settings[order]
+    accuracies = {}
+    for name, values in series.items():
+        array = _fractions(f"series[{name!r}]", values)
+        matches = array.ndim == 2 and len(array) == len(settings) and array.shape[1] > 0
+        require(matches, f"series[{name!r}]: shape {array.shape}, expected ({len(settings)}, folds)")
+        accuracies[name] = array[order]
+    if best is not None:
+        require(best[0] in accuracies, f"best: {best[0]!r}, expected one of {list(accuracies)}")
+        require(best[1] in settings, f"best: {best[1]!r}, expected one of x = {settings.tolist()}")
+        chosen = int(np.flatnonzero(settings == best[1])[0])
+
+    figure = _figure(8.0, 5.0)
+    axes = figure.add_subplot()
+    places = np.log10(settings) if log_x else settings
+    gaps = np.diff(np.unique(places))
+    spacing = min(0.16 * gaps.min(), 0.015 * np.ptp(places)) if gaps.size else 0.02
+    handles: list[Any] = []
+    ring: dict[str, Any] = {"markersize": 14, "mew": 1.8, "markerfacecolor": "none", "color": "black", "zorder": 5}
+    for i, (name, array) in enumerate(accuracies.items()):
+        shifted = places + spacing * (i - (len(accuracies) - 1) / 2)
+        at = 10**shifted if log_x else shifted
+        color, marker = _COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)]
+        axes.plot(np.repeat(at, array.shape[1]), array.ravel(), "o", color=color, alpha=0.35, markersize=4.5, mew=0)
+        style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "linewidth": 1.3, "capsize": 3}
+        handles.append(axes.errorbar(at, array.mean(axis=1), array.std(axis=1), label=short(name, 40), **style))
+        if best is not None and best[0] == name:
+            ringed = axes.plot(at[chosen], array[chosen].mean(), "o", label="chosen", **ring)
+    handles += ringed if best is not None else []
+    if log_x:
+        axes.set_xscale("log")
+    _label_settings(axes, settings, places)
+    axes.set_xlabel(f"{x_label} (log scale)" if log_x else x_label)
+    counts = sorted({array.shape[1] for array in accuracies.values()})
+    folds = "–".join(str(c) for c in (counts if len(counts) < 3 else (counts[0], counts[-1])))
+    axes.set_ylabel(f"accuracy: mean ± standard deviation\n(faint dots: each of the {folds} folds)")
+    _percent_axis(axes)
+
+    lines = [title or f"{folds}-fold cross-validation of {x_label}"]
+    if best is not None:
+        row = accuracies[best[0]][chosen]
+        who = f"{short(best[0], 40)}, " if len(accuracies) > 1 else ""
+        lines.append(f"chosen: {who}{x_label} = {best[1]:g}, accuracy {_percent(row.mean())} ± {_percent(row.std())}")
+    _set_title(figure, *lines)
+    _add_legend(figure, handles)
+    return figure
+
+
+def training_curves(
+    runs: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    losses: Mapping[str, str] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Loss (left) and accuracy (right) against the epoch, train solid and validation dashed.
+
+    runs: name → history with "train_loss" and "train_accuracy", and "validation_loss" and "validation_accuracy" where
+    measured, each (epochs,); other keys are left aside. losses: name → what its loss is called; runs with the same loss
+    share a panel, others never do, since the values of two kinds of loss cannot be compared. A run not named in
+    `losses` has a panel of its own.
+    Raises ValueError if a key is missing, lengths disagree or an accuracy is outside 0–1.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
+
+    require(len(runs) > 0, "runs: empty, expected at least one name with its history")
+    histories = {name: _history(name, history) for name, history in runs.items()}
+    kinds = {name: (losses or {}).get(name, "") for name in histories}
+    panels = list(dict.fromkeys((kinds[name], "" if kinds[name] else name) for name in histories))
+    figure = _figure(10.0, max(4.6, 1.7 * len(panels) + 1.2))
+    grid = figure.add_gridspec(len(panels), 2, width_ratios=(1, 1.15))
+    right = figure.add_subplot(grid[:, 1])
+    left = [figure.add_subplot(grid[row, 0], sharex=right) for row in range(len(panels))]
+
+    handles = []
+    for i, (name, history) in enumerate(histories.items()):
+        color = _COLORS[i % len(_COLORS)]
+        loss_axes = left[panels.index((kinds[name], "" if kinds[name] else name))]
+        ends = []
+        for split, line in (("train", "-"), ("validation", "--")):
+            for axes, quantity in ((loss_axes, "loss"), (right, "accuracy")):
+                if (values := history.get(f"{split}_{quantity}")) is not None:
+                    # A line needs two points; a single epoch is shown as a dot.
+                    marker = "o" if len(values) == 1 else None
+                    axes.plot(np.arange(1, len(values) + 1), values, line, color=color, marker=marker, linewidth=1.6)
+            if (accuracies := history.get(f"{split}_accuracy")) is not None:
+                ends.append(f"{split} {_percent(accuracies[-1])}")
+        handles.append(Line2D([], [], color=color, linewidth=2.5, label=f"{short(name, 40)}: {', '.join(ends)}"))
+    handles.append(Line2D([], [], color=FAINT, linestyle="-", label="solid: train"))
+    if any("validation_accuracy" in h or "validation_loss" in h for h in histories.values()):
+        handles.append(Line2D([], [], color=FAINT, linestyle="--", label="dashed: validation"))
+
+    for axes, (kind, name) in zip(left, panels, strict=True):
+        axes.set_title(short(kind or name, 40), fontsize=TEXT, loc="left")
+        axes.set_ylabel("loss")
+        axes.grid(alpha=0.25)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, 0.0), high)  # every loss here is ≥ 0: its distance to 0 is what is left to learn
+        axes.label_outer()
+    left[-1].set_xlabel("epoch")
+    right.set_xlabel("epoch")
+    right.set_ylabel("accuracy")
+    right.set_title("accuracy of every run", fontsize=TEXT, loc="left")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    right.set_xlim(0.6, max(len(history["train_loss"]) for history in histories.values()) + 0.4)
+    _percent_axis(right)
+    figure.align_ylabels(left)
+    if len(panels) > 1:
+        figure.supylabel("each panel: its own kind of loss and its own scale", fontsize=SMALL, color=FAINT)
+
+    split = "validation" if any("validation_accuracy" in h for h in histories.values()) else "train"
+    ends_at = {n: float(h[f"{split}_accuracy"][-1]) for n, h in histories.items() if f"{split}_accuracy" in h}
+    top = max(ends_at, key=lambda name: ends_at[name])
+    which, whose = ("highest ", f" ({short(top, 40)})") if len(ends_at) > 1 else ("", "")
+    summary = f"{which}{split} accuracy at the end: {_percent(ends_at[top])}{whose}"
+    _set_title(figure, title or "Training: loss and accuracy by epoch", summary)
+    _add_legend(figure, handles)
+    return figure
+
+
+def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | None = None) -> Figure:
+    """Which class was taken for which: rows are true classes, columns predictions, cells counts.
+
+    matrix: (C, C) counts. The diagonal (right) is flat blue and the colour scale belongs to the mistakes alone, or a
+    good classifier would show an even picture. Counts are written into the cells up to 20 classes.
+    Raises ValueError if the matrix is not square, holds anything but counts, is all zero, or does not fit the classes.
+    """
+    from matplotlib.colors import ListedColormap
+    from matplotlib.ticker import MaxNLocator
+
+    counts = np.asarray(matrix, float)
+    size = len(classes)
+    require(size > 0 and counts.shape == (size, size), f"matrix: shape {counts.shape}, expected ({size}, {size})")
+    whole = np.isfinite(counts).all() and (counts >= 0).all() and (counts == np.round(counts)).all()
+    require(bool(whole), "matrix: holds a negative or fractional value, expected counts")
+    require(bool(counts.sum() > 0), "matrix: all zero, expected at least one counted example")
+
+    diagonal = np.eye(size, dtype=bool)
+    wrong = np.where(diagonal, 0.0, counts)
+    cell = 0.55 if size <= 20 else 0.14
+    side = min(max(cell * size, 3.6), 15.0)
+    figure = _figure(side + 3.2, side + 2.2)
+    axes = figure.add_subplot()
+    axes.imshow(np.where(diagonal, 1.0, np.nan), cmap=ListedColormap(["#BBD6EA"]))
+    # At least 4 on the scale: a single mistake should not look like a disaster.
+    off_diagonal = axes.imshow(np.where(diagonal, np.nan, counts), cmap="Oranges", vmin=0, vmax=max(wrong.max(), 4))
+    if size <= 20:
+        for i, j in np.argwhere(counts > 0):
+            text = f"{counts[i, j]:.0f}"
+            color = "white" if wrong[i, j] > 0.6 * max(wrong.max(), 4) else "black"
+            fits = TEXT * min(1.0, 5 / len(text))
+            axes.text(j, i, text, ha="center", va="center", fontsize=fits, color=color)
+        axes.hlines(np.arange(size - 1) + 0.5, -0.5, size - 0.5, color="white", linewidth=1)
+        axes.vlines(np.arange(size - 1) + 0.5, -0.5, size - 0.5, color="white", linewidth=1)
+
+    totals = counts.sum(axis=1)
+    shares = [_percent(counts[i, i] / totals[i]) if totals[i] else "–" for i in range(size)]
+    names = [short(name, 22) for name in classes]
+    shown = range(0, size, math.ceil(size / 100))
+    small = TEXT if size <= 20 else 6.0  # points: what the height of a row allows
+    upright = size <= 20 and max(map(len, names)) <= 4
+    axes.set_xticks(shown, [names[i] for i in shown], fontsize=small, rotation=0 if upright else 90)
+    axes.set_yticks(shown, [f"{names[i]}  {shares[i]}" for i in shown], fontsize=small)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class, and the share of it that is right")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    whole_numbers = MaxNLocator(5, integer=True)
+    figure.colorbar(off_diagonal, ax=axes, shrink=0.6, ticks=whole_numbers, label="mistakes (blue diagonal: right)")
+
+    right_count, total = counts.trace(), counts.sum()
+    lines = [f"{title or 'Confusion matrix'}: {right_count:.0f} of {total:.0f} right ({_percent(right_count / total)})"]
+    if wrong.any():
+        i, j = divmod(int(np.argmax(wrong)), size)
+        times = f"{wrong[i, j]:.0f} time{'s' if wrong[i, j] > 1 else ''}"
+        lines.append(f"most frequent mistake: {names[i]} taken for {names[j]}, {times}")
+    _set_title(figure, *lines)
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write the figure as a PNG, 120 dots an inch; `path` holds the old picture or the whole new one, never a part.
+
+    Raises ValueError if `path` does not end in .png, OSError if it cannot be written.
+    """
+    path = Path(path)
+    require(path.suffix.lower() == ".png", f"path: {str(path)!r}, expected a name that ends in .png")
+    # In the same directory, since a rename is atomic only within one file system.
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        figure.savefig(aside, format="png", dpi=120)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+# What the curves share: checks, words, axes.
+
+
+def _fractions(argument: str, values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values, float)
+    outside = (array < 0) | (array > 1 + 1e-6)  # a float32 mean of ones may be a little more than 1
+    require(not outside.any(), f"{argument}: holds a value outside 0–1, expected fractions (0.5, not 50)")
+    return array
+
+
+def _history(name: str, history: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+    keys = [f"{split}_{quantity}" for split in ("train", "validation") for quantity in ("loss", "accuracy")]
+    for key in keys[:2]:
+        require(key in history, f"runs[{name!r}]: has no {key!r}, only {list(history)}")
+    curves = {key: np.asarray(history[key], float) for key in keys if key in history}
+    shape = curves["train_loss"].shape
+    require(len(shape) == 1 and shape[0] > 0, f"runs[{name!r}]['train_loss']: shape {shape}, expected (epochs,)")
+    for key, values in curves.items():
+        require(values.shape == shape, f"runs[{name!r}][{key!r}]: shape {values.shape}, train_loss has {shape}")
+        if key.endswith("accuracy"):
+            _fractions(f"runs[{name!r}][{key!r}]", values)
+    return curves
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)  # inches: no label at the very edge
+    return figure
+
+
+def _set_title(figure: Figure, *lines: str) -> None:
+    width = figure.get_figwidth()
+    figure.suptitle("\n".join(wrapped("\n".join(lines), width, TITLE)), fontsize=TITLE)
+
+
+def _add_legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """Below the axes, where it covers no data, in as many columns (up to four) as the longest label leaves room for."""
+    longest = max(len(handle.get_label()) for handle in handles) + 8  # the line before the label, the space after it
+    room = figure.get_figwidth() * 72 / (0.53 * TEXT)
+    columns = min(4, max(1, int(room / longest)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=TEXT)
+
+
+def _percent_axis(axes: Axes) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+    axes.grid(alpha=0.25)
+
+
+def _label_settings(axes: Axes, settings: np.ndarray, places: np.ndarray) -> None:
+    """A tick at every setting, and its value wherever that does not run into the label before it."""
+    span = float(np.ptp(places)) or 1.0
+    labels, free_from = [], -1.0
+    for setting, place in zip(settings, places, strict=True):
+        text = f"{setting:g}"
+        middle = 6.3 * (place - places[0]) / span  # inches: about what the axis of an 8-inch figure is long
+        half = 0.045 * len(text)
+        labels.append(text if middle - half >= free_from else "")
+        free_from = middle + half + 0.05 if labels[-1] else free_from
+    axes.set_xticks(settings, labels)
+    axes.set_xticks([], minor=True)

@@ -1,0 +1,123 @@
+"""What a run leaves: result.json and pictures, whole or not at all; seconds with compilation apart; progress bars."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from funcgrad import __version__
+
+Progress = Callable[[int, int], None]
+
+_compilations: list[float] = []  # seconds of each compilation in this process, appended by JAX's own monitoring
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices: what a figure depends on beside the program."""
+    import jax
+
+    packages = ("jax", "jaxlib", "optax", "numpy", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        "packages": {"funcgrad": __version__, **{name: version(name) for name in packages}},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "devices": [device.device_kind for device in jax.devices()],
+    }
+
+
+@contextmanager
+def timed(seconds: dict[str, float]) -> Iterator[None]:
+    """Adds the seconds within to seconds["run"], less those in which JAX compiled, which go to seconds["compile"]."""
+    from jax import monitoring
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event.startswith("/jax/core/compile/"):  # tracing, lowering, compiling
+            _compilations.append(duration_secs)
+
+    if not _compilations:
+        monitoring.register_event_duration_secs_listener(listen)
+        _compilations.append(0.0)
+    before, start = len(_compilations), time.perf_counter()
+    yield
+    elapsed = time.perf_counter() - start
+    compiled = min(sum(_compilations[before:]), elapsed)
+    seconds["compile"] = seconds.get("compile", 0.0) + compiled
+    seconds["run"] = seconds.get("run", 0.0) + elapsed - compiled
+
+
+@contextmanager
+def output(out: Path | None) -> Iterator[Path | None]:
+    """A temporary directory beside `out`, whose files move there when all has gone well; nothing is left otherwise.
+
+    Raises `OSError` at once when nothing can be written there.
+    """
+    if out is None:
+        yield None
+        return
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out: {out} is a file, not a directory")
+    parent = out
+    while not parent.exists():
+        parent = parent.parent
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=".funcgrad-", dir=parent))
+    except OSError as error:
+        raise OSError(f"--out: cannot write to {parent}: {error.strerror}") from error
+    try:
+        yield aside
+        out.mkdir(parents=True, exist_ok=True)
+        for file in sorted(aside.iterdir(), key=lambda file: file.name == "result.json"):  # the result comes last
+            os.replace(file, out / file.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes JSON aside, then renames it into place."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def progress(description: str, *, shown: bool) -> Iterator[Progress | None]:
+    """A bar on stderr, as a function of (done, total); None where stderr is no terminal or none is wanted."""
+    if not (shown and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(description, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
+    """A table on stdout, its title above and notes below it: names to the left, numbers to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for number, column in enumerate(columns):
+        numeric = number > 0 and any(row[number][:1].isdigit() for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    print(title)  # not as the table's own, which would be wrapped at its width
+    Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(table)
+    for note in notes:
+        print(note)

@@ -1,0 +1,554 @@
+"""The commands as a user meets them: what they print and write, what they refuse, and that the numbers are right."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.neighbors import NearestNeighbors
+
+from funcgrad import cli, datasets, neighbors, options, runs
+
+KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment"]
+QUICK = ["--epochs", "2", "--limit-train", "300"]
+SCRIPT = [sys.executable, "-c", "import sys; from funcgrad.cli import main; sys.exit(main())"]  # what pip installs
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command that succeeds, with --json, and returns the result, the only thing on either stream."""
+
+    def run(*arguments: object) -> Any:
+        status = cli.main([*map(str, arguments), "--json"])
+        out, err = capsys.readouterr()
+        assert (status, err) == (0, "")
+        return json.loads(out, parse_constant=pytest.fail)
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+    """Runs a command that is refused, leaving nothing, and returns the one line that it says."""
+
+    def refused(*arguments: object) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        try:
+            status = cli.main([*map(str, arguments)])
+        except SystemExit as exit:
+            status = exit.code  # type: ignore[assignment]
+        out, err = capsys.readouterr()
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert sorted(tmp_path.rglob("*")) == before
+        return err
+
+    return refused
+
+
+@pytest.fixture
+def embeddings(tmp_path: Path) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    vectors = (3 * np.eye(3, 8)[labels] + random.normal(size=(120, 8))).astype(np.float32)
+    return {"x_train": vectors[:90], "y_train": labels[:90], "x_test": vectors[90:], "y_test": labels[90:]}
+
+
+def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*SCRIPT, *arguments], capture_output=True, text=True, timeout=120, **options)
+
+
+# Answering at once
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *["", "demo", "data", "data list", "data info", "data prepare", "knn"],
+        *["train", "train linear", "train mlp", "crossval", "crossval knn", "crossval linear", "crossval mlp"],
+    ],
+)
+def test_help_names_every_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([*command.split(), "--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: funcgrad {command}".strip())
+    assert max(map(len, shown.splitlines())) <= 100
+    if command.startswith(("knn", "train ", "crossval ")):
+        for option in ("--data", "--limit-train", "--seed", "--out", "--json", "--quiet", "--debug"):
+            assert option in shown
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["knn", "--help"], ["crossval", "mlp", "--help"], ["knn", "--k", "0"]]
+)
+def test_help_and_a_mistyped_option_load_nothing_slow(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom funcgrad.cli import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit: print(sorted({'jax', 'numpy', 'optax', 'matplotlib', 'rich'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+# k-NN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("metric", "right"), [("l1", [340, 343, 343, 338]), ("l2", [344, 348, 347, 342])])
+def test_digits_knn_and_its_result(metric: str, right: list[int], run: Run, tmp_path: Path) -> None:
+    result = run("knn", "--metric", metric, "--k", 1, 3, 5, 10, "--out", tmp_path / "out")
+    assert result["metrics"]["test_accuracy"] == {
+        str(k): count / 360 for k, count in zip((1, 3, 5, 10), right, strict=True)
+    }
+    assert list(result) == KEYS
+    assert result["command"] == "knn"
+    assert result["config"]["metric"] == metric
+    assert list(result["dataset"]) == ["name", "train", "test", "classes", "shape", "fingerprint"]
+    assert [result["dataset"][key] for key in ("name", "train", "test", "shape")] == ["digits", 1437, 360, [8, 8, 1]]
+    assert list(result["seconds"]) == ["load", "compile", "run"]
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "confusion.png",
+        "neighbors.png",
+        "result.json",
+    ]
+
+
+@pytest.mark.parametrize(("metric", "theirs"), [("l1", "manhattan"), ("l2", "euclidean")])
+def test_digits_neighbors_are_those_of_scikit_learn_but_for_ties_at_the_end(metric: str, theirs: str) -> None:
+    data, k = datasets.load("digits"), 10
+    ours = neighbors.kneighbors(data.test.images, data.train.images, k + 1, metric=metric)
+    train, test = (split.images.reshape(len(split.images), -1).astype(float) for split in data[1:3])
+    distances, indices = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=theirs).fit(train).kneighbors(test)
+    np.testing.assert_allclose(ours.distances[:, :k], distances, rtol=1e-6)
+    same = [set(mine) == set(other) for mine, other in zip(ours.indices[:, :k], indices, strict=True)]
+    tied = ours.distances[:, k - 1] == ours.distances[:, k]
+    assert np.all(same | tied)
+    assert np.mean(same) > 0.9
+
+
+@pytest.mark.slow
+def test_options_reach_the_search(run: Run, embeddings: dict[str, np.ndarray], tmp_path: Path) -> None:
+    np.savez(tmp_path / "e.npz", **embeddings)  # type: ignore[arg-type]
+    common = ["knn", "--data", tmp_path / "e.npz", "--k", 5]
+    plain = run(*common)
+    assert plain["metrics"]["test_accuracy"]["5"] > 0.8
+    assert plain["dataset"]["shape"] == [8]
+    shared = run(*common, "--devices", 2, "--memory", "100KiB")
+    assert shared["metrics"]["test_accuracy"] == plain["metrics"]["test_accuracy"]
+    for given in (
+        ["--metric", "minkowski", "--p", "3"],
+        ["--metric", "cosine", "--weights", "softmax", "--temperature", "0.1"],
+        ["--weights", "distance"],
+        ["--precision", "fast"],
+    ):
+        assert run(*common, *given)["metrics"]["test_accuracy"]["5"] > 0.8
+
+
+def test_a_pair_of_npy_files_and_a_folder_of_images(run: Run, tmp_path: Path) -> None:
+    data = datasets.load("digits", limit_train=200)
+    np.save(tmp_path / "x.npy", data.train.images.reshape(200, -1).astype(np.float32))
+    np.save(tmp_path / "y.npy", data.train.labels)
+    result = run("knn", "--data", tmp_path / "x.npy", tmp_path / "y.npy", "--k", 1, "--test-fraction", "0.25")
+    assert result["dataset"]["train"] + result["dataset"]["test"] == 200
+    assert result["metrics"]["test_accuracy"]["1"] > 0.8
+
+    for number, (image, label) in enumerate(zip(data.train.images[:60], data.train.labels, strict=False)):
+        place = tmp_path / "folder" / f"digit {label}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(15 * image[..., 0]).save(place / f"{number:03}.png")
+    chosen = ["--classes", "digit 0", "digit 1"]
+    result = run("knn", "--data", tmp_path / "folder", "--k", 1, "--size", 6, *chosen, "--out", tmp_path / "out")
+    assert result["dataset"]["shape"] == [6, 6, 1]
+    assert result["dataset"]["classes"] == ["digit 0", "digit 1"]
+    assert (tmp_path / "out" / "neighbors.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_mnist_knn_agrees_with_plain_integer_distances(run: Run, image_data: Path) -> None:
+    options = ["--limit-train", 5000, "--limit-test", 500, "--metric", "l2", "--k", 1, 3, 5]
+    result = run("knn", "--data", "mnist", "--data-dir", image_data, *options)
+    data = datasets.load("mnist", data_dir=image_data, limit_train=5000, limit_test=500)
+    train, test = (split.images.reshape(len(split.images), -1).astype(np.int64) for split in data[1:3])
+    squares = (test**2).sum(1)[:, None] + (train**2).sum(1) - 2 * test @ train.T
+    labels = data.train.labels[np.argsort(squares, axis=1, kind="stable")[:, :5]]
+    for k in (1, 3, 5):
+        votes = np.stack([(labels[:, :k] == label).sum(1) for label in range(10)], axis=1)
+        expected = float(np.mean(votes.argmax(1) == data.test.labels))
+        assert result["metrics"]["test_accuracy"][str(k)] == expected
+    assert result["metrics"]["test_accuracy"]["1"] > 0.9
+
+
+# Training
+
+
+@pytest.mark.slow
+def test_training_gives_its_metrics_and_pictures(run: Run, tmp_path: Path) -> None:
+    result = run("train", "linear", "--lr", "1e-2", "--epochs", 5, "--out", tmp_path / "out")
+    assert list(result) == KEYS
+    measured = result["metrics"]
+    assert {"test_accuracy", "train_accuracy", "test_loss", "validation_accuracy"} <= measured.keys()
+    assert measured["test_accuracy"] > 0.8
+    assert measured["stopped_by"] == "epochs"
+    assert len(measured["history"]["train_loss"]) == measured["epochs"] == 5
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"result.json", "curves.png", "confusion.png", "templates.png"}
+
+
+@pytest.mark.slow
+def test_a_network_takes_all_its_options(run: Run) -> None:
+    options = ["--hidden", 16, 8, "--activation", "gelu", "--dropout", 0.1, "--layer-norm", "--label-smoothing", 0.1]
+    options += ["--optimizer", "nadamw", "--schedule", "linear", "--warmup", 0.5, "--weight-decay", 1e-3, "--l2", 1e-5]
+    result = run("train", "mlp", *QUICK, *options, "--seed", 3)
+    assert result["config"]["hidden"] == [16, 8]
+    assert result["config"]["seed"] == 3
+    assert result["metrics"]["test_accuracy"] > 0.1
+
+
+@pytest.mark.slow
+def test_a_diverging_training_fails_and_says_so_in_valid_json(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    options = ["--lr", "1e30", "--optimizer", "sgd", "--loss", "svm", "--validation", "0"]
+    assert cli.main(["train", "linear", *QUICK, *options, "--json", "--out", str(tmp_path / "out")]) == 1
+    out, err = capsys.readouterr()
+    assert err == "funcgrad train linear: the loss is no longer finite; lower the learning rate\n"
+    result = json.loads(out, parse_constant=pytest.fail)
+    assert result["metrics"]["stopped_by"] == "diverged"
+    assert result["metrics"]["test_loss"] is None
+    assert result["metrics"]["history"].keys() == {"train_loss", "train_accuracy"}  # for nothing was held out
+    assert json.loads((tmp_path / "out" / "result.json").read_text(), parse_constant=pytest.fail) == result
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.1, 144), (0.3, 431), (0.4, 575), (0.5, 718)])
+def test_the_share_that_is_held_out_has_all_classes_and_the_size_asked_for(share: float, count: int) -> None:
+    labels = datasets.load("digits").train.labels
+    held_out, kept = runs._hold_out(jax.random.key(0), labels, share)
+    assert len(held_out) == count
+    np.testing.assert_array_equal(np.sort(np.concatenate([held_out, kept])), np.arange(1437))
+    assert np.all(np.abs(np.bincount(labels[held_out]) - share * np.bincount(labels)) <= 1.5)
+
+
+@pytest.mark.slow
+def test_a_linear_classifier_of_real_images_beats_chance(run: Run, image_data: Path) -> None:
+    options = ["--limit-train", 3000, "--limit-test", 500, "--epochs", 5, "--l2", 1e-3]
+    result = run("train", "linear", "--data", "cifar10", "--data-dir", image_data, *options)
+    assert result["metrics"]["test_accuracy"] > 0.25
+    assert result["dataset"]["shape"] == [32, 32, 3]
+
+
+# Cross-validation
+
+
+@pytest.mark.slow
+def test_crossval_knn_chooses_on_the_training_set(run: Run, tmp_path: Path) -> None:
+    result = run("crossval", "knn", "--k", 1, 5, "--folds", 3, "--limit-train", 400, "--out", tmp_path / "out")
+    rows = result["metrics"]["cv"]
+    assert [(row["metric"], row["k"]) for row in rows] == [("l1", 1), ("l1", 5), ("l2", 1), ("l2", 5)]
+    for row in rows:
+        assert len(row["folds"]) == 3
+        assert row["mean"] == pytest.approx(np.mean(row["folds"]))
+        assert row["std"] == pytest.approx(np.std(row["folds"]))
+    best = max(rows, key=lambda row: row["mean"])
+    assert result["metrics"]["best"] == {"metric": best["metric"], "k": best["k"]}
+    alone = run("knn", "--limit-train", 400, "--metric", best["metric"], "--k", best["k"])
+    assert alone["metrics"]["test_accuracy"] == {str(best["k"]): result["metrics"]["test_accuracy"]}
+    assert (tmp_path / "out" / "crossval.png").exists()
+    run("crossval", "knn", "--k", 1, "--folds", 2, "--limit-train", 100, "--shuffle", "--stratified", "--metric", "l1")
+
+
+@pytest.mark.slow
+def test_crossval_linear_over_a_range_and_a_list(run: Run, tmp_path: Path) -> None:
+    swept = ["--lr", "1e-4:1e-1:log4", "--l2", "0,1e-3"]
+    result = run("crossval", "linear", *swept, "--folds", 3, "--epochs", 3, "--out", tmp_path / "out")
+    rows = result["metrics"]["cv"]
+    assert [(row["lr"], row["l2"]) for row in rows] == [
+        (lr, l2) for lr in (1e-4, 1e-3, 1e-2, 1e-1) for l2 in (0.0, 1e-3)
+    ]
+    assert result["metrics"]["best"]["lr"] >= 1e-2
+    assert result["metrics"]["test_accuracy"] > 0.8
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"result.json", "crossval.png", "confusion.png"}
+
+
+@pytest.mark.slow
+def test_crossval_mlp_over_another_option_fails_where_all_diverge(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    options = ["--lr", "1e38", "--weight-decay", "0,0.1", "--hidden", "8", "--folds", "2", "--seeds", "2"]
+    assert cli.main(["crossval", "mlp", *QUICK, *options, "--out", str(tmp_path / "out"), "--quiet"]) == 1
+    assert capsys.readouterr().err.startswith("funcgrad crossval mlp: the loss is no longer finite")
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert [row["weight_decay"] for row in result["metrics"]["cv"]] == [0, 0.1]
+    assert [len(row["folds"]) for row in result["metrics"]["cv"]] == [4, 4]
+    assert (tmp_path / "out" / "crossval.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0.1", [0.1]),
+        ("0,1e-4", [0, 1e-4]),
+        ("1e-4:1e-1:log4", [1e-4, 1e-3, 1e-2, 1e-1]),
+        ("1:0:lin5", [1, 0.75, 0.5, 0.25, 0]),
+        ("0.1:0.3:lin2", [0.1, 0.3]),
+    ],
+)
+def test_values_are_a_number_a_list_or_a_range(text: str, values: list[float]) -> None:
+    assert options._values()(text) == values
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("knn --data digit", ["'digit'", "did you mean digits"]),
+        ("knn --data nothing.npz", ["nothing.npz: no such file"]),
+        ("knn --data cifar10 --data-dir .", ["funcgrad data prepare cifar10"]),
+        ("knn --k 0", ["--k", "'0'", "from 1 up"]),
+        ("knn --k 2000", ["k:", "2000", "1 to 1437"]),
+        ("knn --k 3 3", ["--k", "3 3", "once"]),
+        ("knn --metric foo", ["--metric", "'foo'", "chebyshev"]),
+        ("knn --metric minkowski", ["p:", "minkowski"]),
+        ("knn --p 3", ["p:", "minkowski", "'l2'"]),
+        ("knn --classes ten", ["'ten'", "digits has 0, 1"]),
+        ("knn --memory lots", ["memory", "'lots'", "500MiB"]),
+        ("knn --memory 10", ["memory", "10 bytes"]),
+        ("knn --devices 77", ["devices", "77", "2 (cpu)"]),
+        ("knn --limit-train 0", ["--limit-train", "'0'"]),
+        ("knn --size 5", ["size", "digits"]),
+        ("knn --metrik l1", ["--metrik", "did you mean --metric?", "funcgrad knn --help"]),
+        ("knn --lim 3", ["unrecognized", "--lim"]),
+        ("train linear --lr -1", ["--lr", "'-1'", "above 0"]),
+        ("train linear --lr -1e-3", ["--lr", "'-1e-3'", "above 0"]),
+        ("train linear --lr nan", ["--lr", "'nan'", "above 0"]),
+        ("train linear --optimizer foo", ["optimizer", "'foo'", "adamw", "sgd"]),
+        ("train linear --optimizer sgd --weight-decay 0.1", ["weight_decay", "'sgd'", "adamw"]),
+        ("train linear --loss svm --label-smoothing 0.1", ["smoothing", "'svm'"]),
+        ("train linear --warmup 30", ["warmup", "20 epochs", "30"]),
+        ("train linear --limit-train 4", ["validation", "4 training examples"]),
+        ("train linear --validation 0.7", ["--validation", "0.5"]),
+        ("train linear --hidden 10", ["--hidden", "funcgrad train linear --help"]),
+        ("train mlp --dropout 1", ["dropout", "1.0"]),
+        ("train mlp --activation foo", ["activation", "'foo'", "gelu"]),
+        ("crossval linear --lr 1e-4:1e-1:log", ["--lr", "'1e-4:1e-1:log'", "1e-5:1e-1:log16"]),
+        ("crossval linear --lr 0:1:log4", ["--lr", "above 0"]),
+        ("crossval linear --lr 0,1", ["--lr", "above 0"]),
+        ("crossval linear --lr 1e-3:1e-2:log1", ["--lr", "log1"]),
+        ("crossval linear --lr 1e-3,1e-3", ["--lr", "once"]),
+        ("crossval linear --l2 -1", ["--l2", "from 0 up"]),
+        ("crossval linear --loss svm --label-smoothing 0.1", ["smoothing", "'svm'"]),
+        ("crossval linear --folds 1", ["--folds", "from 2 up"]),
+        ("crossval linear --limit-train 3", ["folds", "2 to 3", "5"]),
+        ("crossval knn --k 1400", ["k:", "1400"]),
+        ("crossval knn --metric minkowski", ["--metric", "'minkowski'", "l1"]),
+        ("crossval svm", ["'svm'", "mlp"]),
+        ("train", ["linear|mlp"]),
+        ("", ["COMMAND"]),
+        ("data info nosuch", ["'nosuch'", "digits"]),
+        ("data prepare foo", ["'foo'", "cifar10, mnist, fashion_mnist"]),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line(
+    arguments: str, says: list[str], refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    takes_out = arguments.startswith(("knn", "train ", "crossval "))
+    line = refused(*arguments.split(), *(["--out", tmp_path / "new" / "out"] if takes_out else []))
+    assert line.startswith("funcgrad")
+    for words in says:
+        assert words in line
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"y_test": np.array([0, 7] * 15)}, ["y_test", "row 1", "7", "3 training classes"]),
+        ({"y_train": np.arange(90) - 1}, ["y_train", "row 0", "-1"]),
+        (
+            {"x_train": np.where(np.arange(90)[:, None] == 4, np.float32(np.nan), np.zeros((90, 8), np.float32))},
+            ["training part", "NaN", "4"],
+        ),
+        ({"x_test": np.zeros((30, 9), np.float32)}, ["shape"]),
+    ],
+)
+def test_wrong_arrays_are_refused_in_one_line(
+    change: dict[str, np.ndarray],
+    says: list[str],
+    refused: Callable[..., str],
+    embeddings: dict[str, np.ndarray],
+    tmp_path: Path,
+) -> None:
+    np.savez(tmp_path / "e.npz", **(embeddings | change))  # type: ignore[arg-type]
+    line = refused("knn", "--data", tmp_path / "e.npz", "--out", tmp_path / "out")
+    for words in ["e.npz", *says]:
+        assert words in line
+
+
+def test_cut_off_files_are_refused_in_one_line(
+    refused: Callable[..., str], embeddings: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "e.npz", **embeddings)  # type: ignore[arg-type]
+    np.save(tmp_path / "x.npy", embeddings["x_train"])
+    np.save(tmp_path / "y.npy", embeddings["y_train"])
+    for label in "ab":
+        (tmp_path / "folder" / label).mkdir(parents=True)
+        for number in range(3):
+            noise = np.random.default_rng(number).integers(0, 256, (16, 16), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "folder" / label / f"{number}.png")
+    for file in ("e.npz", "x.npy", "folder/b/1.png"):
+        path = tmp_path / file
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for data in (["e.npz"], ["x.npy", "y.npy"], ["folder"]):
+        line = refused("knn", "--data", *[tmp_path / name for name in data], "--out", tmp_path / "out")
+        assert "not a readable" in line
+        assert data[0] in line
+
+
+def test_a_place_that_cannot_be_written_is_refused_first(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "--out" in refused("knn", "--out", tmp_path / "file")
+    assert "--out" in refused("knn", "--data", "unknown", "--out", tmp_path / "file" / "below" / "it")
+
+
+def test_debug_shows_where_an_error_came_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["knn", "--k", "2000", "--debug"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert err.splitlines()[-1].startswith("funcgrad knn: k: needs")
+
+
+def test_what_is_nobodys_fault_exits_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(datasets, "load", fail)
+    assert cli.main(["knn"]) == 1
+    assert capsys.readouterr().err == "funcgrad knn: RuntimeError: out of memory (--debug shows where)\n"
+
+
+# Printing
+
+
+@pytest.mark.slow
+def test_the_table_and_the_notes_below_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["knn", "--k", "1", "5", "--limit-test", "50", "--out", str(tmp_path / "out")]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert err == ""
+    assert lines[0] == "digits: 1,437 train, 50 test"
+    assert [cell.strip() for cell in lines[4].split("│")[1:3]] == ["1", "100.00 %"]
+    assert lines[-2].startswith("load ")
+    assert lines[-1] == f"{tmp_path / 'out'}/: result.json, confusion.png, neighbors.png"
+
+
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["knn", "--limit-test", "20", "--quiet", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "out" / "result.json").exists()
+
+
+def test_data_list_and_info(capsys: pytest.CaptureFixture[str], run: Run, tmp_path: Path) -> None:
+    assert cli.main(["data", "list", "--data-dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "│ digits │ 1,437 │  360 │      10 │ 8 × 8 × 1 uint8 │ embedded in scikit-learn │" in lines
+    assert "mnist: `funcgrad data prepare mnist` writes it" in lines
+    assert run("data", "list", "--data-dir", tmp_path)[0]["name"] == "digits"
+
+    assert cli.main(["data", "info", "digits"]) == 0
+    assert "classes 10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in capsys.readouterr().out
+    assert run("data", "info", "digits")["shape"] == [8, 8, 1]
+    assert cli.main(["data", "info", "mnist", "--data-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == (
+        f"name    mnist\nwhere   not in {tmp_path}\nnote    `funcgrad data prepare mnist` writes it\n"
+    )
+
+
+def test_data_prepare_says_what_archives_it_takes(refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused("data", "prepare", "mnist", "--from", tmp_path / "none", "--data-dir", tmp_path / "new")
+    assert "train-images-idx3-ubyte.gz" in line
+
+
+# As a process
+
+
+@pytest.mark.slow
+def test_in_a_pipe_there_is_json_and_nothing_else(tmp_path: Path) -> None:
+    done = process("knn", "--limit-test", "20", "--json", "--out", "out", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "result.json").read_text())
+    assert json.loads(done.stdout)["environment"]["devices"] == ["cpu"]
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    with subprocess.Popen([*SCRIPT, "data", "list", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.6, 2, 5])
+def test_an_interrupt_says_so_and_leaves_nothing(seconds: float, tmp_path: Path) -> None:
+    """During the imports, where NumPy swallows it; while compiling; while the training runs."""
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from funcgrad.cli import main; print(flush=True); sys.exit(main())"
+    arguments = ["train", "mlp", "--epochs", "100000", "--out", str(tmp_path / "out")]
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=-1, stderr=-1, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(seconds)
+        os.kill(child.pid, signal.SIGINT)
+        try:
+            out, err = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert (child.returncode, out) == (1, "")
+    assert err == "funcgrad train mlp: interrupted; nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_that_python_must_ignore_is_raised_again() -> None:
+    code = """if True:
+        import gc, os, signal, time
+        from funcgrad import cli
+        def interrupt(*_): gc.callbacks.remove(interrupt); os.kill(os.getpid(), signal.SIGINT); time.sleep(0.2)
+        gc.callbacks.append(interrupt)
+        with cli._interrupts():
+            gc.collect()
+            time.sleep(10)
+            print("slept through it")
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "")
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert "ignored" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo(run: Run, tmp_path: Path) -> None:
+    result = run("demo", "--out", tmp_path)
+    written = {path.name for path in tmp_path.iterdir()}
+    pictures = {f"{name}.png" for name in ("crossval", "curves", "templates", "neighbors", "confusion")}
+    assert written == pictures | {"result.json"}
+    measured = result["metrics"]
+    assert measured["knn"]["l1"] == {"1": 340 / 360, "3": 343 / 360, "5": 343 / 360, "10": 338 / 360}
+    assert measured["knn"]["l2"] == {"1": 344 / 360, "3": 348 / 360, "5": 347 / 360, "10": 342 / 360}
+    assert len(measured["crossval"]["cv"]) == 20
+    floors = {"linear softmax": 0.88, "linear SVM": 0.88, "MLP, 256 hidden units": 0.90}
+    for name, floor in floors.items():
+        assert measured[name]["test_accuracy"] >= floor

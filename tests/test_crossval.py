@@ -1,0 +1,305 @@
+"""Folds are a partition; k-NN by folds is the course's double loop; a sweep is its trainings, each done alone."""
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from funcgrad import models
+from funcgrad.crossval import Row, best, knn, split_folds, sweep
+from funcgrad.losses import make_loss
+
+KEY = jax.random.key(0)
+unhurried = settings(deadline=None, max_examples=50)
+COUNTED = st.tuples(st.integers(2, 60), st.integers(2, 60)).map(lambda pair: (max(pair), min(pair)))
+
+
+@cache
+def digits(count: int) -> tuple[np.ndarray, np.ndarray]:
+    data = load_digits()
+    return data.data[:count].astype(np.uint8), data.target[:count]
+
+
+# Folds
+
+
+@unhurried
+@given(COUNTED)
+def test_folds_are_those_of_array_split(count_and_folds: tuple[int, int]) -> None:
+    count, folds = count_and_folds
+    parts = split_folds(count, folds)
+    assert len(parts) == folds
+    for part, expected in zip(parts, np.array_split(np.arange(count), folds), strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_shuffled_folds_are_folds_of_a_permutation(stratified: bool) -> None:
+    labels = np.arange(50) % 4 if stratified else None
+    one, same, other = (split_folds(50, 4, shuffle=jax.random.key(seed), stratify=labels) for seed in (1, 1, 2))
+    assert [len(part) for part in one] == [13, 13, 12, 12]
+    np.testing.assert_array_equal(np.sort(np.concatenate(one)), np.arange(50))
+    np.testing.assert_array_equal(np.concatenate(one), np.concatenate(same))
+    memberships = [np.sort(parts[0]) for parts in (one, other, split_folds(50, 4, stratify=labels))]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert len(memberships[a]) != len(memberships[b]) or (memberships[a] != memberships[b]).any()
+
+
+@unhurried
+@given(st.lists(st.sampled_from([0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7]), min_size=2, max_size=80), st.data())
+@pytest.mark.parametrize("shuffle", [None, KEY], ids=["in order", "shuffled"])
+def test_stratified_folds_have_every_class_in_its_share(
+    shuffle: jax.Array | None, labels: list[int], data: st.DataObject
+) -> None:
+    folds = data.draw(st.integers(2, len(labels)))
+    shuffle = shuffle if shuffle is None or len(labels) % 20 == 0 else None  # each length compiles a permutation
+    parts = split_folds(len(labels), folds, shuffle=shuffle, stratify=labels)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
+    np.testing.assert_array_equal([len(part) for part in parts], [len(p) for p in np.array_split(labels, folds)])
+    counts = np.array([np.bincount(np.array(labels)[part], minlength=8) for part in parts])
+    assert (np.abs(counts - np.bincount(labels, minlength=8) / folds) < 1).all()
+
+
+def test_stratified_folds_keep_each_class_in_its_order() -> None:
+    """What lies side by side, such as one writer's digits, stays in one fold."""
+    labels = np.random.default_rng(0).integers(0, 3, 40)
+    parts = split_folds(40, 4, stratify=labels)
+    for label in range(3):
+        members = np.concatenate([part[labels[part] == label] for part in parts])
+        np.testing.assert_array_equal(members, np.flatnonzero(labels == label))
+
+
+@pytest.mark.parametrize("folds", [-1, 0, 1, 11])
+def test_folds_that_cannot_be_are_refused(folds: int) -> None:
+    with pytest.raises(ValueError, match=f"folds: needs 2 to 10, the number of examples; got {folds}"):
+        split_folds(10, folds)
+
+
+def test_strata_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"stratify: needs one label for each of 10 examples, got shape \(9,\)"):
+        split_folds(10, 2, stratify=np.zeros(9, int))
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
+def test_the_best_row_is_the_first_of_those_with_the_highest_mean(means: list[int]) -> None:
+    rows = [Row({"number": number}, mean / 4, 0.0, ()) for number, mean in enumerate(means)]
+    assert best(rows).setting["number"] == means.index(max(means))
+
+
+# k-NN
+
+
+def plain_knn(images: np.ndarray, labels: np.ndarray, ks: list[int], metric: str, folds: list) -> dict[int, list]:
+    """The course's cross-validation in NumPy: order by (distance, index), vote ties to the smaller label."""
+    accuracies: dict[int, list[float]] = {k: [] for k in ks}
+    wide = images.astype(np.int64)
+    for fold in folds:
+        others = np.setdiff1d(np.arange(len(labels)), fold)
+        difference = wide[fold][:, None] - wide[others][None]
+        distances = np.abs(difference).sum(-1) if metric == "l1" else (difference**2).sum(-1)
+        order = np.argsort(distances, axis=1, kind="stable")
+        for k in ks:
+            voted = [np.bincount(votes).argmax() for votes in labels[others][order[:, :k]]]
+            accuracies[k].append(float(np.mean(voted == labels[fold])))
+    return accuracies
+
+
+@pytest.mark.parametrize("how", ["in order", "shuffled", "stratified"])
+def test_knn_by_folds_is_the_double_loop_of_the_course(how: str) -> None:
+    images, labels = digits(120)
+    ks, metrics = [1, 4, 7], ["l1", "l2"]
+    options: dict[str, Any] = {"shuffled": {"shuffle": KEY}, "stratified": {"stratified": True}}.get(how, {})
+    parts = split_folds(120, 4, shuffle=options.get("shuffle"), stratify=labels if how == "stratified" else None)
+    rows = knn(images, labels, ks=ks, metrics=metrics, folds=4, **options)
+    expected = {metric: plain_knn(images, labels, ks, metric, parts) for metric in metrics}
+    assert [row.setting for row in rows] == [{"metric": metric, "k": k} for metric in metrics for k in ks]
+    for row in rows:
+        accuracies = expected[row.setting["metric"]][row.setting["k"]]
+        assert row.folds == tuple(accuracies)
+        np.testing.assert_allclose([row.mean, row.std], [np.mean(accuracies), np.std(accuracies)], rtol=1e-12)
+
+
+def test_no_example_is_its_own_neighbor_or_that_of_its_fold() -> None:
+    """Twins of one label lie in one fold: who could see his twin would always be right, and here nobody ever is."""
+    images = np.repeat(np.arange(10, dtype=np.uint8) * 20, 2)[:, None]
+    labels = np.repeat(np.arange(10), 2)
+    (row,) = knn(images, labels, ks=[1], metrics=["l1"], folds=10)
+    assert row.folds == (0.0,) * 10
+
+
+def test_a_metric_of_ones_own_is_listed_under_its_name_and_progress_is_told() -> None:
+    def taxicab(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.abs(a - b))
+
+    images, labels = digits(60)
+    told: list[tuple[int, int]] = []
+    progress = lambda done, count: told.append((done, count))  # noqa: E731
+    rows = knn(images.astype(np.float32), labels, ks=[3], metrics=["l1", taxicab], folds=3, progress=progress)
+    assert [row.setting["metric"] for row in rows] == ["l1", "taxicab"]
+    assert rows[0].folds == rows[1].folds
+    assert told == [(i, 6) for i in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": np.zeros(9, int)}, "labels: needs one for each of the 10 images, got 9"),
+        ({"labels": np.arange(10) - 1}, "labels: needs integers"),
+        ({"labels": np.zeros(10)}, "labels: needs integers"),
+        ({"ks": [1, 6]}, "k: needs an integer from 1 to 5, the number of points to choose from; got 6"),
+        ({"ks": [0, 1]}, "ks: needs integers from 1"),
+        ({"ks": []}, "k: needs an integer from 1 to 5, the number of points to choose from; got 0"),
+        ({"metrics": ["l3"]}, "metric: 'l3' is unknown; choose one of"),
+        ({"folds": 11}, "folds: needs 2 to 10"),
+        ({"weights": "equal"}, "weights: 'equal' is unknown; choose one of"),
+    ],
+)
+def test_a_wrong_argument_of_knn_is_named(changes: dict[str, Any], message: str) -> None:
+    options = {"labels": np.arange(10) % 2, "ks": [1], "metrics": ["l1"], "folds": 2} | changes
+    with pytest.raises(ValueError, match=message):
+        knn(np.arange(10, dtype=np.uint8)[:, None], options.pop("labels"), **options)
+
+
+# Sweeps
+
+SOFTMAX = make_loss("softmax")
+LINEAR = models.linear(10)
+NETWORK = models.mlp((8,), 10, dropout=0.5)
+
+
+def penalized(scores: jax.Array, label: jax.Array, params: Any, setting: Any) -> jax.Array:
+    return make_loss("softmax", l2=setting["l2"])(scores, label, params)
+
+
+def unpenalized(scores: jax.Array, label: jax.Array, params: Any, setting: Any) -> jax.Array:
+    return SOFTMAX(scores, label, params)
+
+
+def descent(setting: Any) -> optax.GradientTransformation:
+    return optax.sgd(setting["lr"])
+
+
+def swept(key: jax.Array = KEY, **changes: Any) -> list[Row]:
+    images, labels = digits(100)
+    options = {
+        "model": LINEAR,
+        "inputs": (images / 16).astype(np.float32),
+        "labels": labels,
+        "settings": {"lr": np.array([0.5], np.float32)},
+        "loss": unpenalized,
+        "optimizer": descent,
+        "epochs": 3,
+        "batch_size": 32,
+        "folds": 3,
+    } | changes
+    return sweep(key, **options)
+
+
+@cache
+def plain_sweep() -> Row:
+    (row,) = swept()
+    return row
+
+
+@pytest.mark.slow
+def test_each_row_of_a_sweep_is_its_setting_trained_alone() -> None:
+    rates, penalties = np.array([0.02, 0.2, 1.0], np.float32), np.array([0.0, 1e-2, 0.3], np.float32)
+    options = {"loss": penalized, "model": NETWORK, "seeds": 2, "shuffle": KEY, "stratified": True, "epochs": 5}
+    rows = swept(settings={"lr": rates, "l2": penalties}, **options)
+    assert len({row.mean for row in rows}) == 3, "settings too alike to show anything"
+    for row, rate, penalty in zip(rows, rates, penalties, strict=True):
+        assert row.setting == {"lr": rate.item(), "l2": penalty.item()}
+        assert len(row.folds) == 6
+        np.testing.assert_allclose([row.mean, row.std], [np.mean(row.folds), np.std(row.folds)], rtol=1e-12)
+    (alone,) = swept(settings={"lr": rates[1:2], "l2": penalties[1:2]}, **options)
+    np.testing.assert_allclose(rows[1].folds, alone.folds, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("float64", [False, True])
+def test_a_sweep_is_gradient_descent_on_the_other_folds(float64: bool) -> None:
+    """One batch an epoch, and parameters that start at 0: nothing is random, and NumPy can do the same."""
+    images, labels = digits(100)
+    inputs, epochs, rate = images / 16, 20, 0.5
+    zero = models.Model(lambda key, shape: {"weights": jnp.zeros((64, 10)), "bias": jnp.zeros(10)}, LINEAR.apply)
+    with jax.enable_x64(float64):
+        options = {"inputs": inputs, "settings": {"lr": np.array([rate])}} if float64 else {}
+        (row,) = swept(key=jax.random.key(0), model=zero, epochs=epochs, batch_size=1000, **options)
+    expected = []
+    for fold in np.array_split(np.arange(100), 3):
+        others = np.setdiff1d(np.arange(100), fold)
+        weights, bias = np.zeros((64, 10)), np.zeros(10)
+        for _ in range(epochs):
+            exps = np.exp(inputs[others] @ weights + bias)
+            slopes = (exps / exps.sum(axis=1, keepdims=True) - np.eye(10)[labels[others]]) / len(others)
+            weights -= rate * inputs[others].T @ slopes
+            bias -= rate * slopes.sum(axis=0)
+        expected.append(np.mean((inputs[fold] @ weights + bias).argmax(axis=1) == labels[fold]))
+    np.testing.assert_allclose(row.folds, expected, atol=1e-4)
+    assert row.mean > 0.5
+
+
+@pytest.mark.slow
+def test_a_setting_that_diverges_changes_no_other() -> None:
+    settings = {"lr": np.array([0.5, 0.5, 0.5], np.float32), "l2": np.array([0, 1e10, 0], np.float32)}
+    rows = swept(settings=settings, loss=penalized)
+    assert rows[0].folds == rows[2].folds == plain_sweep().folds
+    _, labels = digits(100)  # scores that are not numbers have their maximum in the first class
+    assert rows[1].folds == tuple(np.float32(np.mean(labels[fold] == 0)) for fold in split_folds(100, 3))
+
+
+@pytest.mark.slow
+def test_held_out_labels_change_no_training() -> None:
+    """Of two classes, what is predicted of a held-out fold is right about its labels, or about their opposites."""
+    images, labels = digits(360)
+    kept = labels < 2
+    options = {"model": models.linear(2), "inputs": (images[kept] / 16).astype(np.float32), "folds": 2, "epochs": 4}
+    noise = np.random.default_rng(0).integers(0, 2, kept.sum())  # nothing to learn: to be right, one must have peeked
+    first = split_folds(len(noise), 2)[0]
+    opposite = noise.copy()
+    opposite[first] = 1 - noise[first]
+    ((right, _),) = (row.folds for row in swept(labels=noise, **options))
+    ((wrong, _),) = (row.folds for row in swept(labels=opposite, **options))
+    np.testing.assert_allclose(right + wrong, 1, atol=1e-6)
+    assert 0.2 < right < 0.8
+
+
+@pytest.mark.slow
+def test_seeds_start_differently_and_the_first_is_that_of_a_sweep_without_more() -> None:
+    untrained, trained = swept(settings={"lr": np.array([1e-12, 0.5], np.float32)}, seeds=3)
+    np.testing.assert_allclose(np.reshape(trained.folds, (3, 3))[:, 0], plain_sweep().folds, atol=1e-4)
+    of_each_seed = np.reshape(untrained.folds, (3, 3)).T
+    assert len({tuple(folds) for folds in of_each_seed}) == 3
+
+
+@pytest.mark.slow
+def test_the_same_key_gives_the_same_rows_and_on_epoch_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    assert swept(on_epoch=lambda done, epochs: told.append((done, epochs))) == [plain_sweep()]
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": {}}, "settings: needs arrays of one length"),
+        ({"settings": {"lr": [0.1, 0.2], "l2": [0.1]}}, "settings: needs .* got lengths {'lr': 2, 'l2': 1}"),
+        ({"seeds": 0}, "seeds ≥ 1; .* seeds=0"),
+        ({"folds": 1}, "folds: needs 2 to 100"),
+        ({"epochs": 0}, "epochs: must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size: must be at least 1, got 0"),
+        ({"labels": np.zeros(99, int)}, r"labels: needs one for each of the 100 inputs, got shape \(99,\)"),
+        ({"labels": np.zeros(100)}, "labels: needs integers, got float"),
+        ({"labels": np.arange(100)}, "labels: go from 0 to 99, the model has classes 0 … 9"),
+    ],
+)
+def test_a_wrong_argument_of_sweep_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        swept(**changes)

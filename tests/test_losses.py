@@ -1,0 +1,199 @@
+"""Losses are the formulas of the course, their gradients are those of the formulas, and they stay finite."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from funcgrad import models
+from funcgrad.losses import LOSSES, l2_penalty, make_loss, multiclass_hinge, softmax_cross_entropy
+
+CLASSES = 4
+SCORES = arrays(np.float32, CLASSES, elements=st.floats(-30, 30, width=32))
+LABELS = st.integers(0, CLASSES - 1)
+few_examples = settings(deadline=None, max_examples=30)
+
+
+def plain_softmax(scores: np.ndarray, label: int) -> float:
+    scores = scores.astype(np.float64)
+    return float(-np.log(np.exp(scores[label]) / np.exp(scores).sum()))
+
+
+def plain_hinge(scores: np.ndarray, label: int, margin: float = 1.0) -> float:
+    scores = scores.astype(np.float64)
+    return sum(max(0.0, scores[j] - scores[label] + margin) for j in range(len(scores)) if j != label)
+
+
+PLAIN = {"softmax": plain_softmax, "svm": plain_hinge}
+
+
+@few_examples
+@given(SCORES, LABELS)
+def test_softmax_cross_entropy_is_minus_the_log_of_the_labels_probability(scores: np.ndarray, label: int) -> None:
+    np.testing.assert_allclose(softmax_cross_entropy(scores, label), plain_softmax(scores, label), rtol=1e-5, atol=1e-5)
+
+
+@few_examples
+@given(SCORES, LABELS)
+def test_softmax_gradient_is_the_probabilities_less_the_one_hot_label(scores: np.ndarray, label: int) -> None:
+    wide = scores.astype(np.float64)
+    by_hand = np.exp(wide) / np.exp(wide).sum() - np.eye(CLASSES)[label]
+    by_another_formula = jax.grad(lambda s: jnp.log(jnp.sum(jnp.exp(s - s[label]))))(jnp.asarray(scores))
+    gradient = jax.grad(softmax_cross_entropy)(jnp.asarray(scores), label)
+    np.testing.assert_allclose(gradient, by_hand, atol=1e-5)
+    if np.ptp(scores) < 30:  # beyond it, the other formula overflows and this one does not
+        np.testing.assert_allclose(gradient, by_another_formula, atol=1e-5)
+
+
+@few_examples
+@given(SCORES, LABELS, st.sampled_from([0.5, 1.0, 10.0]))
+def test_hinge_is_the_sum_over_wrong_classes(scores: np.ndarray, label: int, margin: float) -> None:
+    expected = plain_hinge(scores, label, margin)
+    np.testing.assert_allclose(multiclass_hinge(scores, label, margin=margin), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@few_examples
+@given(SCORES, LABELS)
+def test_hinge_gradient_counts_the_violated_margins(scores: np.ndarray, label: int) -> None:
+    wide = scores.astype(np.float64)
+    margins = wide - wide[label] + 1
+    assume(np.abs(margins).min() > 1e-3)  # at the kink there is more than one subgradient
+
+    def course_loop(s: jax.Array) -> jax.Array:
+        return sum((jnp.maximum(0, s[j] - s[label] + 1) for j in range(CLASSES) if j != label), jnp.zeros(()))
+
+    violated = (margins > 0).astype(float)
+    violated[label] = 0
+    violated[label] = -violated.sum()
+    gradient = jax.grad(multiclass_hinge)(jnp.asarray(scores), label)
+    np.testing.assert_array_equal(gradient, violated)
+    np.testing.assert_array_equal(gradient, jax.grad(course_loop)(jnp.asarray(scores)))
+
+
+@pytest.mark.parametrize("label", range(3))
+def test_hinge_gradient_at_the_kink_is_zero(label: int) -> None:
+    scores = jnp.full(3, 2.0).at[label].set(3.0)  # every wrong class is exactly one margin behind
+    np.testing.assert_array_equal(jax.grad(multiclass_hinge)(scores, label), np.zeros(3))
+
+
+def test_hinge_of_the_course_notes() -> None:
+    """CS231n, notes on linear classification: scores [13, -7, 11], the first is right, margin 10."""
+    assert float(multiclass_hinge(jnp.array([13.0, -7.0, 11.0]), 0, margin=10.0)) == 8
+
+
+@pytest.mark.parametrize(
+    ("scores", "label", "expected"), [([3.2, 5.1, -1.7], 0, 2.9), ([1.3, 4.9, 2.0], 1, 0), ([2.2, 2.5, -3.1], 2, 12.9)]
+)
+def test_hinge_of_the_course_slides(scores: list[float], label: int, expected: float) -> None:
+    """CS231n, lecture 3: the cat, the car and the frog."""
+    np.testing.assert_allclose(multiclass_hinge(jnp.array(scores), label), expected, atol=1e-5)
+
+
+def test_hinge_is_not_crammer_and_singers() -> None:
+    scores, label = jnp.array([0.5, 0.75, 0.0]), 2
+    assert float(multiclass_hinge(scores, label)) == 1.5 + 1.75
+    assert float(optax.losses.multiclass_hinge_loss(scores, jnp.array(label))) == 1.75
+
+
+@few_examples
+@given(arrays(np.float32, 2, elements=st.floats(-30, 30, width=32)), st.integers(0, 1))
+def test_hinge_of_two_classes_is_crammer_and_singers(scores: np.ndarray, label: int) -> None:
+    theirs = optax.losses.multiclass_hinge_loss(jnp.asarray(scores), jnp.array(label))
+    np.testing.assert_allclose(multiclass_hinge(scores, label), theirs, rtol=1e-5, atol=1e-5)
+
+
+@few_examples
+@given(SCORES, LABELS, st.floats(0, 1))
+def test_label_smoothing_is_a_mixture_with_the_uniform_distribution(
+    scores: np.ndarray, label: int, smoothing: float
+) -> None:
+    losses = np.array([plain_softmax(scores, j) for j in range(CLASSES)])
+    target = (1 - smoothing) * np.eye(CLASSES)[label] + smoothing / CLASSES
+    smoothed = softmax_cross_entropy(scores, label, smoothing=smoothing)
+    np.testing.assert_allclose(smoothed, target @ losses, rtol=1e-5, atol=1e-5)
+
+
+@few_examples
+@given(SCORES, LABELS, st.integers(-64, 64))
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_constant_added_to_all_scores_changes_no_loss(
+    name: str, scores: np.ndarray, label: int, constant: int
+) -> None:
+    moved = LOSSES[name](scores + np.float32(constant), label)
+    np.testing.assert_allclose(moved, LOSSES[name](scores, label), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "smoothing"), [("softmax", 0.0), ("softmax", 0.1), ("svm", 0.0)])
+def test_extreme_scores_give_finite_losses_and_gradients(name: str, smoothing: float) -> None:
+    loss = make_loss(name, smoothing=smoothing)
+    for label in range(3):
+        scores = jnp.array([1e4, -1e4, 0.0])
+        value, gradient = jax.value_and_grad(loss)(scores, label, {})
+        wide = np.array([1e4, -1e4, 0.0])
+        distance = wide.max() - wide  # log-sum-exp is the largest score here
+        expected = (1 - smoothing) * distance[label] + smoothing * distance.mean()
+        if name == "svm":
+            expected = plain_hinge(wide, label)
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_batch_of_losses_is_the_losses_of_its_examples(name: str) -> None:
+    scores = np.random.default_rng(0).normal(0, 3, (20, CLASSES)).astype(np.float32)
+    labels = np.arange(20) % CLASSES
+    batch = jax.vmap(make_loss(name), (0, 0, None))(scores, jnp.asarray(labels), {})
+    expected = [PLAIN[name](row, label) for row, label in zip(scores, labels, strict=True)]
+    np.testing.assert_allclose(batch, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model", [models.linear(3), models.mlp((5, 4), 3, layer_norm=True)], ids=["linear", "mlp with layer norm"]
+)
+def test_l2_penalty_is_the_sum_of_squared_weights_and_touches_nothing_else(model: models.Model) -> None:
+    params = jax.tree.map(lambda x: x + 1, model.init(jax.random.key(0), (6,)))  # biases too are no longer 0
+    named = jax.tree.leaves_with_path(params)
+    weights = [np.asarray(x, np.float64) for path, x in named if path[-1].key == "weights"]
+    assert len(weights) < len(named)
+    np.testing.assert_allclose(l2_penalty(params), sum(np.sum(w**2) for w in weights), rtol=1e-5)
+    gradient = jax.tree.leaves_with_path(jax.grad(l2_penalty)(params))
+    for (path, slope), (_, x) in zip(gradient, named, strict=True):
+        np.testing.assert_allclose(slope, 2 * x if path[-1].key == "weights" else np.zeros_like(x))
+
+
+def test_parameters_without_weights_have_no_penalty() -> None:
+    assert float(l2_penalty({"bias": jnp.ones(3)})) == 0
+    assert float(l2_penalty({})) == 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_penalty_is_added_in_proportion_and_can_be_swept(name: str) -> None:
+    scores, label, params = jnp.array([1.0, 2.0, -1.0]), 0, {"weights": jnp.full((2, 3), 0.5), "bias": jnp.ones(3)}
+    strengths = jnp.array([0.0, 0.1, 2.0])
+    swept = jax.vmap(lambda l2: make_loss(name, l2=l2)(scores, label, params))(strengths)
+    alone = [make_loss(name, l2=float(l2))(scores, label, params) for l2 in strengths]
+    expected = PLAIN[name](np.asarray(scores), label) + 1.5 * np.asarray(strengths)
+    np.testing.assert_allclose(swept, expected, rtol=1e-6)
+    np.testing.assert_allclose(alone, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "hinge"}, "loss: 'hinge' is unknown; choose one of softmax, svm"),
+        ({"name": "svm", "smoothing": 0.1}, "smoothing: only loss 'softmax' can smooth its labels, got 0.1"),
+        ({"name": "softmax", "smoothing": -0.1}, "smoothing: needs a share from 0 to 1, got -0.1"),
+        ({"name": "softmax", "smoothing": 1.1}, "smoothing: needs a share from 0 to 1, got 1.1"),
+        ({"name": "softmax", "l2": -1.0}, "l2: must be at least 0 and finite, got -1.0"),
+        ({"name": "svm", "l2": float("nan")}, "l2: must be at least 0 and finite, got nan"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_would_be_accepted(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_loss(**arguments)

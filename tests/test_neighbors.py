@@ -1,0 +1,327 @@
+"""The search against a brute force: the same order and ties, whatever the blocks, the memory limit and the devices."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+
+from funcgrad import blocks, neighbors, sharding
+from funcgrad.distances import METRICS, pairwise_distances
+from funcgrad.neighbors import Neighbors, classify, kneighbors, prepare, radius_neighbors, vote
+
+
+def brute_force(queries: np.ndarray, points: np.ndarray, k: int, metric: Any = "l2", **options: Any) -> Any:
+    """The k smallest of the whole table, ties to the smaller index."""
+    table = np.asarray(pairwise_distances(queries, points, metric, **options))
+    order = np.argsort(table, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(table, order, axis=1), order
+
+
+def few_values(shape: tuple[int, int], dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
+    """Vectors with so few values that distances tie often."""
+    return np.random.default_rng(seed).integers(0, 3, shape).astype(dtype)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type) -> None:
+    queries, points = few_values((50, 40), dtype), few_values((333, 40), dtype, seed=1)
+    p = 3.0 if metric == "minkowski" else None
+    distances, indices = brute_force(queries, points, 20, metric, p=p)
+    found = kneighbors(queries, points, 20, metric=metric, p=p, memory="64KiB")
+    assert found.info.point_block < len(points)  # several blocks were merged
+    if metric == "cosine":  # matrix products of other shapes round differently
+        np.testing.assert_allclose(found.distances, distances, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(found.indices, indices)
+        np.testing.assert_array_equal(found.distances, distances)
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
+@given(
+    queries=st.integers(1, 9),
+    points=st.integers(1, 40),
+    share=st.floats(0.01, 1),
+    memory=st.sampled_from(["700B", "5KiB", "1MiB"]),
+    metric=st.sampled_from(["l1", "sqeuclidean"]),
+)
+def test_no_memory_limit_changes_the_answer(queries: int, points: int, share: float, memory: str, metric: str) -> None:
+    a, b = few_values((queries, 3), seed=queries), few_values((points, 3), seed=points)
+    k = max(1, int(share * points))
+    distances, indices = brute_force(a, b, k, metric)
+    found = kneighbors(a, b, k, metric=metric, memory=memory if k == 1 else "1MiB")
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_array_equal(found.distances, distances)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_any_number_of_devices_gives_the_same_answer(metric: str, dtype: type) -> None:
+    queries, points = few_values((51, 40), dtype), few_values((333, 40), dtype, seed=1)
+    one = kneighbors(queries, points, 9, metric=metric)
+    mesh = sharding.make_mesh(2)
+    for index in (points, prepare(points, metric, mesh=mesh)):
+        two = kneighbors(queries, index, 9, metric=metric, mesh=mesh, memory="100KiB")
+        np.testing.assert_array_equal(one.indices, two.indices)
+        np.testing.assert_array_equal(one.distances, two.distances)
+
+
+def test_numpy_memory_mapped_and_device_arrays_give_the_same_answer(tmp_path: Path) -> None:
+    queries, points = few_values((20, 40)), few_values((333, 40), seed=1)
+    np.save(tmp_path / "points.npy", points)
+    mapped = np.load(tmp_path / "points.npy", mmap_mode="r")
+    expected = kneighbors(queries, points, 9)
+    for a, b in ((queries, mapped), (jnp.asarray(queries), jnp.asarray(points)), (queries, jnp.asarray(points))):
+        found = kneighbors(a, b, 9, memory="50KiB")
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_array_equal(found.distances, expected.distances)
+
+
+def test_images_are_flattened() -> None:
+    images = few_values((30, 48)).reshape(30, 4, 4, 3)
+    expected = kneighbors(images.reshape(30, -1), images.reshape(30, -1), 3)
+    np.testing.assert_array_equal(kneighbors(images, images, 3).indices, expected.indices)
+
+
+@pytest.mark.slow
+def test_images_too_large_for_31_bits_are_ranked_by_exact_integers() -> None:
+    dimensions = 40_000
+    points = np.full((3, dimensions), 255, np.uint8)
+    points[0, 0], points[1, :2] = 253, 254  # at squared distances 4, 2 and 0 less than the largest from zero … nearly
+    found = kneighbors(np.zeros((1, dimensions), np.uint8), points, 3, metric="sqeuclidean")
+    squares = (points.astype(np.int64) ** 2).sum(axis=1)
+    np.testing.assert_array_equal(found.distances[0], np.sort(squares))
+    np.testing.assert_array_equal(found.indices[0], np.argsort(squares, kind="stable"))
+
+
+def test_digits_neighbors_are_those_of_scikit_learn_except_where_distances_tie() -> None:
+    images = load_digits().data.astype(np.uint8)
+    train, test = images[:1437], images[1437:]
+    for metric, peer in (("l1", "manhattan"), ("l2", "euclidean")):
+        found = kneighbors(test, train, 11, metric=metric)
+        brute = NearestNeighbors(n_neighbors=10, metric=peer, algorithm="brute").fit(train.astype(float))
+        expected = brute.kneighbors(test.astype(float), return_distance=False)
+        for k in (1, 3, 5, 10):
+            settled = found.distances[:, k - 1] < found.distances[:, k]
+            assert settled.mean() > 0.5
+            same = np.sort(found.indices[:, :k], axis=1) == np.sort(expected[:, :k], axis=1)
+            assert same[settled].all()
+
+
+@pytest.mark.parametrize(("metric", "right"), [("l1", [340, 343, 343, 338]), ("l2", [344, 348, 347, 342])])
+def test_digits_accuracy(metric: str, right: list[int]) -> None:
+    digits = load_digits()
+    images = digits.data.astype(np.uint8)
+    found = kneighbors(images[1437:], images[:1437], 10, metric=metric)
+    votes = vote(found, digits.target[:1437], 10, ks=(1, 3, 5, 10))
+    assert (np.argmax(np.asarray(votes), axis=-1) == digits.target[1437:]).sum(axis=1).tolist() == right
+
+
+def _exact_l2(queries: np.ndarray, points: np.ndarray, k: int) -> np.ndarray:
+    a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (queries, points))  # products of bytes: exact
+    table = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+    return np.argsort(table, axis=1, kind="stable")[:, :k]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_real_images_have_the_neighbors_of_an_integer_brute_force(name: str, image_data: Path) -> None:
+    from funcgrad import datasets
+
+    data = datasets.load(name, data_dir=image_data)
+    queries, points = data.test.images[:64], data.train.images[:8000]
+    np.testing.assert_array_equal(kneighbors(queries, points, 10).indices, _exact_l2(queries, points, 10))
+    first = queries[:4].astype(np.int64)[:, None]
+    expected = np.abs(first - points[None, :2000]).reshape(4, 2000, -1).sum(-1)
+    found = kneighbors(queries, points[:2000], 10, metric="l1")
+    np.testing.assert_array_equal(found.indices[:4], np.argsort(expected, axis=1, kind="stable")[:, :10])
+
+
+def test_a_users_metric_is_compiled_once_and_kept_within_memory() -> None:
+    traced = []
+
+    def metric(a: jax.Array, b: jax.Array) -> jax.Array:
+        traced.append(1)
+        return jnp.sum(jnp.sort(jnp.abs(a - b))[:5])  # cannot be fused: the whole (Qb, Nb, D) block is made
+
+    queries, points = (np.random.default_rng(i).normal(size=(60, 64)).astype(np.float32) for i in range(2))
+    expected = brute_force(queries, points, 5, metric)
+    found = kneighbors(queries, points, 5, metric=metric, memory="300KiB")
+    np.testing.assert_array_equal(found.indices, expected[1])
+    assert found.info.query_block * found.info.point_block * 64 * 4 < 300 * 1024
+    before = len(traced)
+    kneighbors(queries, points, 5, metric=metric, memory="300KiB")
+    assert len(traced) == before
+
+
+@pytest.mark.slow
+def test_the_mask_and_oneself_are_left_out() -> None:
+    points = few_values((40, 6))
+    mask = np.arange(40) % 3 == 0
+    found = kneighbors(points, points, 5, metric="l1", mask=mask, memory="2KiB")
+    distances, indices = brute_force(points, points[mask], 5, "l1")
+    np.testing.assert_array_equal(found.indices, np.flatnonzero(mask)[indices])
+    np.testing.assert_array_equal(found.distances, distances)
+
+    table = np.asarray(pairwise_distances(points, points, "l1")).astype(float)
+    np.fill_diagonal(table, np.inf)
+    found = kneighbors(points, points, 39, metric="l1", exclude_self=True, memory="8KiB")
+    np.testing.assert_array_equal(found.indices, np.argsort(table, axis=1, kind="stable")[:, :39])
+
+
+def test_radius_neighbors_are_all_within_the_radius() -> None:
+    queries, points = few_values((10, 6)), few_values((40, 6), seed=1)
+    table = np.asarray(pairwise_distances(queries, points, "l1"))
+    found = radius_neighbors(queries, points, 4, max_neighbors=40, metric="l1")
+    for query in range(10):
+        inside = found.indices[query] >= 0
+        assert set(found.indices[query, inside]) == set(np.flatnonzero(table[query] <= 4))
+        assert np.isinf(found.distances[query, ~inside]).all()
+    few = radius_neighbors(queries, points, 4, max_neighbors=2, metric="l1")
+    np.testing.assert_array_equal(few.indices, found.indices[:, :2])
+
+
+def test_an_index_is_saved_loaded_and_a_pytree(tmp_path: Path) -> None:
+    points = few_values((40, 6))
+    index = prepare(points, "minkowski", p=3.0)
+    neighbors.save_index(tmp_path / "index.npz", index)
+    loaded = neighbors.load_index(tmp_path / "index.npz")
+    assert (loaded.metric, loaded.p) == ("minkowski", 3.0)
+    expected = kneighbors(points, points, 4, metric="minkowski", p=3.0)
+    for one in (index, loaded, jax.tree.map(jnp.asarray, index)):
+        np.testing.assert_array_equal(kneighbors(points, one, 4).indices, expected.indices)
+    with pytest.raises(ValueError, match="only a named metric can be saved"):
+        neighbors.save_index(tmp_path / "other.npz", prepare(points, lambda a, b: jnp.sum(a - b)))
+    assert not (tmp_path / "other.npz").exists()
+
+
+def test_progress_counts_the_queries() -> None:
+    seen: list[tuple[int, int]] = []
+    kneighbors(few_values((50, 40)), few_values((9, 40)), 1, memory="4KiB", progress=lambda *done: seen.append(done))
+    assert seen[-1] == (50, 50)
+    assert len(seen) > 1
+    assert seen == sorted(seen)
+
+
+# Votes.
+
+
+def neighbors_at(distances: list[list[float]]) -> Neighbors:
+    array = np.array(distances, np.float32)
+    indices = np.broadcast_to(np.arange(array.shape[1], dtype=np.int32), array.shape)
+    return Neighbors(array, indices, neighbors.Info("l2", "exact", "float32", 1, 1))
+
+
+def test_a_tie_goes_to_the_smaller_label() -> None:
+    votes = vote(neighbors_at([[1, 2, 3, 4]]), [2, 1, 1, 2], 3, ks=(1, 2, 4))
+    np.testing.assert_array_equal(votes[:, 0], [[0, 0, 1], [0, 1, 1], [0, 2, 2]])
+    np.testing.assert_array_equal(np.argmax(votes, axis=-1)[:, 0], [2, 1, 1])
+
+
+def test_exact_matches_outvote_all_others() -> None:
+    found = neighbors_at([[0, 1e-9, 1e-9, 1e-9], [0.5, 1, 1, 2]])
+    votes = vote(found, [1, 0, 0, 0], 2, ks=(1, 4), weights="distance")
+    np.testing.assert_array_equal(votes[:, 0], [[0, 1], [0, 1]])
+    np.testing.assert_allclose(votes[1, 1], [2.5, 2.0])
+
+
+def test_softmax_votes_are_the_exponentials_of_the_similarities() -> None:
+    distances = np.array([[0.1, 0.15, 0.3]])
+    votes = np.asarray(
+        vote(neighbors_at(distances.tolist()), [0, 1, 1], 2, ks=(3,), weights="softmax", temperature=0.07)
+    )
+    similarity = np.exp((1 - distances[0]) / 0.07)
+    expected = np.array([similarity[0], similarity[1:].sum()])
+    np.testing.assert_allclose(votes[0, 0] / votes[0, 0].sum(), expected / expected.sum(), rtol=1e-5)
+
+
+def test_weights_may_be_a_function_and_no_neighbor_has_no_vote() -> None:
+    found = neighbors_at([[1, 2, np.inf]])._replace(indices=np.array([[0, 1, -1]], np.int32))
+    votes = vote(found, [0, 1, 1], 2, ks=(3,), weights=lambda distances: 10 - distances)
+    np.testing.assert_array_equal(votes[0, 0], [9, 8])
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_classify_agrees_with_scikit_learn(weights: str) -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    rng = np.random.default_rng(0)
+    points, queries = rng.normal(size=(200, 5)).astype(np.float32), rng.normal(size=(50, 5)).astype(np.float32)
+    labels = rng.integers(0, 4, 200)
+    peer = KNeighborsClassifier(7, weights=weights, algorithm="brute").fit(points, labels)
+    np.testing.assert_array_equal(classify(queries, points, labels, 7, weights=weights), peer.predict(queries))
+
+
+# What is refused.
+
+POINTS = np.zeros((5, 2), np.float32)
+
+
+def not_a_number(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.sum(a) / jnp.sum(b)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: kneighbors(POINTS, POINTS, 0), "k: needs an integer from 1 to 5, .* got 0"),
+        (lambda: kneighbors(POINTS, POINTS, 6), "got 6"),
+        (lambda: kneighbors(POINTS, POINTS, 5, exclude_self=True), "from 1 to 4"),
+        (lambda: kneighbors(POINTS, POINTS, 3, mask=np.arange(5) < 2), "from 1 to 2"),
+        (lambda: kneighbors(POINTS, POINTS, 2.0), "k: needs an integer"),
+        (lambda: kneighbors(POINTS[:2], POINTS, 1, exclude_self=True), "exclude_self: the queries must be the points"),
+        (lambda: kneighbors(POINTS, POINTS, 1, mask=np.ones(5)), "mask: needs shape .5,. and dtype bool"),
+        (lambda: kneighbors(POINTS, POINTS[:, :1], 1), "queries: have 2 dimensions, the points have 1"),
+        (
+            lambda: kneighbors(POINTS, POINTS, 1, precision="best"),
+            "precision: 'best' is unknown; choose one of exact, fast",
+        ),
+        (lambda: kneighbors(POINTS, POINTS, 1, memory="some"), "memory: 'some' is no size"),
+        (
+            lambda: kneighbors(POINTS, POINTS, 1, memory=10),
+            "memory: 10 bytes is too little for one query and one point",
+        ),
+        (lambda: kneighbors(POINTS * np.nan, POINTS, 1), "queries: NaN or infinity in 5 of 5 rows: 0, 1, 2, 3, 4"),
+        (lambda: kneighbors(POINTS, POINTS + np.inf, 1), "points: NaN or infinity in 5 of 5 rows"),
+        (lambda: kneighbors(POINTS, POINTS, 1, metric=not_a_number), "metric: gave NaN or −∞ for query 0 and point 0"),
+        (lambda: kneighbors(POINTS, POINTS, 1, metric=lambda a, b: a - b), "metric: must give one number"),
+        (lambda: kneighbors(POINTS, POINTS + 1e30, 1), "points: distances beyond the range of float32"),
+        (lambda: radius_neighbors(POINTS, POINTS, -1, max_neighbors=2), "radius: must be at least 0"),
+        (lambda: vote(neighbors_at([[1, 2]]), [0, 1], 2, ks=(3,)), "ks: needs integers from 1 to 2"),
+        (lambda: vote(neighbors_at([[1, 2]]), [0, 1], 2, ks=(1,), weights="best"), "weights: 'best' is unknown"),
+        (lambda: vote(neighbors_at([[1, 2]]), [0, 2], 2, ks=(1,)), "labels: needs integers .* from 0 to 1"),
+        (lambda: vote(neighbors_at([[1, 2]]), [0, 1], 2, ks=(1,), temperature=0), "temperature: must be above 0"),
+        (lambda: classify(POINTS, POINTS, [0, 1], 1), "labels: needs one for each of the 5 points, got 2"),
+    ],
+)
+def test_errors_name_the_argument(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(("text", "size"), [("1GiB", 2**30), ("2 GB", 2 * 10**9), (1000, 1000), ("1.5KiB", 1536)])
+def test_memory_sizes(text: str | int, size: int) -> None:
+    assert blocks.parse_memory(text) == size
+
+
+@pytest.mark.parametrize(
+    ("metric", "dtype"), [("l1", np.uint8), ("l2", np.uint8), ("l2", np.float32), ("cosine", np.float32)]
+)
+def test_the_search_lowers_for_every_platform(metric: str, dtype: type) -> None:
+    search = blocks.Search(5, metric, None, False, True, None)
+    shape = jax.ShapeDtypeStruct
+    best = shape((40, 5), np.float32), shape((40, 5), np.int32)
+    arguments = shape((40, 64), dtype), shape((40,), np.int32), *best, shape((96, 64), dtype), shape((96,), bool)
+    step = jax.jit(lambda *x: blocks.search_step(*x, search=search))
+    exported = jax.export.export(step, platforms=("cpu", "cuda", "tpu"))(*arguments, shape((), np.int32))
+    assert exported.platforms == ("cpu", "cuda", "tpu")

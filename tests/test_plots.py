@@ -1,0 +1,315 @@
+"""Figures hold what they were given, say what they show, and are written whole or not at all."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from PIL import Image
+
+from funcgrad import plots
+
+KS = [1, 3, 5, 10]
+RNG = np.random.default_rng(0)
+L1, L2 = RNG.uniform(0.8, 0.9, (4, 5)), RNG.uniform(0.9, 1.0, (4, 5))
+LONG_NAMES = [
+    f"Class {i}: a rather long name with $ in it and anunbreakablewordofmorethanthirtyletters" for i in range(100)
+]
+
+
+def written(figure: Figure, directory: Path) -> Path:
+    """Drawing finds what building does not: a text that does not parse, a layout that does not fit (it warns)."""
+    path = directory / "figure.png"
+    plots.save(figure, path)
+    return path
+
+
+def title(figure: Figure) -> str:
+    return figure.get_suptitle() or figure.axes[0].get_title()
+
+
+def texts(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def history(epochs: int, *, validation: bool = True) -> dict[str, np.ndarray]:
+    falling, rising = 1 / np.arange(1.0, epochs + 1), 1 - 0.5 / np.arange(1.0, epochs + 1)
+    curves = {"train_loss": falling, "train_accuracy": rising}
+    return curves | ({"validation_loss": 2 * falling, "validation_accuracy": rising - 0.1} if validation else {})
+
+
+def neighbours(queries: int, k: int, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
+    return {
+        "query_images": RNG.integers(0, 17, (queries, *shape), dtype=np.uint8),
+        "query_labels": RNG.integers(0, classes, queries),
+        "neighbor_images": RNG.integers(0, 17, (queries, k, *shape), dtype=np.uint8),
+        "neighbor_labels": RNG.integers(0, classes, (queries, k)),
+        "distances": np.sort(RNG.uniform(0, 50, (queries, k))),
+        "predictions": RNG.integers(0, classes, queries),
+    }
+
+
+def test_importing_plots_does_not_import_matplotlib() -> None:
+    code = "import sys, funcgrad.plots; assert 'matplotlib' not in sys.modules and 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_drawing_and_saving_never_imports_pyplot(tmp_path: Path) -> None:
+    code = f"""if True:
+        import sys
+        from funcgrad import plots
+        plots.save(plots.cross_validation([1, 3], {{"l2": [[0.5, 0.6], [0.7, 0.8]]}}), {str(tmp_path / "a.png")!r})
+        assert "matplotlib.pyplot" not in sys.modules"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("log_x", [False, True])
+def test_error_bars_are_mean_and_standard_deviation_over_folds(log_x: bool, tmp_path: Path) -> None:
+    figure = plots.cross_validation(KS, {"l1": L1, "l2": L2}, best=("l2", 3), log_x=log_x)
+    (axes,) = figure.axes
+    bars = [c for c in axes.containers if isinstance(c, ErrorbarContainer)]
+    for bar, accuracies in zip(bars, (L1, L2), strict=True):
+        line, _, (segments,) = bar.lines
+        np.testing.assert_allclose(line.get_ydata(), accuracies.mean(axis=1))
+        low, high = np.array([s[:, 1] for s in segments.get_segments()]).T
+        np.testing.assert_allclose((high - low) / 2, accuracies.std(axis=1))
+        assert np.abs(np.asarray(line.get_xdata()) / KS - 1).max() < 0.1  # beside its setting, not on another
+    dots = [line.get_ydata() for line in axes.lines if len(np.asarray(line.get_ydata())) == L1.size]
+    np.testing.assert_array_equal(np.sort(np.concatenate(dots)), np.sort(np.r_[L1.ravel(), L2.ravel()]))
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "3", "5", "10"]
+    assert "5-fold" in title(figure)
+    assert f"l2, k = 3, accuracy {100 * L2[1].mean():.1f} %" in title(figure)
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["l1", "l2", "chosen"]
+    written(figure, tmp_path)
+
+
+def test_settings_are_drawn_in_order_whatever_order_they_come_in() -> None:
+    shuffled = [2, 0, 3, 1]
+    (axes,) = plots.cross_validation(np.array(KS)[shuffled], {"l2": jnp.asarray(L2[shuffled])}, best=("l2", 10)).axes
+    line = next(c for c in axes.containers if isinstance(c, ErrorbarContainer)).lines[0]
+    np.testing.assert_array_equal(line.get_xdata(), KS)
+    np.testing.assert_allclose(line.get_ydata(), L2.mean(axis=1), rtol=1e-6)
+    ring = axes.lines[-1]
+    np.testing.assert_allclose([ring.get_xdata()[0], ring.get_ydata()[0]], [10, L2[3].mean()], rtol=1e-6)
+
+
+def test_crowded_settings_keep_their_ticks_and_drop_overlapping_labels(tmp_path: Path) -> None:
+    ks = [*range(1, 30), 1000]
+    figure = plots.cross_validation(ks, {"l2": np.full((30, 3), 0.5)})
+    labels = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    assert list(figure.axes[0].get_xticks()) == ks
+    assert labels[0] == "1"
+    assert labels[-1] == "1000"
+    assert labels.count("") > 20
+    written(figure, tmp_path)
+
+
+def test_training_curves_hold_every_history_solid_for_train_and_dashed_for_validation(tmp_path: Path) -> None:
+    runs = {"softmax": history(4), "SVM": history(6)}
+    figure = plots.training_curves(runs)
+    accuracy, *losses = figure.axes
+    assert len(losses) == 2  # no two losses that might be of different kinds share an axis
+    for axes, run in zip(losses, runs.values(), strict=True):
+        solid, dashed = axes.lines
+        assert (solid.get_linestyle(), dashed.get_linestyle()) == ("-", "--")
+        np.testing.assert_array_equal(solid.get_ydata(), run["train_loss"])
+        np.testing.assert_array_equal(dashed.get_ydata(), run["validation_loss"])
+        np.testing.assert_array_equal(solid.get_xdata(), np.arange(1, len(run["train_loss"]) + 1))
+        assert axes.get_ylim()[0] == 0
+    assert len(accuracy.lines) == 4
+    legend = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert "softmax: train 87.5 %, validation 77.5 %" in legend
+    assert "highest validation accuracy at the end: 81.7 % (SVM)" in title(figure)
+    written(figure, tmp_path)
+
+
+def test_runs_with_the_same_loss_share_its_panel() -> None:
+    kinds = {"linear": "cross-entropy", "MLP": "cross-entropy", "SVM": "hinge"}
+    _, *losses = plots.training_curves(dict.fromkeys(("linear", "SVM", "MLP"), history(3)), losses=kinds).axes
+    assert {axes.get_title(loc="left"): len(axes.lines) for axes in losses} == {"cross-entropy": 4, "hinge": 2}
+
+
+def test_one_epoch_without_validation_is_drawn_as_a_dot(tmp_path: Path) -> None:
+    figure = plots.training_curves({"softmax": history(1, validation=False) | {"learning_rate": [0.1, 0.2]}})
+    assert all(line.get_marker() == "o" for axes in figure.axes for line in axes.lines)
+    assert "validation" not in title(figure) + str([t.get_text() for t in figure.legends[0].get_texts()])
+    written(figure, tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1)])
+def test_grey_templates_put_zero_in_the_middle_of_the_colours(shape: tuple[int, ...]) -> None:
+    weights = RNG.normal(size=(64, 3))
+    (axes,) = plots.templates(weights, shape, ["a", "b", "c"]).axes
+    assert len(axes.images) == 3
+    for image, column in zip(axes.images, weights.T, strict=True):
+        shown = np.asarray(image.get_array()) - 0.5
+        np.testing.assert_allclose(shown, 0.5 * column.reshape(8, 8) / np.abs(column).max())
+        assert image.get_clim() == (0, 1)
+    assert texts(axes)[-3:] == ["a", "b", "c"]
+
+
+def test_colour_templates_are_stretched_from_minimum_to_maximum() -> None:
+    weights = RNG.normal(size=(4 * 5 * 3, 2))
+    (axes,) = plots.templates(weights, (4, 5, 3), ["cat", "dog"]).axes
+    for image, column in zip(axes.images, weights.T, strict=True):
+        expected = (column - column.min()) / np.ptp(column)
+        np.testing.assert_allclose(np.asarray(image.get_array()), expected.reshape(4, 5, 3))
+
+
+def test_templates_that_are_all_zero_are_drawn(tmp_path: Path) -> None:
+    written(plots.templates(np.zeros((64, 2)), (8, 8), ["a", "b"]), tmp_path)
+    written(plots.templates(np.zeros((48, 2)), (4, 4, 3), ["a", "b"]), tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 3), (8, 8, 1), (8, 8, 3)])
+def test_neighbors_grid_shows_right_queries_above_wrong_ones(shape: tuple[int, ...], tmp_path: Path) -> None:
+    given = neighbours(3, 2, shape, 3)
+    given |= {"query_labels": np.array([0, 1, 2]), "predictions": np.array([1, 1, 2])}
+    given |= {"neighbor_labels": np.array([[1, 0], [1, 1], [2, 0]]), "distances": np.arange(6.0).reshape(3, 2) * 1000}
+    figure = plots.neighbors_grid(**given, classes=["cat", "dog", "owl"], distance_label="L1 distance")
+    (axes,) = figure.axes
+    assert "2 right, 1 wrong" in title(figure)
+    assert any("L1 distance" in text for text in texts(axes))
+
+    order = [1, 2, 0]  # query 0 is the wrong one
+    pixels = np.concatenate([given["query_images"][:, None], given["neighbor_images"]], axis=1)[order].astype(float)
+    pixels = pixels / 255 if shape[2:] == (3,) else (pixels - pixels.min()) / np.ptp(pixels)
+    for image, expected in zip(axes.images, pixels.reshape(9, *shape), strict=True):
+        np.testing.assert_allclose(np.asarray(image.get_array()), expected[..., 0] if shape[2:] == (1,) else expected)
+
+    dashed = [patch.get_linestyle() in ("--", "dashed") for patch in axes.patches]
+    assert dashed == [False, False, False, False, False, True, False, True, False]
+    rows = [text for text in texts(axes) if text.startswith("true:")]
+    assert [row.replace("\n", " ") for row in rows] == [
+        "true: dog predicted: dog ✓ right",
+        "true: owl predicted: owl ✓ right",
+        "true: cat predicted: dog ✗ wrong",
+    ]
+    assert "dog\n2,000" in texts(axes)
+    tops = {text.get_text()[0]: text.get_position()[1] for text in axes.texts if "classified" in text.get_text()}
+    assert tops["✓"] < tops["✗"]  # y grows downwards
+    written(figure, tmp_path)
+
+
+def test_images_are_drawn_upright() -> None:
+    given = neighbours(1, 1, (2, 2), 2) | {"query_images": np.array([[[0, 0], [16, 16]]], np.uint8)}
+    (axes,) = plots.neighbors_grid(**given, classes=["a", "b"]).axes
+    left, right, bottom, top = axes.images[0].get_extent()
+    assert left < right
+    assert top < bottom  # with y growing downwards the first row is on top
+    assert axes.yaxis_inverted()
+
+
+def test_confusion_matrix_writes_the_counts_and_scales_colours_to_the_mistakes(tmp_path: Path) -> None:
+    matrix = np.array([[50, 7, 0], [1, 40, 2], [0, 0, 0]])
+    figure = plots.confusion_matrix(matrix, ["cat", "dog", "owl"])
+    axes = figure.axes[0]
+    assert "90 of 100 right (90.0 %)" in title(figure)
+    assert "cat taken for dog, 7 times" in title(figure)
+    cells = {tuple(text.get_position()): text.get_text() for text in axes.texts}
+    assert cells == {(0, 0): "50", (1, 0): "7", (0, 1): "1", (1, 1): "40", (2, 1): "2"}
+    assert axes.images[1].get_clim() == (0, 7)
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["cat  87.7 %", "dog  93.0 %", "owl  –"]
+    written(figure, tmp_path)
+
+
+def test_a_confusion_matrix_without_mistakes_names_none(tmp_path: Path) -> None:
+    figure = plots.confusion_matrix(np.diag([3, 4]), ["a", "b"])
+    assert "(100.0 %)" in title(figure)
+    assert "mistake" not in title(figure)
+    written(figure, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_hundred_classes_with_long_names_are_drawn(tmp_path: Path) -> None:
+    written(plots.confusion_matrix(RNG.integers(0, 9, (100, 100)), LONG_NAMES), tmp_path)
+    written(plots.templates(RNG.normal(size=(16, 100)), (4, 4), LONG_NAMES), tmp_path)
+    written(plots.neighbors_grid(**neighbours(4, 3, (8, 8, 3), 100), classes=LONG_NAMES), tmp_path)
+
+
+@pytest.mark.slow
+def test_many_series_and_runs_with_long_names_fit_on_the_page(tmp_path: Path) -> None:
+    names = LONG_NAMES[:6]
+    for figure in (
+        plots.cross_validation(KS, dict.fromkeys(names, L2), best=(names[2], 5), title=names[0]),
+        plots.training_curves(dict.fromkeys(names, history(3)), title=names[0]),
+    ):
+        written(figure, tmp_path)
+        legend = figure.legends[0].get_window_extent()
+        assert legend.x0 >= 0
+        assert legend.x1 <= figure.bbox.width
+
+
+@pytest.mark.parametrize(
+    ("expected", "shapes"),
+    [(True, [(8, 8), (8, 8, 1), (32, 32, 3)]), (False, [(), (64,), (0, 8), (8, 8, 4), (2, 8, 8, 3)])],
+)
+def test_is_image_shape(expected: bool, shapes: list[tuple[int, ...]]) -> None:
+    assert [plots.is_image_shape(shape) for shape in shapes] == [expected] * len(shapes)
+
+
+def test_bad_input_is_one_line_that_names_the_argument() -> None:
+    good = neighbours(3, 2, (8, 8), 4)
+    names = ["a", "b", "c", "d"]
+    bad: list[tuple[str, object]] = [
+        ("series['l2']: shape (4, 5), expected (3, folds)", lambda: plots.cross_validation(KS[:3], {"l2": L2})),
+        ("series['l2']: holds a value outside 0–1", lambda: plots.cross_validation(KS, {"l2": 100 * L2})),
+        ("series: empty", lambda: plots.cross_validation(KS, {})),
+        ("x: shape (2, 2)", lambda: plots.cross_validation(np.ones((2, 2)), {"l2": L2})),
+        ("x: smallest is 0", lambda: plots.cross_validation([0, 1, 2, 3], {"l2": L2}, log_x=True)),
+        ("best: 'l3', expected one of ['l2']", lambda: plots.cross_validation(KS, {"l2": L2}, best=("l3", 1))),
+        ("best: 2, expected one of x", lambda: plots.cross_validation(KS, {"l2": L2}, best=("l2", 2))),
+        ("runs: empty", lambda: plots.training_curves({})),
+        ("runs['a']: has no 'train_accuracy'", lambda: plots.training_curves({"a": {"train_loss": [1.0]}})),
+        (
+            "runs['a']['validation_loss']: shape (2,)",
+            lambda: plots.training_curves({"a": history(3) | {"validation_loss": np.ones(2)}}),
+        ),
+        ("shape: (64,) is not the shape of an image", lambda: plots.templates(np.ones((64, 4)), (64,), names)),
+        ("weights: shape (64, 3), expected (64, 4)", lambda: plots.templates(np.ones((64, 3)), (8, 8), names)),
+        ("query_images: (64,) is not", lambda: plots.neighbors_grid(**neighbours(3, 2, (64,), 4), classes=names)),
+        ("query_labels: holds", lambda: plots.neighbors_grid(**good | {"query_labels": [0, 1, 4]}, classes=names)),
+        ("predictions: shape (2,)", lambda: plots.neighbors_grid(**good | {"predictions": [0, 1]}, classes=names)),
+        (
+            "distances: shape (3, 1)",
+            lambda: plots.neighbors_grid(**good | {"distances": np.ones((3, 1))}, classes=names),
+        ),
+        (
+            "neighbor_images: shape (3, 2, 8, 8, 1), expected",
+            lambda: plots.neighbors_grid(**good | {"neighbor_images": np.ones((3, 2, 8, 8, 1))}, classes=names),
+        ),
+        ("matrix: shape (2, 3), expected (4, 4)", lambda: plots.confusion_matrix(np.ones((2, 3)), names)),
+        ("matrix: holds a negative", lambda: plots.confusion_matrix(-np.eye(4), names)),
+        ("matrix: all zero", lambda: plots.confusion_matrix(np.zeros((4, 4)), names)),
+        ("path: 'figure.svg', expected", lambda: plots.save(Figure(), "figure.svg")),
+    ]
+    for message, call in bad:
+        with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+            call()  # type: ignore[operator]
+        assert str(caught.value).startswith(message)
+
+
+def test_save_writes_a_png_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = written(plots.confusion_matrix(np.eye(2), ["a", "b"]), tmp_path)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_save_keeps_the_old_picture_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    class Interrupted(Figure):
+        def savefig(self, fname: Path, **_: object) -> None:
+            Path(fname).write_bytes(b"half a picture")
+            raise OSError("disk full")
+
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"the old picture")
+    with pytest.raises(OSError, match="disk full"):
+        plots.save(Interrupted(), path)
+    assert path.read_bytes() == b"the old picture"
+    assert list(tmp_path.iterdir()) == [path]
