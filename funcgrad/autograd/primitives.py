@@ -118,7 +118,7 @@ div: Primitive = primitive(
     "div",
     _divide,
     lambda t, ans, x, y: div(t, y),
-    lambda t, ans, x, y: mul(mul(neg(t), x), integer_pow(y, -2)),
+    lambda t, ans, x, y: mul(mul(neg(t), integer_pow(y, -2)), x),  # JAX's order in reverse mode
     source="{} / {}",
 )
 square = primitive("square", lambda x: x * x, lambda t, ans, x: mul(t, mul(2.0, x)), source="{0} * {0}")
