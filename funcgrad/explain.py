@@ -151,7 +151,7 @@ def _backward(graph: Graph, names: Mapping[int, str]) -> list[Backward]:
         if equation.primitive.rules:
             answer = concrete(outputs[0]), names[outputs[0].index]
             args = [(concrete(x), names[x.index] if isinstance(x, Var) else "") for x in equation.inputs]
-            rule, numbers = _rule(equation.primitive.rules[pull.argument], [*given, answer, *args])
+            rule, numbers = _rule(equation.primitive.reverse[pull.argument], [*given, answer, *args])
         text = draw.equation_text(equation, dict(names))
         steps.append(Backward(text, names[pull.to.index], rule, numbers, pull.sent, pull.total))
     return steps

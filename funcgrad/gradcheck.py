@@ -207,6 +207,8 @@ def _fuzz_one(number: int, points: int, seed: int, order: int) -> Report:
     return check_program(program, programs.points(rng, program.inputs, points), order)
 
 
+# Of arrays under JAX, where the derivative of a constant is 0 · inf too, and sums and products have their own order
+ARRAYS = {"sum", "mean", "prod", "max", "min", "dot", "norm", "logsumexp", "softmax", "log_softmax"}
 BRANCHED = 6  # points of a program with Python branches: under JAX they run one by one
 
 
@@ -245,13 +247,15 @@ def _verdict(program: Program, points: Sequence[tuple[float, ...]], order: int) 
 
     if program.branches():
         parts = [_spread_at(ours, one) for one in args]
-        joined = (np.concatenate([part[i] for part in parts], axis=-1) for i in range(4))
+        joined = (np.concatenate([part[i] for part in parts], axis=-1) for i in range(5))
         found = Numbers(_forms(ours, args), np.stack([single(i) for i in range(len(args))], axis=1), Spread(*joined))
     else:
         columns = [np.array(column) for column in zip(*points, strict=True)]
         graph = ag.make_graph(ours)(*program.arguments([0.7, 0.4, 1.2][: program.inputs]))
         inputs = [columns[i] for i in _order(program)]
         found = Numbers(_forms(ours, args), _columns(program, theirs, columns, order), spread(graph, inputs, 0))
+    if program.functions() & ARRAYS:
+        found.spread.poor[:] |= found.spread.infinite
     if OLD and "sinc" in program.functions():  # likewise, but it is no primitive here
         found.spread.poor[:] = True
     return judge(found, names, args, single)

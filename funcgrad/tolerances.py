@@ -64,7 +64,6 @@ _JAX_BEFORE_12: dict[str, tuple[Error, Error]] = {
     "xlog1py": (lambda x, y: np.where((y > -0.42) & (y < -0.35), 128.0, 4.0), _none),
     "atanh": (lambda x: np.where((np.abs(x) > 0.3) & (np.abs(x) < 0.42), 80.0, 4.0), _none),
     "erf_inv": (lambda x: np.where((np.abs(x) > 0.58) & (np.abs(x) < 0.65), 20.0, 4.0), _none),
-    "ndtri": (lambda x: 16.0, _none),  # its derivative is that of its polynomials
 }
 # and the rules of these overflowed, cancelled, or gave nan at edges where the newer ones have a number
 _POOR_BEFORE_12: dict[str, Error] = {
@@ -75,7 +74,7 @@ _POOR_BEFORE_12: dict[str, Error] = {
     "asinh": lambda x: np.abs(x) > 1e150,
     "acosh": lambda x: np.logical_not((x > 1.1) & (x < 1e150)),
     "tanh": lambda x: np.abs(x) < 0.1,
-    "ndtri": lambda x: np.logical_not((x > 1e-100) & (x < 1.0)),
+    "ndtri": lambda x: x == x,  # its derivatives are those of its polynomials
     "hypot": lambda x, y: x == x,
     "expm1": lambda x: x < -0.1,
     "betaln": lambda a, b: a == a,
@@ -88,13 +87,15 @@ if OLD:
 class Spread(NamedTuple):
     """What a graph gives at many points (lanes): of runs × outputs × lanes, and for each lane why it is out of use.
 
-    Run 0 is exact, run 1 flushes subnormals to zero, the others are perturbed.
+    Run 0 is exact, run 1 flushes subnormals to zero, the others are perturbed. `infinite` is where anything is inf or
+    nan in run 0.
     """
 
     runs: Any
     subnormal: Any
     poor: Any
     elsewhere: Any
+    infinite: Any
 
 
 def spread(graph: Graph, columns: Sequence[Any], seed: int) -> Spread:
@@ -104,12 +105,13 @@ def spread(graph: Graph, columns: Sequence[Any], seed: int) -> Spread:
     signs = np.broadcast_to(np.resize((-1.0, 1.0), (RUNS, 1)), (61, RUNS, lanes))  # as many up as down
     noise = rng.uniform(0.5, 1.0, (61, RUNS, lanes)) * rng.permuted(signs, axis=1) * EPS
     values: dict[int, Any] = {}
-    subnormal, poor, elsewhere = np.zeros((3, lanes), bool)
+    subnormal, poor, elsewhere, infinite = np.zeros((4, lanes), bool)
 
     def ready(value: Any) -> Any:
         value = np.array(np.broadcast_to(value, (2 + RUNS, lanes)))
         if value.dtype == float:
             np.logical_or(subnormal, (value[0] != 0.0) & (np.abs(value[0]) < 2.0**-1022), out=subnormal)
+            np.logical_or(infinite, ~np.isfinite(value[0]), out=infinite)
             value[1][np.abs(value[1]) < 2.0**-1022] *= 0.0
         return value
 
@@ -131,11 +133,15 @@ def spread(graph: Graph, columns: Sequence[Any], seed: int) -> Spread:
                 relative, absolute = _JAX.get(name, (_half if name in _ROUNDED else _usual, _none))
                 error = _perturbed(absolute, args)
                 away = np.copysign(error, value[2:])  # both errors the same way, lest they cancel
-                value[2:] = value[2:] * (1.0 + _perturbed(relative, args) * noise[number % 61]) + away * noise[number % 61]
+                value[2:] = (
+                    value[2:] * (1.0 + _perturbed(relative, args) * noise[number % 61]) + away * noise[number % 61]
+                )
                 value[2] *= np.abs(value[0]) > np.broadcast_to(error, (RUNS, lanes))[0] * EPS  # it may lose all digits
+            if value.dtype == bool or name == "share":  # a comparison, or how a tie is shared
+                elsewhere |= np.any(value != value[0], axis=0)
             values[output.index] = value
         outputs = [np.array(np.broadcast_to(read(x), (2 + RUNS, lanes)), float) for x in graph.outputs]
-    return Spread(np.stack(outputs, axis=1), subnormal, poor, elsewhere)
+    return Spread(np.stack(outputs, axis=1), subnormal, poor, elsewhere, infinite)
 
 
 def _perturbed(error: Error, args: Sequence[Any]) -> Any:

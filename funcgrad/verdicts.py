@@ -171,7 +171,7 @@ def judge(
     numbers: Numbers, names: Sequence[str], args: Sequence[tuple[Any, ...]], again: Callable[[int], Any]
 ) -> Verdict:
     """Compares each of our forms with JAX, the compiled with the uncompiled. `again(lane)` is JAX, not vmapped."""
-    ours, theirs, (runs, subnormal, poor, elsewhere) = numbers
+    ours, theirs, (runs, subnormal, poor, elsewhere, _) = numbers
     tolerance = tolerances(runs)
     limit = np.where(np.isnan(tolerance), 0.0, tolerance)
     excuses = {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from funcgrad.autograd import trees
 from funcgrad.autograd.emit import INFIX, Block, Node, Writer, build, input_names
 from funcgrad.autograd.graph import Equation, Graph
-from funcgrad.autograd.primitives import Primitive
+from funcgrad.autograd.primitives import Primitive, Rule
 from funcgrad.autograd.tracing import Trace, Traced, concrete
 from funcgrad.autograd.trees import Tree
 
@@ -312,23 +312,37 @@ def transposed(primitive: Primitive) -> Function:
 
     For floats it is compiled; for what is traced it calls the rules.
     """
-    count = len(primitive.rules)
+    rules = primitive.reverse
     if primitive.name not in _WHOLE:
-        return _compiled_rules(primitive, count, ())
+        return _compiled_rules(primitive, rules, len(rules), ())
     place = _WHOLE[primitive.name]
     if place == 0:
-        return lambda ct, ans, n, x: _compiled_rules(primitive, 1, (n,))(ct, ans, x)
-    return lambda ct, ans, x, n: _compiled_rules(primitive, 1, (), (n,))(ct, ans, x)
+        return lambda ct, ans, n, x: _compiled_rules(primitive, rules, 1, (n,))(ct, ans, x)
+    return lambda ct, ans, x, n: _compiled_rules(primitive, rules, 1, (), (n,))(ct, ans, x)
+
+
+@cache
+def pushed(primitive: Primitive) -> Function:
+    """The same for forward mode: (tangent, result, *args) → what each argument's tangent adds, or None."""
+    if primitive.reverse is primitive.rules:
+        return transposed(primitive)
+    return _compiled_rules(primitive, primitive.rules, len(primitive.rules), ())
 
 
 _WHOLE = {"integer_pow": 1, "polygamma": 0}  # which argument of these is an int, and is compiled in
 
 
 @lru_cache(maxsize=1024)
-def _compiled_rules(primitive: Primitive, count: int, before: tuple[int, ...], after: tuple[int, ...] = ()) -> Function:
+def _compiled_rules(
+    primitive: Primitive,
+    rules: tuple[Rule | None, ...],
+    count: int,
+    before: tuple[int, ...],
+    after: tuple[int, ...] = (),
+) -> Function:
     def by_the_rules(ct: Any, ans: Any, *args: Any) -> tuple[Any, ...]:
         whole = (*before, *args, *after)
-        return tuple([None if rule is None else rule(ct, ans, *whole) for rule in primitive.rules])
+        return tuple([None if rule is None else rule(ct, ans, *whole) for rule in rules])
 
     names = ["ct", "ans", *(f"x{i}" for i in range(count))]
     leaves = [1.0] * len(names)

@@ -49,7 +49,7 @@ def pulls(graph: Graph, output: int = 0) -> Iterator[Pull]:
             parts = primitive.pull(list(cotangents))
         else:
             answer = concrete(outputs[0])
-            parts = [rule and rule(cotangents[0], answer, *values) for rule in primitive.rules]
+            parts = [rule and rule(cotangents[0], answer, *values) for rule in primitive.reverse]
         for argument, (x, part) in enumerate(zip(inputs, parts, strict=True)):
             if isinstance(x, Var) and part is not None and type(values[argument]) is float:
                 sent = concrete(part)

@@ -4,7 +4,8 @@ A rule `lambda t, ans, x: …` is the derivative with respect to one argument as
 that argument, the primitive's result and its arguments, and gives the tangent of the result. The linear map of one
 number to one number is its own transpose, so the same rule takes a cotangent backwards: forward mode, reverse mode
 and, as rules are made of primitives, derivatives of any order come from this one table. `None` is a derivative that
-is zero everywhere.
+is zero everywhere. Where a tangent is multiplied twice, JAX's transpose multiplies the other way round, and overflows
+elsewhere: such a row has its `reverse` rules too.
 
 Values follow IEEE 754, where Python would raise; derivatives at kinks, zeros and infinities are those of JAX.
 
@@ -28,10 +29,18 @@ inf, nan, pi = math.inf, math.nan, math.pi
 class Primitive:
     """One row of the table. Calling it computes with floats, and records with traced floats."""
 
-    __slots__ = ("name", "rules", "smooth", "source", "value")
+    __slots__ = ("name", "reverse", "rules", "smooth", "source", "value")
 
-    def __init__(self, name: str, value: Callable[..., Any], rules: tuple[Rule | None, ...], source: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        value: Callable[..., Any],
+        rules: tuple[Rule | None, ...],
+        source: str = "",
+        reverse: tuple[Rule | None, ...] = (),
+    ) -> None:
         self.name, self.value, self.rules, self.source = name, value, rules, source
+        self.reverse = reverse or rules
         self.smooth = any(rule is not None for rule in rules)  # else the derivative is zero everywhere
 
     def __repr__(self) -> str:
@@ -48,9 +57,11 @@ class Primitive:
 TABLE: dict[str, Primitive] = {}
 
 
-def primitive(name: str, value: Callable[..., Any], *rules: Rule | None, source: str = "") -> Primitive:
+def primitive(
+    name: str, value: Callable[..., Any], *rules: Rule | None, source: str = "", reverse: tuple[Rule | None, ...] = ()
+) -> Primitive:
     """Adds a row to the table."""
-    TABLE[name] = Primitive(name, value, rules, source)
+    TABLE[name] = Primitive(name, value, rules, source, reverse)
     return TABLE[name]
 
 
@@ -118,8 +129,9 @@ div: Primitive = primitive(
     "div",
     _divide,
     lambda t, ans, x, y: div(t, y),
-    lambda t, ans, x, y: mul(mul(neg(t), integer_pow(y, -2)), x),  # JAX's order in reverse mode
+    lambda t, ans, x, y: mul(mul(neg(t), x), integer_pow(y, -2)),
     source="{} / {}",
+    reverse=(lambda t, ans, x, y: div(t, y), lambda t, ans, x, y: mul(mul(neg(t), integer_pow(y, -2)), x)),
 )
 square = primitive("square", lambda x: x * x, lambda t, ans, x: mul(t, mul(2.0, x)), source="{0} * {0}")
 
@@ -215,12 +227,14 @@ xlogy = primitive(
     lambda x, y: 0.0 if x == 0 and y == y else x * log.value(y),
     lambda t, ans, x, y: mul(t, log(y)),
     lambda t, ans, x, y: div(mul(t, x), y),
+    reverse=(lambda t, ans, x, y: mul(t, log(y)), lambda t, ans, x, y: mul(div(t, y), x)),
 )
 xlog1py = primitive(
     "xlog1py",
     lambda x, y: 0.0 if x == 0 and y == y else x * log1p.value(y),
     lambda t, ans, x, y: mul(t, log1p(y)),
     lambda t, ans, x, y: div(mul(t, x), add(1.0, y)),
+    reverse=(lambda t, ans, x, y: mul(t, log1p(y)), lambda t, ans, x, y: mul(div(t, add(1.0, y)), x)),
 )
 
 xlogx = primitive("xlogx", lambda x: 0.0 if x == 0 else x * log.value(x), lambda t, ans, x: mul(t, add(log(x), 1.0)))

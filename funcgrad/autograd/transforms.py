@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from funcgrad.autograd import primitives as p
 from funcgrad.autograd import trees
-from funcgrad.autograd.compile import transposed
+from funcgrad.autograd.compile import pushed, transposed
 from funcgrad.autograd.tracing import Trace, Traced, concrete, differentiable, leaves_of
 from funcgrad.autograd.trees import Tree
 
@@ -88,7 +88,7 @@ def push(recording: Recording, tangents: Sequence[Any]) -> list[Any]:
             if tangent is None or rule is None:
                 continue
             if type(tangent) is float and type(output.value) is float:  # the same rule, compiled
-                part = transposed(primitive)(tangent, output.value, *args)[i]
+                part = pushed(primitive)(tangent, output.value, *args)[i]
             else:
                 part = rule(tangent, output.value, *args)
             total = part if total is None else total + part
