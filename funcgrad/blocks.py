@@ -63,8 +63,9 @@ def search_step(
 
 
 def _smallest(keys: Array, k: int) -> tuple[Array, Array]:
-    values, places = lax.top_k(-keys, k)  # of equal values the one with the smaller place
-    return -values, places
+    reverse = jnp.negative if jnp.issubdtype(keys.dtype, jnp.floating) else jnp.invert  # −x of an integer may overflow
+    values, places = lax.top_k(reverse(keys), k)  # of equal values the one with the smaller place
+    return reverse(values), places
 
 
 # Sort keys: numbers in the order of the distances, of a dtype for which `lax.top_k` is fast: XLA's CPU sorts int32 ten
@@ -74,14 +75,14 @@ def _smallest(keys: Array, k: int) -> tuple[Array, Array]:
 _SMALLEST_NORMAL = 2**23  # the bits of the smallest normal float32
 
 
-def _sort_keys(distances: Array, lowest: int) -> Array:
-    if distances.dtype != jnp.int32:
+def _sort_keys(distances: Array, lowest: int | None) -> Array:
+    if lowest is None or distances.dtype != jnp.int32:
         return distances
     return lax.bitcast_convert_type(distances + (_SMALLEST_NORMAL - lowest), jnp.float32)
 
 
-def _from_sort_keys(keys: Array, lowest: int, dtype: Any) -> Array:
-    if dtype != jnp.int32:
+def _from_sort_keys(keys: Array, lowest: int | None, dtype: Any) -> Array:
+    if lowest is None or dtype != jnp.int32:
         return keys
     return lax.bitcast_convert_type(keys, jnp.int32) - (_SMALLEST_NORMAL - lowest)
 
@@ -91,9 +92,12 @@ def _last(dtype: Any) -> np.ndarray:
     return np.array(np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).max, dtype)
 
 
-def _lowest(metric: Metric, dtype: Any, dimensions: int) -> int:
-    """The smallest integer that a metric can give on bytes: only minus a product goes below 0."""
-    return -(255**2) * dimensions if metric == "dot" and dtype in (jnp.uint8, jnp.int8) else 0
+def _lowest(metric: Metric, dtype: Any, dimensions: int) -> int | None:
+    """The smallest integer that a metric gives on bytes: only minus a product is below 0. None, of a function."""
+    if callable(metric):
+        return None
+    largest_product = {"uint8": 255**2, "int8": 2**14}.get(str(dtype), 0)
+    return -largest_product * dimensions if metric == "dot" else 0
 
 
 # Blocks that fit into the memory limit.
@@ -144,7 +148,8 @@ def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: An
     )
     if table.shape != (rows, columns):
         raise ValueError(f"metric: must give one number for two vectors, gave shape {table.shape[2:]}")
-    key_dtype = np.dtype(np.float32) if table.dtype == jnp.int32 else table.dtype
+    lowest = _lowest(search.metric, dtype, dimensions)
+    key_dtype = jax.eval_shape(partial(_sort_keys, lowest=lowest), table).dtype
     nothing = np.full((rows, search.k), _last(key_dtype)), np.full((rows, search.k), -1, np.int32)
     step: Callable[..., Any] = partial(search_step, search=search)
     if search.mesh is not None:
@@ -152,7 +157,6 @@ def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: An
     arguments = (queries, shape((rows,), jnp.int32), *nothing, points, shape((columns,), bool), shape((), jnp.int32))
     jitted = jax.jit(step)
     memory: Any = jitted.lower(*arguments).compile().memory_analysis()
-    lowest = _lowest(search.metric, dtype, dimensions)
 
     def distances(keys: Array) -> Array:
         return finish(_from_sort_keys(keys, lowest, table.dtype), search.metric)

@@ -108,7 +108,7 @@ def _train(runs: Any, arguments: argparse.Namespace) -> Call:
 
 
 def _crossval_knn(runs: Any, arguments: argparse.Namespace) -> Call:
-    chosen = runs.KnnOptions(**_named(arguments, "weights", "memory"), ks=_distinct("--k", arguments.k))
+    chosen = runs.KnnOptions(**_named(arguments, "weights", "memory", "p"), ks=_distinct("--k", arguments.k))
     folds = {**_named(arguments, "seed", "folds", "stratified"), "shuffled": arguments.shuffle}
     return partial(runs.crossval_knn, options=chosen, metric_names=_distinct("--metric", arguments.metric), **folds)
 

@@ -64,15 +64,17 @@ def knn(
     shuffle: Array | None = None,
     stratified: bool = False,
     weights: Weights = "uniform",
+    p: float | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> list[Row]:
     """Accuracy of k-NN for every metric and k, each fold in turn answered from the others → rows in that order.
 
-    images (N, …), labels (N,) integers; options are those of `funcgrad.neighbors.kneighbors`; `progress` is called with
-    (searches done, all searches). Row settings are {"metric": …, "k": …}.
+    images (N, …), labels (N,) integers; p is of metric "minkowski"; options are those of
+    `funcgrad.neighbors.kneighbors`; `progress` is called with (searches done, all searches). Row settings are
+    {"metric": …, "k": …}.
     """
-    labels = np.asarray(labels)
+    images, labels = images if hasattr(images, "dtype") else np.asarray(images), np.asarray(labels)
     if len(images) != len(labels):
         raise ValueError(f"labels: needs one for each of the {len(images)} images, got {len(labels)}")
     parts = split_folds(len(labels), folds, shuffle=shuffle, stratify=labels if stratified else None)
@@ -83,7 +85,8 @@ def knn(
         for number, fold in enumerate(parts):
             others = np.ones(len(labels), bool)
             others[fold] = False
-            neighbors = kneighbors(images[fold], images, max(ks, default=0), metric=metric, mask=others, **options)
+            own = {**options, "metric": metric, "p": p if metric == "minkowski" else None, "mask": others}
+            neighbors = kneighbors(images[fold], images, max(ks, default=0), **own)
             votes = vote(neighbors, labels, num_classes, ks=ks, weights=weights)
             accuracies.append(accuracy(jnp.argmax(votes, axis=-1), labels[fold]))
             if progress is not None:

@@ -19,7 +19,7 @@ from funcgrad.decoded import Progress, one_line
 
 PREPARABLE = ("cifar10", "mnist", "fashion_mnist")  # what `funcgrad data prepare` can write
 
-_MOST_CLASSES = 1_000_000  # without class names a higher label is taken for a mistake, such as an id
+_FEW_CLASSES = 1_000  # without class names a higher label than this and the rows is taken for a mistake, such as an id
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -258,13 +258,17 @@ def _as_labels(what: str, array: np.ndarray, names: Sequence[str] | None) -> tup
         number = {name: label for label, name in enumerate(names)}
         labels = np.array([number.get(name, -1) for name in array.tolist()], np.int64)
     else:
-        limit = _MOST_CLASSES if names is None else len(names)
+        limit = max(_FEW_CLASSES, len(array)) if names is None else len(names)
         whole = (array >= 0) & (array < limit) & (array == np.trunc(array))  # NaN is not
         labels = np.where(whole, array, -1).astype(np.int64)
     if (labels < 0).any():
         row = int(np.argmax(labels < 0))
         listed = ", ".join(names[:10] if names else ())
-        accepted = f"0..{_MOST_CLASSES - 1:,}" if names is None else f"the {len(names)} training classes ({listed}, …)"
+        accepted = (
+            f"0..{limit - 1:,}, by {len(array):,} rows without class names,"
+            if names is None
+            else f"the {len(names)} training classes ({listed}, …)"
+        )
         raise ValueError(f"{what}: the label of row {row} is {array[row].item()!r}; {accepted} are accepted")
     return labels.astype(np.int32), [
         str(label) for label in range(max(labels, default=-1) + 1)
@@ -358,7 +362,11 @@ def _from_npz(path: Path, fraction: float) -> Dataset:
     keys = ["x_train", "y_train", "x_test", "y_test"] if {*arrays} & {"x_train", "y_train"} else ["x", "y"]
     if not {*keys} <= {*arrays}:
         raise ValueError(f"{path} holds {sorted(arrays)}; x_train, y_train, x_test, y_test, or x, y are accepted")
-    names = [str(one) for one in np.atleast_1d(arrays["classes"])] if "classes" in arrays else None
+    names = (
+        [one.decode() if isinstance(one, bytes) else str(one) for one in np.atleast_1d(arrays["classes"])]
+        if "classes" in arrays
+        else None
+    )
     return _from_arrays(path.name, [(f"{path}: {key}", arrays[key]) for key in keys], names, fraction)
 
 

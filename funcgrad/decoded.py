@@ -262,7 +262,11 @@ def cached(source: Source, options: object, make: Callable[[], dict[str, np.ndar
     key = hashlib.sha256(json.dumps([_CACHE_FORMAT, str(source.directory.resolve()), options]).encode())
     for file in sorted(source.files):
         stat = file.stat()
-        key.update(os.fsencode(f"{file.relative_to(source.directory)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
+        key.update(
+            os.fsencode(
+                f"{file.relative_to(source.directory)}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n"
+            )
+        )
         key.update(file.read_bytes() if file.suffix == ".json" else b"")  # dataset_info.json, features.json
     root = Path(os.environ.get("FUNCGRAD_CACHE_DIR") or platformdirs.user_cache_dir("funcgrad"))
     place = root / key.hexdigest()[:32]

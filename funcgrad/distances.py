@@ -6,7 +6,7 @@ the dimensions are summed in stretches short enough for that, and the stretches 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -90,9 +90,12 @@ ALIASES = {"manhattan": "l1", "euclidean": "l2"}
 def canonical_metric(metric: Metric, p: float | None = None) -> Metric:
     """The metric's own name, or the function as it came.
 
-    Raises `ValueError` for an unknown name, for "minkowski" without p ≥ 1, and for p beside any other metric.
+    Raises `ValueError` for an unknown name, for "minkowski" without p ≥ 1, and for p beside any other metric;
+    `TypeError` for what is neither a name nor a hashable function.
     """
     name = ALIASES.get(metric, metric) if isinstance(metric, str) else metric
+    if not isinstance(name, Hashable):
+        raise TypeError(f"metric: needs a name, or a function that is hashable, got {type(metric).__name__}")
     if not callable(name) and name not in METRICS:
         known = ", ".join([*METRICS, *ALIASES])
         raise ValueError(f"metric: {metric!r} is unknown; choose one of {known}, or pass a function of two vectors")
@@ -146,7 +149,8 @@ def ranking_distances(
     pair: Callable[..., Array] = ranked if callable(ranked) else METRICS[ranked]
     pair = partial(pair, p=p) if ranked == "minkowski" else pair
     if not byte:
-        return all_pairs(pair)(queries, points)
+        table = all_pairs(pair)(queries, points)
+        return table.astype(jnp.int32) if table.dtype == jnp.bool else table
     if ranked == "l1" and len(queries) >= 32:  # enough to share the points' new layout
         return _l1_all_pairs(queries, points)
     queries, points = queries.astype(jnp.float32), points.astype(jnp.float32)
@@ -258,12 +262,14 @@ def same_dimensions(queries: Any, points: Any) -> None:
 def search_dtype(*dtypes: Any) -> Any:
     """The dtype in which vectors of these dtypes are compared: uint8, int8, float32 or float64; nothing is rounded.
 
-    bool is uint8; half precision and 16-bit integers are float32; wider integers are float64 (exact up to 2⁵³).
+    bool is uint8; half precision is float32; wider integers, and uint8 beside int8, are float64, whose sums of them are
+    exact up to 2⁵³.
     """
     found = {_search_dtype(np.dtype(dtype)) for dtype in dtypes}
     if len(found) == 1:
         return found.pop()
-    return np.dtype(np.float64) if np.dtype(np.float64) in found else np.dtype(np.float32)
+    single = np.dtype(np.float32) in found and np.dtype(np.float64) not in found
+    return np.dtype(np.float32 if single else np.float64)
 
 
 def _search_dtype(dtype: Any) -> Any:
@@ -272,7 +278,8 @@ def _search_dtype(dtype: Any) -> Any:
     if dtype in (np.uint8, np.int8, np.float32, np.float64):
         return dtype
     if jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer):
-        return np.dtype(np.float32) if dtype.itemsize <= 2 else np.dtype(np.float64)
+        half = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 2
+        return np.dtype(np.float32 if half else np.float64)
     raise TypeError(f"dtype: vectors are integers or floats, got {dtype}")
 
 

@@ -124,7 +124,9 @@ def compare(fun: Function, *args: Any, order: int = 2) -> Report:
     verdict = judge(numbers, names, [chosen], lambda _: numbers.jax[:, 0])
     name = getattr(fun, "__name__", "function")
     failures = tuple(Failure(case, f"# in {name}") for case in verdict.failures)
-    return Report({name: Row(verdict.cases, verdict.worst)}, verdict.cases, failures, verdict.excluded)
+    return Report(
+        {name: Row(verdict.cases, verdict.worst)}, verdict.cases, failures, verdict.excluded, most_excluded=1.0
+    )
 
 
 def _check_order(order: int) -> None:
@@ -207,7 +209,7 @@ def _fuzz_one(number: int, points: int, seed: int, order: int) -> Report:
     return check_program(program, programs.points(rng, program.inputs, points), order)
 
 
-# Of arrays under JAX, where the derivative of a constant is 0 · inf too, and sums and products have their own order
+# Of arrays under JAX, which add 0 · inf for what is constant, and have their own order of sums and products
 ARRAYS = {"sum", "mean", "prod", "max", "min", "dot", "norm", "logsumexp", "softmax", "log_softmax"}
 BRANCHED = 6  # points of a program with Python branches: under JAX they run one by one
 
@@ -254,6 +256,8 @@ def _verdict(program: Program, points: Sequence[tuple[float, ...]], order: int) 
         graph = ag.make_graph(ours)(*program.arguments([0.7, 0.4, 1.2][: program.inputs]))
         inputs = [columns[i] for i in _order(program)]
         found = Numbers(_forms(ours, args), _columns(program, theirs, columns, order), spread(graph, inputs, 0))
+    if program.functions() & (ARRAYS | {"xlogy", "xlog1py"}):
+        found.spread.poor[:] |= np.any(np.isnan(found.jax) & np.isfinite(found.ours[VMAP]), axis=0)
     if program.functions() & ARRAYS:
         found.spread.poor[:] |= found.spread.infinite
     if OLD and "sinc" in program.functions():  # likewise, but it is no primitive here

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import jax
@@ -51,7 +52,7 @@ def make_loss(name: str, *, l2: float | Array = 0.0, smoothing: float = 0.0) -> 
         raise ValueError(f"smoothing: only loss 'softmax' can smooth its labels, got {smoothing} with loss {name!r}")
     if not 0 <= smoothing <= 1:
         raise ValueError(f"smoothing: needs a share from 0 to 1, got {smoothing}")
-    if isinstance(l2, (int, float)) and not 0 <= l2 < float("inf"):  # else swept, and traced
+    if isinstance(l2, Real) and not 0 <= l2 < float("inf"):  # else swept, and traced
         raise ValueError(f"l2: must be at least 0 and finite, got {l2}")
     data_loss = partial(LOSSES[name], smoothing=smoothing) if smoothing else LOSSES[name]
 

@@ -84,10 +84,13 @@ def save_index(path: str | PathLike[str], index: Index) -> None:
     if not isinstance(index.metric, str):
         raise ValueError(f"index: only a named metric can be saved, not a function; got {index.metric}")
     p = np.asarray(math.nan if index.p is None else index.p)
+    points = np.asarray(index.points)
+    if points.dtype.kind == "V":  # bfloat16 and the like, which NumPy's format does not know
+        points = points.astype(np.float32)
     aside = f"{os.fspath(path)}.{os.getpid()}"
     try:
         with open(aside, "wb") as file:
-            np.savez(file, points=np.asarray(index.points), metric=np.asarray(index.metric), p=p)
+            np.savez(file, points=points, metric=np.asarray(index.metric), p=p)
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
@@ -169,6 +172,8 @@ def kneighbors(
     if not (distances[:, 0] > -np.inf).all():
         query = int(np.argmin(distances[:, 0] > -np.inf))
         raise ValueError(f"metric: gave NaN or −∞ for query {query} and point {indices[query, 0]}")
+    if (indices < 0).any() and callable(index.metric):
+        raise ValueError(f"metric: gave infinity for query {int(np.argmax((indices < 0).any(axis=1)))}")
     if (indices < 0).any():
         raise ValueError(f"points: distances beyond the range of {dtype}; scale the vectors, or pass float64")
     return Neighbors(distances, indices, Info(index.metric, precision, str(dtype), plan.query_block, plan.point_block))
@@ -188,21 +193,36 @@ def radius_neighbors(
 ) -> Neighbors:
     """The points within `radius` of each query, nearest first: `max_neighbors` at most; none is index -1, distance inf.
 
-    Takes the options of `kneighbors`. Distances come as floats, since no integer is infinite.
+    Takes the options of `kneighbors`, and gives (Q, max_neighbors), however many points there are. Distances come as
+    floats, since no integer is infinite. Raises `ValueError` for a radius below 0 (unless the metric is "dot", whose
+    distances go below 0 too) and for max_neighbors below 1.
     """
-    if not radius >= 0 and metric != "dot":
-        raise ValueError(f"radius: must be at least 0, got {radius}")
     index = _as_index(index_or_points, metric, p)
+    if not radius >= 0 and not (index.metric == "dot" and radius < 0):
+        raise ValueError(f"radius: must be at least 0, got {radius}")
+    if not max_neighbors >= 1:
+        raise ValueError(f"max_neighbors: must be at least 1, got {max_neighbors}")
     available = (len(index.points) if mask is None else int(np.sum(np.asarray(mask)))) - bool(exclude_self)
-    k = min(max_neighbors, available)
+    k = max(1, min(max_neighbors, available))
     distances, indices, info = kneighbors(queries, index, k, mask=mask, exclude_self=exclude_self, **options)
     inside = distances <= radius
     floats = distances if distances.dtype.kind == "f" else distances.astype(np.float64)
-    return Neighbors(np.where(inside, floats, np.inf), np.where(inside, indices, np.int32(-1)), info)
+    missing = (0, 0), (0, max_neighbors - k)
+    return Neighbors(
+        np.pad(np.where(inside, floats, np.inf), missing, constant_values=np.inf),
+        np.pad(np.where(inside, indices, np.int32(-1)), missing, constant_values=-1),
+        info,
+    )
 
 
 def _as_index(index_or_points: Any, metric: Metric, p: float | None) -> Index:
-    return index_or_points if isinstance(index_or_points, Index) else prepare(index_or_points, metric, p=p)
+    if not isinstance(index_or_points, Index):
+        return prepare(index_or_points, metric, p=p)
+    index = index_or_points
+    asked = canonical_metric(metric, p)
+    if asked != "l2" and (asked, p) != (index.metric, index.p):  # "l2" is what is asked by saying nothing
+        raise ValueError(f"metric: the index was prepared for {index.metric!r}, got {metric!r}")
+    return index
 
 
 # What comes in.
@@ -261,7 +281,7 @@ def vote(
     """
     available = neighbors.indices.shape[1]
     ks = tuple(ks)
-    if not ks or not all(1 <= k <= available for k in ks):
+    if not ks or not all(isinstance(k, int | np.integer) and 1 <= k <= available for k in ks):
         raise ValueError(f"ks: needs integers from 1 to {available}, the number of neighbours found; got {ks}")
     if not callable(weights) and weights not in _WEIGHTS:
         raise ValueError(f"weights: {weights!r} is unknown; choose one of {', '.join(_WEIGHTS)}, or pass a function")
@@ -270,10 +290,18 @@ def vote(
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"labels: needs integers (N,) from 0 to {num_classes - 1}, got {labels.dtype} {labels.shape}")
+    distances, indices = np.asarray(neighbors.distances), np.asarray(neighbors.indices)
+    if indices.max() >= len(labels):
+        raise ValueError(f"labels: needs one for each point, got {len(labels)}, and point {indices.max()} has none")
+    if weights == "distance" and (distances < 0).any():
+        raise ValueError(
+            "weights: 'distance' needs distances from 0 up, and these go below; use 'uniform' or 'softmax'"
+        )
     function: Callable[..., Array] = weights if callable(weights) else _WEIGHTS[weights]
     function = partial(function, temperature=temperature) if weights == "softmax" else function
-    distances, indices = np.asarray(neighbors.distances, np.float32), np.asarray(neighbors.indices)
-    return _vote(distances, indices, labels, function, ks, num_classes)
+    distances = distances if distances.dtype == np.float32 else distances.astype(np.float64)
+    with jax.enable_x64(jax.config.read("jax_enable_x64") or distances.dtype == np.float64):
+        return jnp.asarray(_vote(distances, indices, labels, function, ks, num_classes), jnp.float32)
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))

@@ -105,7 +105,8 @@ def parser() -> argparse.ArgumentParser:
         command = _command(cross, name, f"choose the hyper-parameters of {_MODELS[name]}", prefix="crossval ")
         if name == "knn":
             _add_knn_options(command)
-            _add_metric(command, nargs="+", choices=METRICS, default=["l1", "l2"])
+            _add_metric(command, nargs="+", choices=(*METRICS, "minkowski"), default=["l1", "l2"])
+            command.add_argument("--p", type=_number(1), metavar="P", help="of metric minkowski")
             command.add_argument("--shuffle", action="store_true", help="shuffle before cutting folds")
         else:
             _add_train_options(command, mlp=name == "mlp")
@@ -221,8 +222,8 @@ def _add_train_options(command: argparse.ArgumentParser, *, mlp: bool) -> None:
 
 def _integer(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"[+-]?\d+", text) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"needs a whole number from {least} up, got {text!r}")
+        if not re.fullmatch(r"[+-]?\d{1,18}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"needs a whole number from {least} up, below 10**18, got {text!r}")
         return int(text)
 
     return parse

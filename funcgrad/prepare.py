@@ -87,6 +87,7 @@ def prepare(
     if place.exists():
         return _require_array_record(place)
     local = _match([Path(path).expanduser() for path in archives], recipe.files)
+    ours = not data_dir.exists()
     data_dir.mkdir(parents=True, exist_ok=True)
     _sweep(data_dir)
     work = Path(tempfile.mkdtemp(prefix=".preparing-", dir=data_dir))
@@ -111,6 +112,9 @@ def prepare(
                     raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if ours:
+            with contextlib.suppress(OSError):  # it holds what was wanted, or a download that can be used again
+                data_dir.rmdir()
     return _require_array_record(place)
 
 

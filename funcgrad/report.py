@@ -75,6 +75,9 @@ def output(out: Path | None) -> Iterator[Path | None]:
     try:
         yield aside
         out.mkdir(parents=True, exist_ok=True)
+        for file in aside.iterdir():
+            if (out / file.name).is_dir():
+                raise IsADirectoryError(f"--out: {out / file.name} is a directory, and a file is to be written there")
         for file in sorted(aside.iterdir(), key=lambda file: file.name == "result.json"):  # the result comes last
             os.replace(file, out / file.name)
     finally:

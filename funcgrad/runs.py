@@ -121,8 +121,10 @@ def _knn_figures(
 
 
 def _confusion(dataset: Dataset, predictions: np.ndarray, title: str) -> Draw:
-    matrix = metrics.confusion_matrix(predictions, dataset.test.labels, len(dataset.classes))
-    return lambda: plots.confusion_matrix(matrix, dataset.classes, title=title)
+    labels, classes = dataset.test.labels, dataset.classes
+    return lambda: plots.confusion_matrix(
+        metrics.confusion_matrix(predictions, labels, len(classes)), classes, title=title
+    )
 
 
 def _neighbors_grid(dataset: Dataset, found: neighbors.Neighbors, predictions: np.ndarray, k: int, title: str) -> Any:
@@ -308,11 +310,13 @@ def crossval_knn(
             shuffle=jax.random.key(seed) if shuffled else None,
             stratified=stratified,
             weights=options.weights,
+            p=options.p,
             progress=bar,
             memory=options.memory,
         )
     best = crossval.best(rows)
-    chosen = options._replace(metric=best.setting["metric"], ks=(best.setting["k"],))
+    metric = best.setting["metric"]
+    chosen = options._replace(metric=metric, ks=(best.setting["k"],), p=options.p if metric == "minkowski" else None)
     _, (predictions,) = _search(dataset, chosen, bars, seconds)
     series = {name: [row.folds for row in rows if row.setting["metric"] == name] for name in metric_names}
     title = f"{dataset.name}: k-NN, {folds}-fold cross-validation"

@@ -9,6 +9,7 @@ Model, loss and optimizer come in as functions. The same key gives the same bits
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -189,9 +190,14 @@ def fit(
     check_counts(epochs=epochs, batch_size=batch_size)
     init_key, epochs_key = jax.random.split(key)
     state = jax.jit(partial(init_state, model=model, optimizer=optimizer, shape=inputs.shape[1:]))(init_key)
-    held_out = None if validation is None else checked_examples("validation ", *validation)
     check_range("labels", labels, model, state.params, inputs)
-    if held_out is not None:
+    held_out = None
+    if validation is not None:
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise ValueError(f"validation: needs a pair (inputs, labels), got {type(validation).__name__}")
+        held_out = checked_examples("validation ", *validation)
+        if held_out[0].shape[1:] != inputs.shape[1:]:
+            raise ValueError(f"validation inputs: have shape {held_out[0].shape[1:]}, the inputs {inputs.shape[1:]}")
         check_range("validation labels", held_out[1], model, state.params, inputs)
 
     functions = {"model": model, "loss": loss, "optimizer": optimizer, "augment": augment}
@@ -224,6 +230,9 @@ def fit(
 
 def checked_examples(name: str, inputs: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
     """Both as arrays, labels int32. Raises `ValueError` unless there is an integer label for each input."""
+    wide = isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.size > 0
+    if wide and not -(2**31) <= np.min(labels) <= np.max(labels) < 2**31:  # JAX would wrap them around
+        raise ValueError(f"{name}labels: go from {np.min(labels)} to {np.max(labels)}, beyond any number of classes")
     inputs, labels = jnp.asarray(inputs), jnp.asarray(labels)
     if labels.ndim != 1 or len(inputs) != len(labels) or not len(labels):
         raise ValueError(f"{name}labels: needs one for each of the {len(inputs)} inputs, got shape {labels.shape}")
@@ -325,7 +334,7 @@ def make_optimizer(
         raise ValueError(f"optimizer: {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule: {schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}")
-    given = isinstance(learning_rate, (int, float)), isinstance(weight_decay, (int, float))  # else swept, and traced
+    given = isinstance(learning_rate, Real), isinstance(weight_decay, Real)  # else swept, and traced
     if given[0] and not (0 < learning_rate < float("inf")):
         raise ValueError(f"learning_rate: must be above 0 and finite, got {learning_rate}")
     if given[1] and not (0 <= weight_decay < float("inf")):

@@ -353,7 +353,7 @@ def test_values_are_a_number_a_list_or_a_range(text: str, values: list[float]) -
         ("crossval linear --folds 1", ["--folds", "from 2 up"]),
         ("crossval linear --limit-train 3", ["folds", "2 to 3", "5"]),
         ("crossval knn --k 1400", ["k:", "1400"]),
-        ("crossval knn --metric minkowski", ["--metric", "'minkowski'", "l1"]),
+        ("crossval knn --metric minkowski", ["p: ", "'minkowski'", "p ≥ 1"]),
         ("crossval svm", ["'svm'", "mlp"]),
         ("train", ["linear|mlp"]),
         ("", ["COMMAND"]),
@@ -480,6 +480,31 @@ def test_data_list_and_info(capsys: pytest.CaptureFixture[str], run: Run, tmp_pa
 def test_data_prepare_says_what_archives_it_takes(refused: Callable[..., str], tmp_path: Path) -> None:
     line = refused("data", "prepare", "mnist", "--from", tmp_path / "none", "--data-dir", tmp_path / "new")
     assert "train-images-idx3-ubyte.gz" in line
+
+
+def test_a_directory_in_the_place_of_the_result_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "result.json").mkdir()
+    assert "result.json is a directory" in refused("knn", "--k", "1", "--limit-test", "9", "--out", tmp_path)
+
+
+def test_labels_that_are_ids_are_refused(
+    refused: Callable[..., str], embeddings: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    embeddings["y_train"][7] = 900_000
+    np.savez(tmp_path / "ids.npz", **embeddings)
+    line = refused("knn", "--data", tmp_path / "ids.npz", "--k", "1")
+    assert "the label of row 7 is 900000; 0..999, by 90 rows without class names, are accepted" in line
+
+
+def test_a_seed_that_no_key_takes_is_refused(refused: Callable[..., str]) -> None:
+    assert "--seed" in refused("train", "linear", "--seed", "9" * 23)
+
+
+def test_minkowski_is_cross_validated_beside_others(run: Run) -> None:
+    limits = ("--limit-train", "60", "--limit-test", "10", "--k", "1", "--folds", "2")
+    measured = run("crossval", "knn", "--metric", "l2", "minkowski", "--p", "2", *limits)["metrics"]["cv"]
+    assert [row["metric"] for row in measured] == ["l2", "minkowski"]
+    assert measured[0]["mean"] == measured[1]["mean"]
 
 
 # As a process

@@ -266,7 +266,10 @@ GOOD = {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}
 NAN = np.where(np.eye(4, 3) > 0, np.array([np.nan], np.float32), X)
 BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "lengths": ({"y_train": Y[:3]}, r"x_train has 4 rows and .*y_train 3"),
-    "negative": ({"y_train": np.array([0, -3, 0, 1])}, "y_train: the label of row 1 is -3; 0..999,999 are accepted"),
+    "negative": (
+        {"y_train": np.array([0, -3, 0, 1])},
+        "y_train: the label of row 1 is -3; 0..999, by 4 rows without class names, are accepted",
+    ),
     "fraction": ({"y_train": np.array([0, 1, 0.5, 1])}, "y_train: the label of row 2 is 0.5"),
     "nan label": ({"y_train": np.array([0, 1, 2, np.nan])}, "y_train: the label of row 3 is nan"),
     "infinite label": ({"y_train": np.array([0, 1, 2, np.inf])}, "y_train: the label of row 3 is inf"),
@@ -541,6 +544,10 @@ def test_the_cache_is_used_until_a_file_or_an_option_changes(cache: Path, pets: 
     assert [decodes(pets, size=3), decodes(pets, size=3), decodes(pets, test_fraction=0.5)] == [8, 0, 8]
     os.utime(pets / "cat" / "0.png", ns=(1, 1))
     assert [decodes(pets), decodes(pets)] == [8, 0]
+    before = (pets / "cat" / "0.png").stat()
+    Image.fromarray(np.full_like(np.asarray(Image.open(pets / "cat" / "0.png")), 7)).save(pets / "cat" / "0.png")
+    os.utime(pets / "cat" / "0.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert decodes(pets) == 8  # though it claims to be as old, and perhaps is as long
     (pets / "cat" / "0.png").rename(pets / "cat" / "00.png")
     assert [decodes(pets), decodes(pets)] == [8, 0]
     shutil.copytree(pets, pets.parent / "copy")

@@ -183,9 +183,11 @@ def test_a_function_of_two_vectors_is_a_metric() -> None:
     [
         ((np.uint8, np.uint8), np.uint8),
         ((bool, np.uint8), np.uint8),
-        ((np.int8, np.uint8), np.float32),
+        ((np.int8, np.uint8), np.float64),
         ((np.float16, jnp.bfloat16), np.float32),
-        ((np.int16, np.uint8), np.float32),
+        ((np.int16, np.uint8), np.float64),
+        ((np.uint16, np.uint16), np.float64),
+        ((np.uint8, np.float32), np.float32),
         ((np.int32, np.float32), np.float64),
         ((np.uint8, np.float64), np.float64),
     ],

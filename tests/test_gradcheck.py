@@ -152,17 +152,16 @@ def wrong_tan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     right = primitives.TABLE["tan"].rules[0]
     assert right is not None
-    monkeypatch.setattr(
-        primitives.TABLE["tan"],
-        "rules",
-        (lambda t, ans, x: primitives.mul(1.000001, right(t, ans, x)),),
-    )
-    compile.transposed.cache_clear()
-    compile._compiled_rules.cache_clear()
+    wrong = (lambda t, ans, x: primitives.mul(1.000001, right(t, ans, x)),)
+    caches = compile.transposed, compile.pushed, compile._compiled_rules
+    for rules in ("rules", "reverse"):
+        monkeypatch.setattr(primitives.TABLE["tan"], rules, wrong)
+    for cache in caches:
+        cache.cache_clear()
     yield
     monkeypatch.undo()
-    compile.transposed.cache_clear()
-    compile._compiled_rules.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 @pytest.mark.slow

@@ -189,6 +189,9 @@ def test_radius_neighbors_are_all_within_the_radius() -> None:
         assert np.isinf(found.distances[query, ~inside]).all()
     few = radius_neighbors(queries, points, 4, max_neighbors=2, metric="l1")
     np.testing.assert_array_equal(few.indices, found.indices[:, :2])
+    many = radius_neighbors(queries, points, 4, max_neighbors=50, metric="l1")
+    np.testing.assert_array_equal(many.indices, np.pad(found.indices, ((0, 0), (0, 10)), constant_values=-1))
+    assert np.isinf(many.distances[:, 40:]).all()
 
 
 def test_an_index_is_saved_loaded_and_a_pytree(tmp_path: Path) -> None:
@@ -213,6 +216,43 @@ def test_progress_counts_the_queries() -> None:
     assert seen == sorted(seen)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_products_of_many_bytes_keep_their_order(dtype: type) -> None:
+    limits = np.iinfo(dtype)
+    query = np.full((1, 30_000), limits.max, dtype)
+    points = np.stack([np.full(30_000, x, dtype) for x in (limits.min, 1, limits.max, 0)])
+    found = kneighbors(query, points, 4, metric="dot")
+    products = query.astype(int) @ points.astype(int).T
+    np.testing.assert_array_equal(found.indices[0], np.argsort(-products[0], kind="stable"))
+    np.testing.assert_array_equal(found.distances[0], np.sort(-products[0]))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.uint32, np.int32])
+def test_a_users_metric_may_give_any_integer(dtype: type) -> None:
+    """Extremes among them, which have no negative, or no float32 of their own."""
+    few = np.array([0, 1], bool) if dtype is bool else np.array([np.iinfo(dtype).min, 3, np.iinfo(dtype).max - 1])
+    values = jnp.asarray(few.astype(dtype))
+    points = np.array([[2.0], [1.0], [0.0], [1.0]], np.float32) % len(few)
+    found = kneighbors(np.zeros((1, 1)), points, 4, metric=lambda a, b: values[b[0].astype(int)])
+    expected = few[points[:, 0].astype(int)]
+    np.testing.assert_array_equal(found.indices[0], np.argsort(expected, kind="stable"))
+    np.testing.assert_array_equal(found.distances[0], np.sort(expected))
+
+
+def test_integers_of_16_bits_and_mixed_bytes_are_ranked_exactly() -> None:
+    query = np.zeros((1, 3072), np.uint16)
+    points = np.full((2, 3072), 200, np.uint16)
+    points[:, 0] = 2, 1  # their squared distances differ by 3 of 10⁸
+    assert kneighbors(query, points, 2, metric="sqeuclidean").indices.tolist() == [[1, 0]]
+    assert kneighbors(query.astype("u1"), (points // 2).astype("i1"), 2).indices.tolist() == [[1, 0]]
+
+
+def test_an_index_of_half_precision_is_saved(tmp_path: Path) -> None:
+    index = prepare(jnp.ones((3, 2), jnp.bfloat16))
+    neighbors.save_index(tmp_path / "index.npz", index)
+    np.testing.assert_array_equal(neighbors.load_index(tmp_path / "index.npz").points, np.ones((3, 2)))
+
+
 # Votes.
 
 
@@ -220,6 +260,13 @@ def neighbors_at(distances: list[list[float]]) -> Neighbors:
     array = np.array(distances, np.float32)
     indices = np.broadcast_to(np.arange(array.shape[1], dtype=np.int32), array.shape)
     return Neighbors(array, indices, neighbors.Info("l2", "exact", "float32", 1, 1))
+
+
+def test_votes_by_distance_need_more_digits_than_a_float32_has() -> None:
+    far = neighbors_at([[0, 0, 0]])._replace(distances=np.array([[10**8, 10**8 + 1, 10**8 + 2]]))
+    assert int(jnp.argmax(vote(far, [1, 0, 0], 2, ks=(3,), weights="softmax"))) == 1
+    near = neighbors_at([[0, 0, 0]])._replace(distances=np.array([[0.0, 1e-50, 1e-50]]))
+    assert int(jnp.argmax(vote(near, [1, 0, 0], 2, ks=(3,), weights="distance"))) == 1
 
 
 def test_a_tie_goes_to_the_smaller_label() -> None:
@@ -301,6 +348,12 @@ def not_a_number(a: jax.Array, b: jax.Array) -> jax.Array:
         (lambda: vote(neighbors_at([[1, 2]]), [0, 1], 2, ks=(1,), weights="best"), "weights: 'best' is unknown"),
         (lambda: vote(neighbors_at([[1, 2]]), [0, 2], 2, ks=(1,)), "labels: needs integers .* from 0 to 1"),
         (lambda: vote(neighbors_at([[1, 2]]), [0, 1], 2, ks=(1,), temperature=0), "temperature: must be above 0"),
+        (lambda: vote(neighbors_at([[1, 2]]), [0, 1], 2, ks=(1.5,)), "ks: needs integers"),
+        (lambda: vote(neighbors_at([[1, 2]]), [0], 2, ks=(1,)), "labels: needs one for each point, got 1"),
+        (lambda: vote(neighbors_at([[-1, 2]]), [0, 1], 2, ks=(1,), weights="distance"), "distances from 0 up"),
+        (lambda: kneighbors(POINTS, prepare(POINTS, "l1"), 1, metric="cosine"), "the index was prepared for 'l1'"),
+        (lambda: kneighbors(POINTS, POINTS, 1, metric=lambda a, b: jnp.inf + a[0]), "metric: gave infinity"),
+        (lambda: radius_neighbors(POINTS, POINTS, 1, max_neighbors=0), "max_neighbors: must be at least 1"),
         (lambda: classify(POINTS, POINTS, [0, 1], 1), "labels: needs one for each of the 5 points, got 2"),
     ],
 )

@@ -11,7 +11,7 @@ from funcgrad.autograd import trees
 from funcgrad.autograd.compile import Graph, execute, is_float, trace_graph
 from funcgrad.autograd.emit import Check, Node, Writer, build, input_names
 from funcgrad.autograd.primitives import Primitive, guard
-from funcgrad.autograd.tracing import Traced, active, run
+from funcgrad.autograd.tracing import Traced, active, concrete, run
 from funcgrad.autograd.trees import LEAF, Tree
 
 Function = Callable[..., Any]
@@ -31,8 +31,8 @@ def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0) -> Function:
 
     fun sees one example: a float where the array has one axis, else an array (of traced floats). `None` in in_axes is
     an argument that all examples share. fun is compiled for each path that a lane takes, as by `jit`, and each path
-    runs on its lanes; int lanes are constants. Inside a transformation, over traced values, the lanes run one after
-    the other.
+    runs on its lanes; int lanes are constants, and so, as in `jit`, is what fun closes over. Inside a transformation,
+    over traced values, the lanes run one after the other.
 
     Raises ValueError if the mapped axes differ in length or there are none.
 
@@ -48,7 +48,7 @@ def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0) -> Function:
     def mapped(*args: Any, **kwargs: Any) -> Any:
         import numpy as np
 
-        if not isinstance(in_axes, int | tuple | list | None):
+        if not isinstance(in_axes, int | tuple | list | None) or isinstance(in_axes, bool):
             raise TypeError(
                 f"vmap in_axes must be an int, None, or a tuple with an entry for each argument, got {in_axes!r}"
             )
@@ -249,10 +249,10 @@ def _column_functions() -> dict[str, Function]:
         "pow": _column_power,
         "integer_pow": lambda x, n: np.power(x, float(n)),
         "rsqrt": lambda x: 1.0 / np.sqrt(x),
-        "logistic": lambda x: np.exp(-np.logaddexp(0.0, -x)),
+        "logistic": _column_logistic,
         "sech2": lambda x: (lambda e: 4.0 * e / ((1.0 + e) * (1.0 + e)))(np.exp(-2.0 * np.abs(x))),
-        "max": np.maximum,
-        "min": np.minimum,
+        "max": _column_maximum,
+        "min": lambda x, y: -_column_maximum(-x, -y),
         "share": lambda x, z, y: np.where(x == z, np.where(y == z, 0.5, 1.0), 0.0),
         "relu": lambda x: np.maximum(x, 0.0),
         "relu6": lambda x: np.minimum(np.maximum(x, 0.0), 6.0),
@@ -263,6 +263,20 @@ def _column_functions() -> dict[str, Function]:
         "rem": np.fmod,
         "int": np.trunc,
     }
+
+
+def _column_logistic(x: Any) -> Any:
+    import numpy as np
+
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, e) / (1.0 + e)
+
+
+def _column_maximum(x: Any, y: Any) -> Any:
+    """NumPy's maximum, but of +0 and -0 always +0."""
+    import numpy as np
+
+    return np.where(np.equal(x, 0.0) & np.equal(y, 0.0), x + y, np.maximum(x, y))
 
 
 def _column_power(x: Any, y: Any) -> Any:
@@ -381,9 +395,11 @@ def _placed(out: Any, axes: Axes) -> Any:
             raise ValueError(f"vmap out_axes must be an int or None for an array, got {axes!r}")
         if axes is not None:
             return np.moveaxis(out, 0, axes)
-        if len(out) and not all(np.array_equal(x, out[0], equal_nan=out.dtype.kind == "f") for x in out[1:]):
+        known = out if out.dtype != object else np.array([concrete(x) for x in out.ravel()], float).reshape(out.shape)
+        if len(out) and not all(np.array_equal(x, known[0], equal_nan=known.dtype.kind == "f") for x in known[1:]):
             raise ValueError("vmap has mapped output but out_axes is None: the examples give different values")
-        return out[0].item() if len(out) and out.ndim == 1 else out[0] if len(out) else out
+        first = out[0] if len(out) else out
+        return first.item() if isinstance(first, np.generic) else first
     parts = trees.children(out)
     if parts is None:
         return out

@@ -34,20 +34,27 @@ class _Custom(ABC):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         args = self._positional(args, kwargs)
-        fixed = [args[i] for i in self.nondiff]
-        free = tuple(x for i, x in enumerate(args) if i not in self.nondiff and i - len(args) not in self.nondiff)
+        skipped = {i % len(args) for i in self.nondiff}
+        args = tuple(self.fixed(x) if i in skipped else x for i, x in enumerate(args))
+        free = tuple(x for i, x in enumerate(args) if i not in skipped)
         leaves, tree = trees.flatten(free)
+        leaves = [_unwrapped(x) for x in leaves]
         traces = [x.trace for x in leaves if isinstance(x, Traced)]
         derivatives = [trace for trace in traces if not (trace.comparisons or trace.plain)]
         if not derivatives:
             return self.fun(*args)
         trace = max(derivatives, key=lambda trace: trace.level)
-        leaves = [_unwrapped(x) for x in leaves]
+        args = tuple(trees.map_leaves(lambda x: _below(trace, x), x) if i in skipped else x for i, x in enumerate(args))
+        fixed = [args[i] for i in self.nondiff]
         outer = [trace.value(x) for x in leaves]
         outputs, out_tree, push, pull = self.rule(args, fixed, outer, tree, [trace.owns(x) for x in leaves])
         results = [trace.new(x) for x in outputs]
         trace.equations.append((Call(self.name, push, pull), tuple(leaves), tuple(results)))
         return trees.unflatten(out_tree, results)
+
+    @abstractmethod
+    def fixed(self, x: Any) -> Any:
+        """An argument of nondiff_argnums as the function and the rule see it: what it depends on does not count."""
 
     @abstractmethod
     def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
@@ -73,6 +80,13 @@ class _Custom(ABC):
 
 def _unwrapped(x: Any) -> Any:
     while isinstance(x, Traced) and x.trace.plain:
+        x = x.value
+    return x
+
+
+def _below(trace: Trace, x: Any) -> Any:
+    """A constant as it is outside this trace and those within."""
+    while isinstance(x, Traced) and x.trace.level >= trace.level:
         x = x.value
     return x
 
@@ -115,6 +129,9 @@ class custom_jvp(_Custom):
 
         self.jvp = jvp
 
+    def fixed(self, x: Any) -> Any:
+        return trees.map_leaves(lambda leaf: stop_gradient(leaf) if isinstance(leaf, Traced) else leaf, x)
+
     def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
         """Records the rule as a function of the tangents, which it is linear in: pushing and pulling through it."""
         if self.jvp is None:
@@ -154,13 +171,25 @@ class custom_vjp(_Custom):
         """Sets the rules."""
         self.fwd, self.bwd = fwd, bwd
 
+    def fixed(self, x: Any) -> Any:
+        for leaf in trees.flatten(x)[0]:
+            if isinstance(_unwrapped(leaf), Traced) and not _unwrapped(leaf).trace.comparisons:
+                raise TypeError(
+                    f"{self.name}: an argument in nondiff_argnums of a custom_vjp function is differentiated by; make "
+                    f"it an ordinary argument, and let the backward rule return None for it"
+                )
+        return x
+
     def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
         if self.fwd is None or self.bwd is None:
             raise self._missing("defvjp")
         bwd, name = self.bwd, self.name
         free = iter(trees.unflatten(tree, primals))
         skipped = {i % len(args) for i in self.nondiff}
-        value, residuals = run(self.fwd, tuple(x if i in skipped else next(free) for i, x in enumerate(args)), {})
+        pair = run(self.fwd, tuple(x if i in skipped else next(free) for i, x in enumerate(args)), {})
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"the forward rule of {name} must return a pair (value, residuals), got {pair!r:.80}")
+        value, residuals = pair
         values, out_tree = trees.flatten(value)
 
         def push(_: list[Any]) -> list[Any]:

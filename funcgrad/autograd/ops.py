@@ -13,7 +13,7 @@ from typing import Any
 from funcgrad.autograd import primitives as p
 from funcgrad.autograd import trees
 from funcgrad.autograd.custom import custom_jvp, stop_gradient
-from funcgrad.autograd.tracing import Traced, concrete, number
+from funcgrad.autograd.tracing import Traced, concrete, is_int, number
 from funcgrad.autograd.tracing import floor_divide as _floor_divide
 from funcgrad.autograd.tracing import power as _power
 from funcgrad.autograd.tracing import remainder as _remainder
@@ -58,6 +58,7 @@ def _of_sequences(place: str = "numpy") -> Callable[[Function], Function]:
             if any(_is_jax(x) for arg in args for x in (arg if isinstance(arg, list | tuple) else (arg,))):
                 args = tuple(_stacked(arg) if isinstance(arg, list | tuple) else arg for arg in args)
                 return _elsewhere(place, name, args, kwargs)
+            args, kwargs = _without_axis(name, args, kwargs)
             return function(*[_numbers(name, arg) if i < sequences else arg for i, arg in enumerate(args)], **kwargs)
 
         sequences = 2 if name == "dot" else 1
@@ -65,6 +66,21 @@ def _of_sequences(place: str = "numpy") -> Callable[[Function], Function]:
         return op
 
     return make
+
+
+def _without_axis(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments less `axis`, which a sequence has one of. Raises ValueError for another axis."""
+    place = {"dot": None, "norm": 2}.get(name, 1)
+    if "axis" in kwargs and place is not None:
+        axis = kwargs["axis"]
+        kwargs = {key: x for key, x in kwargs.items() if key != "axis"}
+    elif place is not None and len(args) > place:
+        axis, args = args[place], args[:place] + args[place + 1 :]
+    else:
+        return args, kwargs
+    if axis not in (None, 0, -1):
+        raise ValueError(f"ops.{name}: axis must be 0, -1 or None for a sequence of numbers, got {axis!r}")
+    return args, kwargs
 
 
 def _is_jax(x: Any) -> bool:
@@ -176,7 +192,7 @@ def mod(x: Any, y: Any) -> Any:
 
 def power(x: Any, y: Any) -> Any:
     """x to the power y. An int y is a product of x with itself; a float y takes x >= 0, or a whole y."""
-    if type(y) is int and type(x) is not int and number(x) is not NotImplemented:
+    if is_int(y) and not is_int(x) and number(x) is not NotImplemented:
         return _power(number(x), y)
     return _elsewhere("numpy", "power", (x, y), {}) if _is_jax(x) or _is_jax(y) else _real_power(x, y)
 
@@ -301,6 +317,8 @@ def round(x: Any, decimals: int = 0) -> Any:
     """x to so many decimals, halves to even."""
     if _is_jax(x):
         return _elsewhere("numpy", "round", (x, decimals), {})
+    if not is_int(decimals) and not (type(decimals) is float and decimals.is_integer()):
+        raise TypeError(f"ops.round: decimals must be an int, got {type(decimals).__name__}: {decimals!r:.80}")
     return _rounded(x, 10.0**decimals) if decimals <= 308 else positive(x)  # there is nothing to round away
 
 
@@ -318,11 +336,11 @@ def heaviside(x: Any, at_zero: Any) -> Any:
 
 
 @_of_numbers()
-def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
-    """x, with numbers for nan and the infinities: by default 0 and the largest floats."""
-    x = p.select(p.ne(x, x), float(nan), x)
-    x = p.select(p.eq(x, math.inf), sys.float_info.max if posinf is None else float(posinf), x)
-    return p.select(p.eq(x, -math.inf), -sys.float_info.max if neginf is None else float(neginf), x)
+def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+    """x, with numbers for nan and the infinities, by default 0 and the largest floats. `copy` has no meaning here."""
+    x = p.select(p.ne(x, x), number(nan), x)
+    x = p.select(p.eq(x, math.inf), sys.float_info.max if posinf is None else number(posinf), x)
+    return p.select(p.eq(x, -math.inf), -sys.float_info.max if neginf is None else number(neginf), x)
 
 
 # Activations
@@ -554,13 +572,25 @@ def _largest(xs: Sequence[Any]) -> Any:
 
 
 @_of_sequences("special")
-def logsumexp(xs: Sequence[Any]) -> Any:
-    """log(Σ exp(x)), without overflow."""
+def logsumexp(xs: Sequence[Any], *, b: Sequence[Any] | None = None) -> Any:
+    """log(Σ exp(x)), without overflow; with weights b, log(Σ b · exp(x)), nan where that sum is negative."""
     if not xs:
         return -math.inf
+    if b is not None:
+        return _weighted_logsumexp(xs, _numbers("logsumexp", b))
     largest = _largest(xs)
     largest = p.select(p.lt(p.abs_(largest), math.inf), largest, 0.0)
     return p.add(p.log(p.abs_(sum([p.exp(p.sub(x, largest)) for x in xs]))), largest)
+
+
+def _weighted_logsumexp(xs: Sequence[Any], b: Sequence[Any]) -> Any:
+    if len(b) != len(xs):
+        raise ValueError(f"ops.logsumexp takes a weight b for each number, got {len(b)} for {len(xs)}")
+    xs = [p.select(p.ne(weight, 0.0), x, -math.inf) for x, weight in zip(xs, b, strict=True)]
+    largest = _largest(xs)
+    largest = p.select(p.lt(p.abs_(largest), math.inf), largest, 0.0)
+    total = sum([p.mul(weight, p.exp(p.sub(x, largest))) for x, weight in zip(xs, b, strict=True)])
+    return p.add(p.log(total), largest)
 
 
 @_of_sequences("nn")

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
+from inspect import Parameter, signature
 from types import MethodType
 from typing import Any
 
@@ -58,12 +59,12 @@ class Jitted:
 
     def _slow(self, *args: Any, **kwargs: Any) -> Any:
         """Any call: finds the variant for the kinds of its arguments, or traces it."""
-        for i in self.static:
-            if not -len(args) <= i < len(args):
-                raise ValueError(
-                    f"jit of {self!r}: static_argnums {i} is out of range for {len(args)} positional arguments"
-                )
-        static = [i % len(args) for i in self.static]
+        if self.static and kwargs:  # a static argument may be given by its name
+            bound = signature(self.fun).bind(*args, **kwargs)
+            args, kwargs = bound.args, bound.kwargs
+        static = [i % len(args) for i in self.static if -len(args) <= i < len(args)]
+        if len(static) < len(self.static):  # what is not given has a default
+            self._check_static(len(args))
         free = tuple(None if i in static else x for i, x in enumerate(args))
         leaves, tree = trees.flatten((free, Keywords(kwargs)))
         places, constants = [], []
@@ -95,6 +96,16 @@ class Jitted:
             with self.lock:
                 variant = self.variants.setdefault(key, _Variant(self, args, kwargs, static, leaves, tree, places))
         return variant.run(*[leaves[i] for i in places])
+
+    def _check_static(self, given: int) -> None:
+        """Raises ValueError for a static argument that the function does not have."""
+        kinds = [parameter.kind for parameter in signature(self.fun).parameters.values()]
+        count = sum(kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
+        for i in self.static:
+            if not -count <= i < count and Parameter.VAR_POSITIONAL not in kinds:
+                raise ValueError(
+                    f"jit of {self!r}: static_argnums {i} is out of range for {given} positional arguments"
+                )
 
 
 class _Variant:

@@ -350,6 +350,8 @@ def betaln(a: float, b: float) -> float:
     There log Γ is Stirling's series, whose large terms are combined by hand (Didonato and Morris, "Algorithm 708", ACM
     TOMS 18, 1992). Other arguments than positive ones give what the formula gives.
     """
+    if a != a or b != b:
+        return a + b
     a, b = min(a, b), max(a, b)
     if not (a > 0 and _LARGE <= b < math.inf):
         return gammaln(a) + gammaln(b) - gammaln(a + b)

@@ -121,6 +121,15 @@ class Traced(Var):
     def __repr__(self) -> str:
         return f"Traced({concrete(self)!r})"
 
+    def __copy__(self) -> "Traced":
+        return self  # it never changes, and a copy's equations would be lost
+
+    def __deepcopy__(self, memo: Any) -> "Traced":
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("a traced float cannot be pickled: its derivative would be lost")
+
     def __bool__(self) -> bool:
         if type(concrete(self)) is not bool:
             return bool(p.ne(self, 0.0))
@@ -141,7 +150,9 @@ class Traced(Var):
 
     def __round__(self, ndigits: int | None = None) -> Any:
         if ndigits is None:
-            return int(p.round_(self))
+            return int(p.round_(self)) if p.lt(p.abs_(self), math.inf) else p.round_(self)
+        if ndigits > 308:  # there is nothing to round away
+            return self
         return p.div(p.round_(p.mul(self, 10.0**ndigits)), 10.0**ndigits)
 
     def __floor__(self) -> int:
@@ -200,6 +211,11 @@ def number(x: Any) -> Any:
     return NotImplemented
 
 
+def is_int(x: Any) -> bool:
+    """Whether x is an int or a bool, of Python or NumPy."""
+    return isinstance(x, int) or trees.numpy_kind(x) in ("i", "u", "b")
+
+
 def remainder(x: Any, y: Any) -> Any:
     """x - floor(x / y) · y, with the sign of y."""
     rest = p.rem(x, y)
@@ -217,7 +233,7 @@ def floor_divide(x: Any, y: Any) -> Any:
 
 def power(x: Any, y: Any) -> Any:
     """x to the power y; a whole number that is an int, not a float, is a product of x with itself."""
-    if type(y) is int or type(y) is bool:
+    if is_int(y):
         if y == 0:  # a constant, of x = nan too
             return x.trace.constant(1.0) if isinstance(x, Traced) else 1.0
         return p.integer_pow(x, int(y))
@@ -273,7 +289,7 @@ def _power_operator(self: Traced, other: Any, modulo: None = None) -> Any:
         return NotImplemented
     if type(other) is int and other:
         return self.trace.apply(p.integer_pow, (self, other))
-    if type(other) is not int and type(other) is not bool and (other := number(other)) is NotImplemented:
+    if not is_int(other) and (other := number(other)) is NotImplemented:
         return NotImplemented
     return power(self, other)
 

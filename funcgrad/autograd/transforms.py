@@ -44,9 +44,11 @@ def record(name: str, fun: Function, leaves: Sequence[Any], tree: Tree, has_aux:
         if not isinstance(out, tuple | list) or len(out) != 2:
             raise TypeError(f"{name} with has_aux=True: the function must return a pair (output, aux), got {out!r:.80}")
         out, aux = out[0], trees.map_leaves(trace.value, out[1])
-    if type(out) is Traced and type(out.value) is float:  # usual, and fast
+    if type(out) is Traced and out.trace is trace and type(out.value) is float:  # usual, and fast
         return Recording(trace, inputs, [out], trees.LEAF, aux)
     outputs, out_tree = trees.flatten(out)
+    for x in outputs:
+        trace.value(x)  # raises for one that escaped from another transformation
     return Recording(trace, inputs, [_real(name, x) for x in outputs], out_tree, aux)
 
 
@@ -308,7 +310,7 @@ def _chosen(
     numbers = (
         (argnums,) if isinstance(argnums, int) else tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
     )
-    if not all(isinstance(i, int) for i in numbers):
+    if not all(isinstance(i, int) or trees.numpy_kind(i) in ("i", "u") for i in numbers):
         raise TypeError(f"{name}: argnums must be an int or a sequence of ints, got {argnums!r}")
     count = len(args)
     for i in numbers:
@@ -319,6 +321,8 @@ def _chosen(
                 f"passed by the caller, but got only {count} positional arguments."
             )
     places = [i % count for i in numbers]
+    if len(set(places)) < len(places):
+        raise TypeError(f"{name}: argnums must name each argument once, got {argnums!r}")
     leaves, tree = leaves_of(name, [args[i] for i in places])
     if not kwargs and places == list(range(count)):
         return leaves, tree, fun
@@ -333,7 +337,7 @@ def _chosen(
 
 
 def _at(argnums: int | Sequence[int], gradients: tuple[Any, ...]) -> Any:
-    return gradients[0] if isinstance(argnums, int) else gradients
+    return gradients if isinstance(argnums, Sequence) else gradients[0]
 
 
 def _tangents(name: str, tangents: Sequence[Any], tree: Tree) -> list[Any]:
