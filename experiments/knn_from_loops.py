@@ -6,12 +6,12 @@ It takes about 10 s on two CPU cores (300 test digits × 600 training digits; JA
 of a JAX step compiles it; the median is of the calls after it, and says how much faster than two loops the step is.
 
     step       median, ms  first call, ms  times faster
-    two loops     1472.66         1474.85             1
-    one loop        16.19           16.25            91
-    no loop          0.59            1.14          2487
-    vmap            30.66          153.01            48
-    vmap, jit        1.97           24.96           749
-    library          1.17          181.44          1255
+    two loops      574.31          587.99             1
+    one loop         9.49            9.68            61
+    no loop          0.29            3.40          2004
+    vmap            29.57          120.27            19
+    vmap, jit        0.91           18.24           629
+    library          0.51          112.96          1117
 
 Six ways to the same table, in the order of CS231n's first assignment and then one step further:
 
