@@ -3,8 +3,8 @@
     neighbors = kneighbors(queries, points, k=5, metric="l1")      # .distances (Q, k), .indices (Q, k)
     votes     = vote(neighbors, labels, num_classes, ks=(1, 3, 5)) # (3, Q, num_classes)
 
-Neighbours come in the order of (distance, index). Of integers that is the same order whatever the blocks, the memory limit
-and the number of devices; a distance of floats may differ in its last digits, and with it the order of near ties.
+Neighbours come in the order of (distance, index). Of integers that is the same order whatever the blocks, the memory
+limit and the number of devices; a distance of floats may differ in its last digits, and so the order of near ties.
 """
 
 import math

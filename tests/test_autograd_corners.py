@@ -121,6 +121,19 @@ def test_numpy_ints_and_bools_are_whole_exponents() -> None:
     assert ag.hessian(lambda x: ops.power(x, True))(0.0) == 0.0
 
 
+def test_a_power_of_zero_has_the_slope_zero_which_times_nan_is_nan() -> None:
+    def f(x: Any) -> Any:
+        return 1.0 / (x * (x / x) ** 0)
+
+    for x in (2.0, 0.0, math.inf, math.nan):
+        with jax.enable_x64(True):
+            expected = float(jax.jvp(f, (x,), (1.0,))[1])
+        for slope in (ag.jvp(f, (x,), (1.0,))[1], ag.jit(lambda x: ag.jvp(f, (x,), (1.0,))[1])(x)):
+            assert slope == pytest.approx(expected, nan_ok=True), x
+    assert ag.grad(lambda x: ops.logit(x) ** 0)(1.0) == 0.0
+    assert ag.grad(lambda x: x + x**0)(1.0) == 1.0
+
+
 def test_decimals_are_an_int() -> None:
     assert ops.round(1.26, 1) == 1.3
     with pytest.raises(TypeError, match="decimals must be an int"):

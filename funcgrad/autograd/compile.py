@@ -312,13 +312,7 @@ def transposed(primitive: Primitive) -> Function:
 
     For floats it is compiled; for what is traced it calls the rules.
     """
-    rules = primitive.reverse
-    if primitive.name not in _WHOLE:
-        return _compiled_rules(primitive, rules, len(rules), ())
-    place = _WHOLE[primitive.name]
-    if place == 0:
-        return lambda ct, ans, n, x: _compiled_rules(primitive, rules, 1, (n,))(ct, ans, x)
-    return lambda ct, ans, x, n: _compiled_rules(primitive, rules, 1, (), (n,))(ct, ans, x)
+    return _rules_as_one(primitive, primitive.reverse)
 
 
 @cache
@@ -326,7 +320,15 @@ def pushed(primitive: Primitive) -> Function:
     """The same for forward mode: (tangent, result, *args) → what each argument's tangent adds, or None."""
     if primitive.reverse is primitive.rules:
         return transposed(primitive)
-    return _compiled_rules(primitive, primitive.rules, len(primitive.rules), ())
+    return _rules_as_one(primitive, primitive.rules)
+
+
+def _rules_as_one(primitive: Primitive, rules: tuple[Rule | None, ...]) -> Function:
+    if primitive.name not in _WHOLE:
+        return _compiled_rules(primitive, rules, len(rules), ())
+    if _WHOLE[primitive.name] == 0:
+        return lambda ct, ans, n, x: _compiled_rules(primitive, rules, 1, (n,))(ct, ans, x)
+    return lambda ct, ans, x, n: _compiled_rules(primitive, rules, 1, (), (n,))(ct, ans, x)
 
 
 _WHOLE = {"integer_pow": 1, "polygamma": 0}  # which argument of these is an int, and is compiled in

@@ -137,12 +137,20 @@ square = primitive("square", lambda x: x * x, lambda t, ans, x: mul(t, mul(2.0, 
 
 
 def _integer_pow_rule(t: Any, ans: Any, x: Any, n: int) -> Any:
+    if n == 0:
+        return 0.0  # as in JAX a number in forward mode, which times inf is nan, and nothing in reverse mode
     if n == 1:
         return t
     return mul(t, mul(float(n), x if n == 2 else integer_pow(x, n - 1)))
 
 
-integer_pow: Primitive = primitive("integer_pow", _integer_power, _integer_pow_rule, None)  # its source depends on n
+integer_pow: Primitive = primitive(  # its source depends on n
+    "integer_pow",
+    _integer_power,
+    _integer_pow_rule,
+    None,
+    reverse=(lambda t, ans, x, n: _integer_pow_rule(t, ans, x, n) if n else None, None),
+)
 pow: Primitive = primitive(
     "pow",
     _power,

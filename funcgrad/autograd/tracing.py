@@ -61,13 +61,6 @@ class Trace:
         self.size += 1
         return traced
 
-    def constant(self, value: float) -> "Traced":
-        """A number of this trace that depends on no other."""
-        traced = self.new(value)
-        if self.comparisons:
-            self.equations.append((p.stop_gradient, (value,), traced))
-        return traced
-
     def apply(self, primitive: Primitive, args: tuple[Any, ...]) -> Any:
         """Computes on the values, one level further out, and records the equation."""
         if self.closed:
@@ -233,11 +226,7 @@ def floor_divide(x: Any, y: Any) -> Any:
 
 def power(x: Any, y: Any) -> Any:
     """x to the power y; a whole number that is an int, not a float, is a product of x with itself."""
-    if is_int(y):
-        if y == 0:  # a constant, of x = nan too
-            return x.trace.constant(1.0) if isinstance(x, Traced) else 1.0
-        return p.integer_pow(x, int(y))
-    return p.pow(x, y)
+    return p.integer_pow(x, int(y)) if is_int(y) else p.pow(x, y)
 
 
 def _operator(function: Callable[..., Any], reflected: bool, logical: bool = False) -> Callable[[Traced, Any], Any]:
@@ -287,7 +276,7 @@ def _arithmetic(primitive: Any, reflected: bool) -> Callable[[Traced, Any], Any]
 def _power_operator(self: Traced, other: Any, modulo: None = None) -> Any:
     if modulo is not None:
         return NotImplemented
-    if type(other) is int and other:
+    if type(other) is int:
         return self.trace.apply(p.integer_pow, (self, other))
     if not is_int(other) and (other := number(other)) is NotImplemented:
         return NotImplemented

@@ -127,7 +127,7 @@ def pull(recording: Recording, cotangents: Sequence[Any]) -> list[Any]:
                 i = x.index if type(x) is Traced and x.trace is trace else -1
                 j = y.index if type(y) is Traced and y.trace is trace else -1
                 part, other = transposed(primitive)(ct, output.value, x if i < 0 else x.value, y if j < 0 else y.value)
-                if i >= 0:
+                if i >= 0 and part is not None:
                     old = table[i]
                     table[i] = part if old is None else old + part
                 if j >= 0:
