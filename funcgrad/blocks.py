@@ -12,60 +12,88 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from funcgrad import sharding
-from funcgrad.distances import Metric, finish, ranking_distances
+from funcgrad.distances import Metric, products, ranking_distances
 
 
 class Search(NamedTuple):
     """What a step is compiled for, beside its shapes."""
 
-    k: int
+    k: int  # how many are kept
     metric: Metric
     p: float | None
-    fast: bool
+    products: bool  # the numbers are offset − factor · product, not the metric's own
     exclude_self: bool
     mesh: Mesh | None
 
 
+class Points(NamedTuple):
+    """A block of points and what is known of each."""
+
+    rows: Any  # (Nb, D)
+    numbers: Any  # (Nb,) int32; -1 is no neighbour of anyone
+    factors: Any  # (Nb,), used if `Search.products`, as are the offsets
+    offsets: Any
+
+
 def search_step(
-    queries: Array,
-    numbers: Array,
-    keys: Array,
-    indices: Array,
-    points: Array,
-    valid: Array,
-    first: Array,
-    *,
-    search: Search,
+    queries: Array, numbers: Array, keys: Array, indices: Array, points: Points, *, search: Search
 ) -> tuple[Array, Array]:
     """Merges a block of points into the best k.
 
     Args:
       queries: (Qb, D), and their numbers (Qb,).
       keys, indices: (Qb, k), the best so far: the sort keys of their distances, and which points they are.
-      points: (Nb, D), of which `valid` (Nb,) may be neighbours and `first` is the number of the first.
+      points: the block; those of earlier blocks have smaller numbers.
       search: what is searched for.
     """
-    here = first + jnp.arange(len(points), dtype=jnp.int32)
-    valid = jnp.expand_dims(valid, 0)
+    here = jnp.expand_dims(points.numbers, 0)
+    valid = here >= 0
     if search.exclude_self:
-        valid = valid & (jnp.expand_dims(numbers, 1) != jnp.expand_dims(here, 0))
-    table = ranking_distances(queries, points, search.metric, search.p, fast=search.fast)
+        valid = valid & (jnp.expand_dims(numbers, 1) != here)
+    table = _table(queries, points, search)
     if jnp.issubdtype(table.dtype, jnp.floating):
-        table = jnp.where(jnp.isnan(table), -jnp.inf, table)  # comes first, and so is noticed
+        odd = jnp.isnan(table) if callable(search.metric) else ~jnp.isfinite(table)
+        table = jnp.where(odd, -jnp.inf, table)  # comes first, and so is noticed
     table = _sort_keys(table, _lowest(search.metric, queries.dtype, queries.shape[1]))
     last = _last(table.dtype)
-    block_keys, places = _smallest(jnp.where(valid, table, last), min(search.k, len(points)))
+    block_keys, places = _smallest_of_many(jnp.where(valid, table, last), min(search.k, len(points.numbers)))
     # The best so far stand first: they have the smaller indices, and the first of equals is kept.
     keys = jnp.concatenate([keys, block_keys], axis=1)
-    indices = jnp.concatenate([indices, jnp.where(block_keys == last, -1, here[places])], axis=1)
+    indices = jnp.concatenate([indices, jnp.where(block_keys == last, -1, points.numbers[places])], axis=1)
     keys, places = _smallest(keys, search.k)
     return keys, jnp.take_along_axis(indices, places, axis=1)
+
+
+def _table(queries: Array, points: Points, search: Search) -> Array:
+    if search.products:
+        return jnp.expand_dims(points.offsets, 0) - jnp.expand_dims(points.factors, 0) * products(queries, points.rows)
+    return ranking_distances(queries, points.rows, search.metric, search.p)
 
 
 def _smallest(keys: Array, k: int) -> tuple[Array, Array]:
     reverse = jnp.negative if jnp.issubdtype(keys.dtype, jnp.floating) else jnp.invert  # −x of an integer may overflow
     values, places = lax.top_k(reverse(keys), k)  # of equal values the one with the smaller place
     return reverse(values), places
+
+
+_GROUP = 16
+
+
+def _smallest_of_many(keys: Array, k: int) -> tuple[Array, Array]:
+    """`_smallest` in two stages: the k smallest are in the k groups of columns whose own smallest come first.
+
+    For were one in another group, then k groups would have an element that comes before it. With the groups in the
+    order of their columns, equals come in that order too.
+    """
+    rows, columns = keys.shape
+    if columns < 2 * _GROUP * k or columns % _GROUP:
+        return _smallest(keys, k)
+    groups = keys.reshape(rows, columns // _GROUP, _GROUP)
+    _, chosen = _smallest(jnp.min(groups, axis=2), k)
+    chosen = jnp.sort(chosen, axis=1)
+    few = jnp.take_along_axis(groups, jnp.expand_dims(chosen, 2), axis=1).reshape(rows, k * _GROUP)
+    values, places = _smallest(few, k)
+    return values, jnp.take_along_axis(chosen, places // _GROUP, axis=1) * _GROUP + places % _GROUP
 
 
 # Sort keys: numbers in the order of the distances, of a dtype for which `lax.top_k` is fast: XLA's CPU sorts int32 ten
@@ -107,7 +135,7 @@ class Plan(NamedTuple):
     """A compiled step and the sizes it was compiled for."""
 
     step: Callable[..., Any]
-    distances: Callable[..., Array]  # from sort keys
+    numbers: Callable[..., Array]  # from sort keys
     no_neighbors: tuple[np.ndarray, np.ndarray]
     query_block: int
     point_block: int
@@ -142,10 +170,9 @@ def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dt
 @lru_cache(maxsize=32)  # a user's metric is compiled once per function
 def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: Any) -> tuple[Plan, int]:
     shape = jax.ShapeDtypeStruct
-    queries, points = shape((rows, dimensions), dtype), shape((columns, dimensions), dtype)
-    table = jax.eval_shape(
-        partial(ranking_distances, metric=search.metric, p=search.p, fast=search.fast), queries, points
-    )
+    queries, terms = shape((rows, dimensions), dtype), shape((columns,), dtype)
+    block = Points(shape((columns, dimensions), dtype), shape((columns,), jnp.int32), terms, terms)
+    table = jax.eval_shape(partial(_table, search=search), queries, block)
     if table.shape != (rows, columns):
         raise ValueError(f"metric: must give one number for two vectors, gave shape {table.shape[2:]}")
     lowest = _lowest(search.metric, dtype, dimensions)
@@ -153,15 +180,14 @@ def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: An
     nothing = np.full((rows, search.k), _last(key_dtype)), np.full((rows, search.k), -1, np.int32)
     step: Callable[..., Any] = partial(search_step, search=search)
     if search.mesh is not None:
-        step = sharding.over_rows(step, search.mesh, [True] * 4 + [False] * 3)
-    arguments = (queries, shape((rows,), jnp.int32), *nothing, points, shape((columns,), bool), shape((), jnp.int32))
+        step = sharding.over_rows(step, search.mesh, [True] * 4 + [False])
     jitted = jax.jit(step)
-    memory: Any = jitted.lower(*arguments).compile().memory_analysis()
+    memory: Any = jitted.lower(queries, shape((rows,), jnp.int32), *nothing, block).compile().memory_analysis()
 
-    def distances(keys: Array) -> Array:
-        return finish(_from_sort_keys(keys, lowest, table.dtype), search.metric)
+    def numbers(keys: Array) -> Array:
+        return _from_sort_keys(keys, lowest, table.dtype)
 
-    plan = Plan(jitted, jax.jit(distances), nothing, rows, columns)
+    plan = Plan(jitted, jax.jit(numbers), nothing, rows, columns)
     return plan, memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 

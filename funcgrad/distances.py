@@ -134,17 +134,11 @@ def _pairwise(queries: Array, points: Array, metric: Metric, p: float | None) ->
     return finish(ranking_distances(queries, points, metric, p), metric)
 
 
-def ranking_distances(
-    queries: Array, points: Array, metric: Metric, p: float | None = None, *, fast: bool = False
-) -> Array:
-    """The (Q, N) numbers that put neighbours in order: the distances, but for l2 their squares (see `finish`).
-
-    `fast` lets floats of l2 and sqeuclidean take |a|² + |b|² − 2a·b, which is a matrix product, and which loses
-    digits where the distance is small beside the vectors.
-    """
+def ranking_distances(queries: Array, points: Array, metric: Metric, p: float | None = None) -> Array:
+    """The (Q, N) numbers that put neighbours in order: the distances, but for l2 their squares (see `finish`)."""
     ranked = "sqeuclidean" if metric == "l2" else metric
     byte = queries.dtype in (jnp.uint8, jnp.int8)
-    if ranked in _ALL_PAIRS and (byte or fast):
+    if ranked in _ALL_PAIRS and byte:
         return _ALL_PAIRS[ranked](queries, points)
     pair: Callable[..., Array] = ranked if callable(ranked) else METRICS[ranked]
     pair = partial(pair, p=p) if ranked == "minkowski" else pair
@@ -194,7 +188,7 @@ def _l1_all_pairs(queries: Array, points: Array, width: int = 64) -> Array:
     return lax.fori_loop(0, len(b) // width, add, total)[:, :count]
 
 
-def _products(queries: Array, points: Array) -> Array:
+def products(queries: Array, points: Array) -> Array:
     """Inner products (Q, N); of bytes in [-128, 127] the exact integers."""
     multiply = partial(lax.dot_general, dimension_numbers=(((1,), (1,)), ((), ())))
     if queries.dtype not in (jnp.uint8, jnp.int8):
@@ -225,16 +219,16 @@ def _sum_in_stretches(table: Callable[[Array, Array], Array], queries: Array, po
 
 def _sqeuclidean_all_pairs(queries: Array, points: Array) -> Array:
     norms = jnp.expand_dims(_square_norms(queries), 1) + jnp.expand_dims(_square_norms(points), 0)
-    return jnp.maximum(norms - 2 * _products(queries, points), 0)
+    return jnp.maximum(norms - 2 * products(queries, points), 0)
 
 
 def _dot_all_pairs(queries: Array, points: Array) -> Array:
-    products = _products(queries, points)
+    table = products(queries, points)
     if queries.dtype != jnp.uint8:
-        return -products
+        return -table
     ones = jnp.zeros((1, queries.shape[1]), jnp.uint8) + jnp.uint8(129)  # 129 − 128 = 1: products with it are sums
-    sums = _products(queries, ones) + _products(ones, points)
-    return -(products + 128 * sums + 128 * 128 * queries.shape[1])
+    sums = products(queries, ones) + products(ones, points)
+    return -(table + 128 * sums + 128 * 128 * queries.shape[1])
 
 
 _ALL_PAIRS: dict[Any, Callable[[Array, Array], Array]] = {
@@ -270,6 +264,13 @@ def search_dtype(*dtypes: Any) -> Any:
         return found.pop()
     single = np.dtype(np.float32) in found and np.dtype(np.float64) not in found
     return np.dtype(np.float32 if single else np.float64)
+
+
+def ranking_dtype(metric: Metric, *dtypes: Any) -> Any:
+    """`search_dtype`, but float32 for bytes under a metric that gives no integers."""
+    dtype = search_dtype(*dtypes)
+    byte = dtype in (jnp.uint8, jnp.int8)
+    return np.dtype(np.float32) if byte and metric in ("cosine", "minkowski", "hamming") else dtype
 
 
 def _search_dtype(dtype: Any) -> Any:

@@ -3,8 +3,8 @@
     neighbors = kneighbors(queries, points, k=5, metric="l1")      # .distances (Q, k), .indices (Q, k)
     votes     = vote(neighbors, labels, num_classes, ks=(1, 3, 5)) # (3, Q, num_classes)
 
-Neighbours come in the order of (distance, index). Of integers that is the same order whatever the blocks, the memory
-limit and the number of devices; a distance of floats may differ in its last digits, and so the order of near ties.
+Neighbours come in the order of (distance, index), the same whatever the blocks, the memory limit and the number of
+devices: bytes are ranked by exact integers, floats by distances that were measured in float64 (see `certified`).
 """
 
 import math
@@ -23,15 +23,16 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from funcgrad.blocks import Search, block_of, fit_to_memory, parse_memory
+from funcgrad.blocks import parse_memory
+from funcgrad.certified import Summary, summarize
 from funcgrad.distances import (
     Metric,
     as_vectors,
     canonical_metric,
-    needs_64_bits,
+    ranking_dtype,
     same_dimensions,
-    search_dtype,
 )
+from funcgrad.search import Task, certified_search, fast_search, plain_search
 
 PRECISIONS = ("exact", "fast")
 Weights = str | Callable[[Array], Array]
@@ -45,7 +46,8 @@ class Info(NamedTuple):
     dtype: str  # in which the vectors were compared
     query_block: int  # queries and points that meet in one step
     point_block: int
-    searched_again: int = 0  # queries that needed a second search
+    searched_again: int = 0  # queries whose first search could not be proved right, and which were searched again
+    directly: int = 0  # of these the ones that were at last compared with every point in float64
 
 
 class Neighbors(NamedTuple):
@@ -56,28 +58,30 @@ class Neighbors(NamedTuple):
     info: Info
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["points"], meta_fields=["metric", "p"])
+@partial(jax.tree_util.register_dataclass, data_fields=["points", "summary"], meta_fields=["metric", "p"])
 @dataclass(frozen=True)
 class Index:
-    """Points that were checked once and can be searched many times; see `prepare`."""
+    """Points that were checked and measured once and can be searched many times; see `prepare`."""
 
     points: Any  # (N, D), where and as they came
     metric: Metric
     p: float | None
+    summary: Summary | None = None  # their centre and norms, of floats with a metric that goes through products
 
 
 def prepare(points: Any, metric: Metric = "euclidean", *, p: float | None = None, mesh: Mesh | None = None) -> Index:
-    """Checks points (N, …) for one metric, once, and with a mesh places them on each of its devices.
+    """Checks points (N, …) for one metric, takes their norms, once, and with a mesh places them on each of its devices.
 
     Raises `ValueError` for an unknown metric, fewer than two axes, or NaN or infinity, naming the rows.
     """
     metric = canonical_metric(metric, p)
     points = as_vectors("points", points)
-    search_dtype(points.dtype)
+    dtype = ranking_dtype(metric, points.dtype)
     _check_finite("points", points)
+    summary = summarize(points, metric, dtype) if dtype.kind == "f" else None
     if mesh is not None:
         points = jax.device_put(points, jax.NamedSharding(mesh, jax.P()))
-    return Index(points, metric, p)
+    return Index(points, metric, p, summary)
 
 
 def save_index(path: str | PathLike[str], index: Index) -> None:
@@ -88,10 +92,11 @@ def save_index(path: str | PathLike[str], index: Index) -> None:
     points = np.asarray(index.points)
     if points.dtype.kind == "V":  # bfloat16 and the like, which NumPy's format does not know
         points = points.astype(np.float32)
+    known = {} if index.summary is None else {name: x for name, x in index.summary._asdict().items() if x is not None}
     aside = f"{os.fspath(path)}.{os.getpid()}"
     try:
         with open(aside, "wb") as file:
-            np.savez(file, points=points, metric=np.asarray(index.metric), p=p)
+            np.savez(file, points=points, metric=np.asarray(index.metric), p=p, **known)
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
@@ -101,8 +106,13 @@ def save_index(path: str | PathLike[str], index: Index) -> None:
 def load_index(path: str | PathLike[str]) -> Index:
     """Reads what `save_index` wrote."""
     with np.load(path, allow_pickle=False) as file:
-        p = float(file["p"])
-        return prepare(file["points"], str(file["metric"]), p=None if math.isnan(p) else p)
+        p, points, metric = float(file["p"]), file["points"], str(file["metric"])
+        if "norms" not in file:
+            return prepare(points, metric, p=None if math.isnan(p) else p)
+        centre, centred = (file.get(name) for name in ("centre", "centred"))
+        summary = Summary(float(file["scale"]), centre, file["norms"], centred)
+    _check_finite("points", points)
+    return Index(points, canonical_metric(metric), None, summary)
 
 
 def kneighbors(
@@ -126,8 +136,9 @@ def kneighbors(
       index_or_points: what `prepare` gave, with its metric, or points (N, …).
       k: how many, at most as many as there are points to choose from.
       metric, p: a name from `funcgrad.distances`, or a function of two vectors written with `jax.numpy`.
-      precision: "exact" computes floats by the metric's own formula; "fast" lets l2 and sqeuclidean of floats go
-        through |a|² + |b|² − 2a·b, which loses digits. Bytes are exact integers either way.
+      precision: "exact" measures the last candidates of floats in float64 and proves that no other point belongs;
+        "fast" does neither, and loses digits where a distance is small beside the vectors. Bytes are exact integers
+        either way, and a function is taken as it is.
       memory: a limit in bytes, or as "500MiB", for what is needed beside queries, points and result.
       mesh: devices that share the queries (`funcgrad.sharding.make_mesh`); the answer is the same for any number.
       mask: (N,) bool, which points may be neighbours.
@@ -148,36 +159,24 @@ def kneighbors(
     same_dimensions(queries, points)
     _check_finite("queries", queries)
     allowed = _allowed(mask, len(points), k, exclude_self, len(queries))
-    dtype = search_dtype(queries.dtype, points.dtype)
-    search = Search(k, index.metric, index.p, precision == "fast", exclude_self, mesh)
+    dtype = ranking_dtype(index.metric, queries.dtype, points.dtype)
+    task = Task(
+        *(queries, points, index.metric, index.p, _as_numpy(index.summary)),
+        *(allowed, exclude_self, parse_memory(memory), mesh, progress),
+    )
+    if dtype.kind == "f" and isinstance(index.metric, str):
+        found = (certified_search if precision == "exact" else fast_search)(task, k, dtype)
+    else:
+        found = plain_search(task, k, dtype)
+    info = Info(index.metric, precision, str(dtype), found.plan.query_block, found.plan.point_block, *found[3:])
+    return Neighbors(found.distances, found.indices, info)
 
-    with jax.enable_x64(jax.config.read("jax_enable_x64") or needs_64_bits(dtype, points.shape[1])):
-        plan = fit_to_memory(search, len(queries), len(points), points.shape[1], dtype, parse_memory(memory))
-        found = []
-        for start in range(0, len(queries), plan.query_block):
-            rows = block_of(queries, start, plan.query_block, dtype)
-            numbers = start + np.arange(plan.query_block, dtype=np.int32)
-            best: Any = plan.no_neighbors
-            previous = best
-            for first in range(0, len(points), plan.point_block):
-                block = block_of(points, first, plan.point_block, dtype)
-                valid = block_of(allowed, first, plan.point_block, np.dtype(bool))
-                best = plan.step(rows, numbers, *best, block, valid, np.int32(first))
-                jax.block_until_ready(previous)  # one block computes while the next is fetched, and no more
-                previous = best
-            done = min(plan.query_block, len(queries) - start)
-            found.append([np.asarray(x)[:done] for x in (plan.distances(best[0]), best[1])])
-            if progress is not None:
-                progress(start + done, len(queries))
-    distances, indices = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    if not (distances[:, 0] > -np.inf).all():
-        query = int(np.argmin(distances[:, 0] > -np.inf))
-        raise ValueError(f"metric: gave NaN or −∞ for query {query} and point {indices[query, 0]}")
-    if (indices < 0).any() and callable(index.metric):
-        raise ValueError(f"metric: gave infinity for query {int(np.argmax((indices < 0).any(axis=1)))}")
-    if (indices < 0).any():
-        raise ValueError(f"points: distances beyond the range of {dtype}; scale the vectors, or pass float64")
-    return Neighbors(distances, indices, Info(index.metric, precision, str(dtype), plan.query_block, plan.point_block))
+
+def _as_numpy(summary: Summary | None) -> Summary | None:
+    if summary is None:
+        return None
+    arrays = (None if x is None else np.asarray(x) for x in summary[1:])
+    return Summary(float(summary.scale), *arrays)  # type: ignore[arg-type]
 
 
 def radius_neighbors(

@@ -16,7 +16,9 @@ PACKAGE = REPOSITORY / "funcgrad"
 # Which modules of funcgrad each module may import. A module that is not here may import none.
 ALLOWED = {
     "blocks": {"distances", "kernels", "sharding"},
-    "neighbors": {"blocks", "distances", "kernels", "sharding"},
+    "certified": {"distances"},
+    "search": {"blocks", "certified", "distances"},
+    "neighbors": {"blocks", "certified", "distances", "search"},
     "training": {"metrics", "sharding", "checkpoint"},
     "crossval": {"neighbors", "training", "metrics"},
     "gradcheck": {"autograd", "programs", "tolerances", "verdicts"},

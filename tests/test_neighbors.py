@@ -35,13 +35,17 @@ def few_values(shape: tuple[int, int], dtype: Any = np.uint8, seed: int = 0) -> 
 def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type) -> None:
     queries, points = few_values((50, 40), dtype), few_values((333, 40), dtype, seed=1)
     p = 3.0 if metric == "minkowski" else None
-    distances, indices = brute_force(queries, points, 20, metric, p=p)
+    wide = np.float64 if dtype is np.float32 else dtype
+    distances, indices = brute_force(queries.astype(wide), points.astype(wide), 20, metric, p=p)
     found = kneighbors(queries, points, 20, metric=metric, p=p, memory="64KiB")
     assert found.info.point_block < len(points)  # several blocks were merged
-    if metric == "cosine":  # matrix products of other shapes round differently
-        np.testing.assert_allclose(found.distances, distances, atol=1e-6)
-    else:
+    integers = dtype is np.uint8 and metric not in ("cosine", "minkowski", "hamming")
+    if not integers:
+        tolerance = 1e-14 if dtype is np.float64 else 6e-8 if dtype is np.float32 else 1e-6  # float32: rounded once
+        np.testing.assert_allclose(found.distances, distances, rtol=tolerance, atol=tolerance)
+    if metric not in ("cosine", "minkowski"):  # the ties of these two are broken by what rounding made of them
         np.testing.assert_array_equal(found.indices, indices)
+    if integers:
         np.testing.assert_array_equal(found.distances, distances)
 
 
@@ -253,6 +257,135 @@ def test_an_index_of_half_precision_is_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(neighbors.load_index(tmp_path / "index.npz").points, np.ones((3, 2)))
 
 
+# Floats: the certificate.
+
+
+def float64_table(queries: np.ndarray, points: np.ndarray, metric: str) -> np.ndarray:
+    """Brute force in float64 (longdouble for what is inner products), written for these tests alone."""
+    a, b = queries.astype(np.longdouble)[:, None], points.astype(np.longdouble)[None]
+    if metric == "l1":
+        return np.abs(a - b).sum(-1)
+    if metric == "l2":
+        return np.sqrt(((a - b) ** 2).sum(-1))
+    if metric == "chebyshev":
+        return np.abs(a - b).max(-1)
+    if metric == "minkowski":
+        return (np.abs(a - b) ** 3).sum(-1) ** (np.longdouble(1) / 3)
+    products = (a * b).sum(-1)
+    if metric == "dot":
+        return -products
+    return 1 - products / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+
+
+def far_cluster(rng: np.random.Generator) -> np.ndarray:
+    return 1e4 + rng.normal(size=(400, 24)) * 1e-2  # the norms are a million times the distances
+
+
+def two_clusters(rng: np.random.Generator) -> np.ndarray:
+    return np.where(np.arange(400)[:, None] % 2, 3000.0, -3000.0) + rng.normal(size=(400, 24))
+
+
+HARD = {
+    "normal": lambda rng: rng.normal(size=(400, 24)),
+    "far": far_cluster,
+    "two clusters": two_clusters,
+    "tiny": lambda rng: rng.normal(size=(400, 24)) * 1e-25,
+    "huge": lambda rng: rng.normal(size=(400, 24)) * 1e25,
+    "scales apart": lambda rng: rng.normal(size=(400, 24)) * 10.0 ** rng.integers(-8, 8, (400, 1)),
+    "duplicates": lambda rng: np.repeat(rng.normal(size=(8, 24)), 50, axis=0),
+    "near duplicates": lambda rng: np.repeat(rng.normal(size=(8, 24)), 50, axis=0) + 1e-6 * rng.normal(size=(400, 24)),
+    "one point": lambda rng: np.zeros((400, 24)),
+}
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine", "dot", "chebyshev", "minkowski"])
+@pytest.mark.parametrize("kind", HARD)
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
+def test_floats_have_the_neighbors_of_a_float64_brute_force(kind: str, metric: str, dtype: type) -> None:
+    points = HARD[kind](np.random.default_rng(3))
+    if metric == "dot" and kind in ("tiny", "huge"):
+        points = points * (1e10 if kind == "tiny" else 1e-10)  # a product must itself be a float32
+    points = points.astype(dtype)
+    queries = points[::9] if kind != "one point" else points[:3] + 1
+    k = 10
+    with np.errstate(invalid="ignore"):
+        table = np.nan_to_num(float64_table(queries, points, metric).astype(np.float64), nan=1.0)
+    found = kneighbors(queries, points, k, metric=metric, p=3.0 if metric == "minkowski" else None, memory="90KiB")
+    order = np.argsort(table, axis=1, kind="stable")
+    sizes = np.ones((len(queries), 1))
+    if metric == "dot":
+        sizes = (
+            np.linalg.norm(queries.astype(float), axis=1)[:, None] * np.linalg.norm(points.astype(float), axis=1).max()
+        )
+    gap = np.take_along_axis(table, order[:, k : k + 1], 1) - np.take_along_axis(table, order[:, k - 1 : k], 1)
+    scale = sizes[:, 0] if metric in ("cosine", "dot") else np.take_along_axis(table, order[:, k : k + 1], 1)[:, 0]
+    settled = gap[:, 0] > 1e-6 * scale
+    same = np.sort(found.indices, axis=1) == np.sort(order[:, :k], axis=1)
+    assert same[settled].all()
+    exact = np.take_along_axis(table, found.indices.astype(int), axis=1)
+    relative = 1e-10 if dtype == np.float64 else 1e-6
+    if metric in ("cosine", "dot"):
+        assert (np.abs(found.distances - exact) <= relative * sizes).all()
+    else:
+        np.testing.assert_allclose(found.distances, exact, rtol=relative)
+        if kind != "one point":  # the queries are points
+            assert (found.distances[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_no_block_changes_a_bit_of_floats(metric: str) -> None:
+    points = HARD["near duplicates"](np.random.default_rng(1)).astype(np.float32)
+    whole = kneighbors(points, points, 7, metric=metric)
+    for memory in ("60KiB", "300KiB"):
+        cut = kneighbors(points, points, 7, metric=metric, memory=memory)
+        np.testing.assert_array_equal(cut.indices, whole.indices)
+        np.testing.assert_array_equal(cut.distances, whole.distances)
+
+
+def test_what_cannot_be_proved_is_searched_again_and_info_says_so() -> None:
+    easy = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+    assert kneighbors(easy, easy, 3).info[-2:] == (0, 0)
+    apart = two_clusters(np.random.default_rng(0)).astype(np.float32)
+    found = kneighbors(apart, apart, 3)
+    assert found.info.searched_again > 0  # float32 is not enough
+    assert found.info.directly == 0  # and float64 is
+    same = np.zeros((500, 8), np.float32)
+    found = kneighbors(same[:5], same, 3)
+    assert found.info.directly == 5
+    assert (found.indices == [0, 1, 2]).all()
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine", "dot"])
+def test_a_filter_never_goes_above_the_distance(metric: str) -> None:
+    """Else a certificate would prove nothing; near the bound, so that it is not just a huge margin."""
+    from funcgrad import certified
+
+    rng = np.random.default_rng(0)
+    points = (rng.normal(size=(300, 700)) + 2).astype(np.float32)
+    queries = (points[:40] + rng.normal(size=(40, 700)) * 1e-3).astype(np.float32)
+    summary = certified.summarize(points, metric, np.dtype(np.float32))
+    error = certified.filter_error(metric, 700, np.float32)
+    bounds = certified.query_bounds(queries, metric, np.float32, summary, error)
+    if summary is None:
+        numbers = np.asarray(pairwise_distances(queries, points, metric))
+    else:
+        factors, offsets = certified.point_terms(metric, summary, error)
+        numbers = offsets - factors * (bounds.queries @ points.T)
+    lower = bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64)
+    exact = float64_table(queries, points, metric) ** (2 if metric == "l2" else 1)
+    assert (lower <= exact).all()
+    sizes = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(points, axis=1) if metric != "cosine" else 1
+    assert (exact - lower <= 1e-3 * (np.abs(exact) if metric == "l1" else sizes)).all()
+
+
+def test_fast_finds_the_same_where_nothing_is_close() -> None:
+    points = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
+    for metric in ("l1", "l2", "sqeuclidean", "cosine", "dot"):
+        exact, fast = (kneighbors(points[:20], points, 5, metric=metric, precision=p) for p in ("exact", "fast"))
+        assert (exact.indices == fast.indices).mean() > 0.99
+        np.testing.assert_allclose(exact.distances[:, 1:], fast.distances[:, 1:], rtol=1e-3, atol=1e-5)
+
+
 # Votes.
 
 
@@ -342,7 +475,14 @@ def not_a_number(a: jax.Array, b: jax.Array) -> jax.Array:
         (lambda: kneighbors(POINTS, POINTS + np.inf, 1), "points: NaN or infinity in 5 of 5 rows"),
         (lambda: kneighbors(POINTS, POINTS, 1, metric=not_a_number), "metric: gave NaN or −∞ for query 0 and point 0"),
         (lambda: kneighbors(POINTS, POINTS, 1, metric=lambda a, b: a - b), "metric: must give one number"),
-        (lambda: kneighbors(POINTS, POINTS + 1e30, 1), "points: distances beyond the range of float32"),
+        (
+            lambda: kneighbors(POINTS, POINTS + 1e30, 1, metric="sqeuclidean"),
+            "points: distances beyond the range of float32",
+        ),
+        (
+            lambda: kneighbors(POINTS + 3e38, POINTS - 3e38, 1, precision="fast", metric="l1"),
+            "points: distances beyond the range of float32",
+        ),
         (lambda: radius_neighbors(POINTS, POINTS, -1, max_neighbors=2), "radius: must be at least 0"),
         (lambda: vote(neighbors_at([[1, 2]]), [0, 1], 2, ks=(3,)), "ks: needs integers from 1 to 2"),
         (lambda: vote(neighbors_at([[1, 2]]), [0, 1], 2, ks=(1,), weights="best"), "weights: 'best' is unknown"),
@@ -371,10 +511,14 @@ def test_memory_sizes(text: str | int, size: int) -> None:
     ("metric", "dtype"), [("l1", np.uint8), ("l2", np.uint8), ("l2", np.float32), ("cosine", np.float32)]
 )
 def test_the_search_lowers_for_every_platform(metric: str, dtype: type) -> None:
-    search = blocks.Search(5, metric, None, False, True, None)
+    products = metric in ("l2", "cosine") and dtype == np.float32
+    search = blocks.Search(5, metric, None, products, True, None)
     shape = jax.ShapeDtypeStruct
     best = shape((40, 5), np.float32), shape((40, 5), np.int32)
-    arguments = shape((40, 64), dtype), shape((40,), np.int32), *best, shape((96, 64), dtype), shape((96,), bool)
+    terms = shape((96,), dtype)
+    points = blocks.Points(shape((96, 64), dtype), shape((96,), np.int32), terms, terms)
     step = jax.jit(lambda *x: blocks.search_step(*x, search=search))
-    exported = jax.export.export(step, platforms=("cpu", "cuda", "tpu"))(*arguments, shape((), np.int32))
+    exported = jax.export.export(step, platforms=("cpu", "cuda", "tpu"))(
+        shape((40, 64), dtype), shape((40,), np.int32), *best, points
+    )
     assert exported.platforms == ("cpu", "cuda", "tpu")

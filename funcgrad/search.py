@@ -1,0 +1,192 @@
+"""The search: query blocks meet point blocks; for floats a filter in stages, until every answer is proved."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from funcgrad.blocks import Plan, Points, Search, block_of, fit_to_memory
+from funcgrad.certified import (
+    Bounds,
+    Summary,
+    certify,
+    filter_error,
+    pair_distances,
+    point_terms,
+    query_bounds,
+    summarize,
+)
+from funcgrad.distances import Metric, needs_64_bits
+
+
+class Found(NamedTuple):
+    distances: np.ndarray  # (Q, k)
+    indices: np.ndarray  # (Q, k) int32
+    plan: Plan  # of the first search
+    searched_again: int = 0
+    directly: int = 0
+
+
+class Task(NamedTuple):
+    """What is to be found, however it is."""
+
+    queries: Any  # (Q, D)
+    points: Any  # (N, D)
+    metric: Metric
+    p: float | None
+    summary: Summary | None  # what is known of the points
+    allowed: np.ndarray  # (N,) bool
+    exclude_self: bool
+    memory: int  # bytes
+    mesh: Mesh | None
+    progress: Callable[[int, int], None] | None
+
+
+def _search(
+    task: Task,
+    search: Search,
+    dtype: Any,
+    keep: Callable[[np.ndarray, tuple[np.ndarray, np.ndarray]], None],
+    *,
+    which: np.ndarray | None = None,
+    prepared: Callable[[Any], np.ndarray] | None = None,
+    terms: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Plan:
+    """Gives `keep` (their rows, (numbers, indices)) of a block of queries after the other.
+
+    which: the rows (R,) of the queries to search, all if None; prepared: makes queries what the filter takes;
+    terms: the points' factors and offsets (N,).
+    """
+    points, queries = task.points, task.queries
+    which = np.arange(len(queries), dtype=np.int32) if which is None else which
+    terms = terms or (np.zeros(len(points), dtype),) * 2
+    own = np.where(task.allowed, np.arange(len(points), dtype=np.int32), np.int32(-1))
+    with jax.enable_x64(jax.config.read("jax_enable_x64") or needs_64_bits(dtype, points.shape[1])):
+        plan = fit_to_memory(search, len(which), len(points), points.shape[1], dtype, task.memory)
+        for start in range(0, len(which), plan.query_block):
+            rows = which[start : start + plan.query_block]
+            some = _rows(queries, rows)
+            block = block_of(some if prepared is None else prepared(some), 0, plan.query_block, dtype)
+            numbers = np.pad(rows, (0, plan.query_block - len(rows)), constant_values=-2)
+            best: Any = plan.no_neighbors
+            previous = best
+            for first in range(0, len(points), plan.point_block):
+                size = first, plan.point_block
+                marked = block_of(own + 1, *size, np.dtype(np.int32)) - 1  # past the end: -1
+                factors, offsets = (block_of(x, *size, dtype) for x in terms)
+                members = Points(block_of(points, *size, dtype), marked, factors, offsets)
+                best = plan.step(block, numbers, *best, members)
+                jax.block_until_ready(previous)  # one block computes while the next is fetched, and no more
+                previous = best
+            keep(rows, (np.asarray(plan.numbers(best[0]))[: len(rows)], np.asarray(best[1])[: len(rows)]))
+            if task.progress is not None and len(which) == len(queries):
+                task.progress(min(start + plan.query_block, len(queries)), len(queries))
+    return plan
+
+
+def _rows(x: Any, rows: np.ndarray) -> Any:
+    consecutive = rows[-1] - rows[0] + 1 == len(rows)
+    return x[rows[0] : rows[-1] + 1] if consecutive else x[rows]  # a slice is not copied
+
+
+def _filter(
+    task: Task, kept: int, dtype: Any, error: float, found: Callable[[np.ndarray, Bounds, Any], None], **options: Any
+) -> Plan:
+    """Searches in `dtype`, by bounds that allow for `error`: gives `found` each block's rows, bounds and result."""
+    metric = str(task.metric)
+    summary = summarize(task.points, metric, dtype, task.summary)
+    bounds: list[Bounds] = []
+
+    def prepared(queries: Any) -> np.ndarray:
+        bounds[:] = [query_bounds(queries, metric, dtype, summary, error)]
+        return bounds[0].queries
+
+    search = Search(kept, metric, task.p, summary is not None, task.exclude_self, task.mesh)
+    terms = None if summary is None else point_terms(metric, summary, error)
+    return _search(
+        task,
+        search,
+        np.dtype(dtype),
+        lambda rows, result: found(rows, bounds[0], result),
+        prepared=prepared,
+        terms=terms,
+        **options,
+    )
+
+
+def plain_search(task: Task, k: int, dtype: Any) -> Found:
+    """By the metric's own numbers: exact integers of bytes, and whatever a user's function gives."""
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    search = Search(k, task.metric, task.p, False, task.exclude_self, task.mesh)
+    plan = _search(task, search, dtype, lambda rows, found: parts.append(found))
+    numbers, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if not (numbers[:, 0] > -np.inf).all():
+        query = int(np.argmin(numbers[:, 0] > -np.inf))
+        raise ValueError(f"metric: gave NaN or −∞ for query {query} and point {indices[query, 0]}")
+    if (indices < 0).any():
+        raise ValueError(f"metric: gave infinity for query {int(np.argmax((indices < 0).any(axis=1)))}")
+    if task.metric == "l2":
+        numbers = np.sqrt(numbers.astype(np.float64)).astype(np.float32)  # rounded once, after the root
+    return Found(numbers, indices, plan)
+
+
+def fast_search(task: Task, k: int, dtype: Any) -> Found:
+    """The filter's numbers as they are: nothing is proved, and distances small beside the vectors lose digits."""
+    parts = []
+    metric = str(task.metric)
+
+    def found(rows: np.ndarray, bounds: Bounds, result: Any) -> None:
+        numbers, indices = result
+        if np.isneginf(numbers).any() or (indices < 0).any():
+            raise ValueError(f"points: distances beyond the range of {dtype}; scale the vectors, or pass float64")
+        parts.append((bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64), indices))
+
+    plan = _filter(task, k, dtype, 0.0, found)
+    distances, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if metric != "dot":
+        distances = np.clip(distances, 0, 2.0 if metric == "cosine" else None)
+    distances = (np.sqrt(distances) if metric == "l2" else distances).astype(dtype)
+    return Found(distances, indices, plan)
+
+
+def certified_search(task: Task, k: int, dtype: Any) -> Found:
+    """A filter, its candidates in float64, and a proof; queries without one get more candidates, and at last all."""
+    queries, points, metric = task.queries, task.points, str(task.metric)
+    distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int32)
+    available = int(task.allowed.sum()) - task.exclude_self
+    left = np.arange(len(queries), dtype=np.int32)
+    stages = [(dtype, k + max(16, k // 4)), (np.dtype(np.float64), 4 * (k + 16))]
+    plan, again = None, 0
+    for number, (stage_dtype, kept) in enumerate(stages):
+        unproved: list[np.ndarray] = []
+
+        def found(rows: np.ndarray, bounds: Bounds, result: Any, unproved: list[np.ndarray] = unproved) -> None:
+            block = _rows(queries, rows)
+            numbers, candidates = result
+            certified = certify(block, points, numbers, candidates, bounds, k, metric, task.p, available)
+            distances[rows], indices[rows] = certified.distances, certified.indices
+            unproved.append(rows[~certified.proved])
+
+        error = filter_error(metric, points.shape[1], stage_dtype)
+        which = left if number else None
+        used = _filter(task, min(kept, len(points)), stage_dtype, error, found, which=which)
+        plan = plan or used
+        left = np.concatenate(unproved)
+        again = again if number else len(left)
+        if not len(left):
+            break
+    for query in left:
+        others = np.flatnonzero(task.allowed)
+        others = others[others != query] if task.exclude_self else others
+        row = queries[query : query + 1]
+        exact = pair_distances(row, points, (np.zeros(len(others), int), others), metric, task.p)
+        nearest = np.argsort(exact, kind="stable")[:k]
+        distances[query], indices[query] = exact[nearest], others[nearest]
+    with np.errstate(over="ignore"):
+        distances = (np.sqrt(distances) if metric == "l2" else distances).astype(dtype)
+    if not np.isfinite(distances).all():
+        raise ValueError(f"points: distances beyond the range of {dtype}; scale the vectors, or pass float64")
+    assert plan is not None
+    return Found(distances, indices, plan, again, len(left))
