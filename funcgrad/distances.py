@@ -142,11 +142,11 @@ def ranking_distances(queries: Array, points: Array, metric: Metric, p: float | 
         return _ALL_PAIRS[ranked](queries, points)
     pair: Callable[..., Array] = ranked if callable(ranked) else METRICS[ranked]
     pair = partial(pair, p=p) if ranked == "minkowski" else pair
+    if ranked == "l1" and min(len(queries), len(points)) >= 32:  # enough to share the points' new layout
+        return _l1_all_pairs(queries, points)
     if not byte:
         table = all_pairs(pair)(queries, points)
         return table.astype(jnp.int32) if table.dtype == jnp.bool else table
-    if ranked == "l1" and len(queries) >= 32:  # enough to share the points' new layout
-        return _l1_all_pairs(queries, points)
     queries, points = queries.astype(jnp.float32), points.astype(jnp.float32)
     if ranked == "l1":
         return _sum_in_stretches(all_pairs(pair), queries, points, 2**24 // 255)
@@ -167,25 +167,60 @@ def finish(ranked: Array, metric: Metric) -> Array:
 # The faster all-pairs forms: l1 of bytes adds up in 16 bits, and what is inner products at heart is a matrix product.
 
 
-def _l1_all_pairs(queries: Array, points: Array, width: int = 64) -> Array:
-    """l1 of bytes, exactly: `width` dimensions at a time in int16, as width · 255 < 2¹⁵, and these sums as integers."""
-    count, dimensions = points.shape
-    integer = jnp.int64 if needs_64_bits(queries.dtype, dimensions) else jnp.int32
+_TILE = 288  # points at a time: rows of an odd number of cache lines, so that they share no cache set
+_UNROLLED = 16  # dimensions whose terms are added in registers
 
-    def by_dimension(x: Array, rows: int) -> Array:  # (N, D) → (D, rows), filled up with zeros
-        return jnp.pad(x, ((0, rows - len(x)), (0, -dimensions % width))).T.astype(jnp.int16)
 
-    # A row of points is an odd number of cache lines long: at a power of two, 64 rows would fall into one cache set.
-    a, b = by_dimension(queries, len(queries)), by_dimension(points, -(-count // 64) * 64 + 32)
+def _l1_all_pairs(queries: Array, points: Array) -> Array:
+    """l1 with the dimensions in the outer loop, so that neighbouring points are neighbours in memory.
 
-    def add(step: Array, total: Array) -> Array:
-        start = step * width
-        few_a, few_b = (lax.dynamic_slice_in_dim(x, start, width) for x in (a, b))
-        differences = (jnp.abs(jnp.expand_dims(few_a[d], 1) - jnp.expand_dims(few_b[d], 0)) for d in range(width))
-        return total + sum(differences, start=jnp.zeros((), jnp.int16)).astype(integer)  # unrolled: sums in registers
+    Bytes are exact: |a − b| = a + b − 2·min(a, b), where the sums of a and of b are taken once and the minima added up
+    in 16 bits, 256 dimensions at a time, since 256 · 255 < 2¹⁶. Floats add up |a − b| itself.
+    """
+    byte = queries.dtype in (jnp.uint8, jnp.int8)
+    total_dtype: Any = queries.dtype
+    if byte:
+        total_dtype = jnp.int64 if needs_64_bits(queries.dtype, queries.shape[1]) else jnp.int32
+        queries, points = (_unsigned(x) for x in (queries, points))
+    few, many = (_UNROLLED, 256) if byte else (_UNROLLED, _UNROLLED)
+    count = len(points)
+    a = _padded(queries, 0, many).T
+    tiles = _padded(points, -count % _TILE, many).reshape(-1, _TILE, len(a)).swapaxes(1, 2)
 
-    total = jnp.zeros((len(queries), b.shape[1]), integer)
-    return lax.fori_loop(0, len(b) // width, add, total)[:, :count]
+    def term(a: Array, b: Array) -> Array:
+        return jnp.minimum(a, b) if byte else jnp.abs(a - b)
+
+    def one_tile(b: Array) -> Array:
+        def some(start: Array, sums: Array) -> Array:
+            rows_a, rows_b = (lax.dynamic_slice_in_dim(x, start, few) for x in (a, b))
+            for d in range(few):
+                sums = sums + term(jnp.expand_dims(rows_a[d], 1), jnp.expand_dims(rows_b[d], 0))
+            return sums
+
+        def stretch(number: Array, total: Array) -> Array:
+            zeros = jnp.zeros(total.shape, a.dtype)
+            sums = lax.fori_loop(0, many // few, lambda i, sums: some(number * many + i * few, sums), zeros)
+            return total + sums.astype(total_dtype)
+
+        zeros = jnp.zeros((a.shape[1], _TILE), total_dtype)
+        if byte:
+            return lax.fori_loop(0, len(a) // many, stretch, zeros)
+        return lax.fori_loop(0, len(a) // few, lambda i, total: some(i * few, total), zeros)
+
+    table = jnp.moveaxis(lax.map(one_tile, tiles), 0, 1).reshape(len(queries), -1)[:, :count]
+    if not byte:
+        return table
+    sums = (jnp.sum(x, axis=1, dtype=total_dtype) for x in (queries, points))
+    return jnp.expand_dims(next(sums), 1) + jnp.expand_dims(next(sums), 0) - 2 * table
+
+
+def _unsigned(x: Array) -> Array:
+    """Bytes as uint16 from 0 to 255, by adding 128 where they have a sign."""
+    return (x.astype(jnp.int16) + (128 if x.dtype == jnp.int8 else 0)).astype(jnp.uint16)
+
+
+def _padded(x: Array, rows: int, width: int) -> Array:
+    return jnp.pad(x, ((0, rows), (0, -x.shape[1] % width)))
 
 
 def products(queries: Array, points: Array) -> Array:

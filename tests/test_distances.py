@@ -215,3 +215,17 @@ def test_distances_lower_for_every_platform(metric: str, dtype: type) -> None:
     exported = jax.export.export(jitted, platforms=("cpu", "cuda", "tpu"))(*shapes)
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert exported.out_avals[0].shape == (40, 33)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.float32])
+@pytest.mark.parametrize(
+    ("queries", "points", "dimensions"), [(32, 32, 1), (33, 288, 255), (40, 300, 257), (64, 600, 530)]
+)
+def test_l1_in_tiles_equals_the_definition(queries: int, points: int, dimensions: int, dtype: type) -> None:
+    """At and beside the sizes of a tile and of a stretch, with the extremes of bytes among the values."""
+    rng = np.random.default_rng(dimensions)
+    low, high = (-1000, 1000) if dtype is np.float32 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    a, b = (rng.choice([low, low + 1, 0, high], (rows, dimensions)).astype(dtype) for rows in (queries, points))
+    table = distances.ranking_distances(jnp.asarray(a), jnp.asarray(b), "l1")
+    expected = np.abs(a.astype(int)[:, None] - b.astype(int)[None]).sum(-1)
+    np.testing.assert_array_equal(table, expected)
