@@ -23,7 +23,7 @@ from funcgrad import options
 
 Call = Callable[..., Any]  # one of `funcgrad.runs`, its options bound: (dataset, bars=…) → Outcome
 
-_NOT_CONFIG = ("command", "out", "json", "quiet", "debug")
+_NOT_CONFIG = ("command", "out", "resume", "json", "quiet", "debug")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,18 +37,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output, like `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as raised:
         if arguments.debug:
             traceback.print_exc()
-        status, said = 1, f"{type(error).__name__}: {error} (--debug shows where)"
+        error = raised.cause if isinstance(raised, _Unfinished) else raised
+        kept = f"; {raised}" if isinstance(raised, _Unfinished) else ""
+        status, said = 1, f"{type(error).__name__}: {error} (--debug shows where){kept}"
         if isinstance(error, KeyboardInterrupt):
-            said = "interrupted; nothing was written"
+            said = f"interrupted{kept or '; nothing was written'}"
         elif isinstance(error, ValueError | TypeError | OSError):
-            status, said = 2, str(error)
+            status, said = 2, f"{error}{kept}"
         print(f"funcgrad {arguments.command}: {_one_line(said)}", file=sys.stderr, flush=True)
         if isinstance(error, KeyboardInterrupt) and argv is None:  # the process is ours alone
             os._exit(status)  # Python's own way out crashes while JAX is still computing
         return status
+
+
+class _Unfinished(Exception):
+    """Says what is kept of a run that ended by its cause."""
+
+    def __init__(self, said: str, cause: BaseException) -> None:
+        super().__init__(said)
+        self.cause = cause
 
 
 @contextmanager
@@ -56,13 +66,14 @@ def _interrupts() -> Iterator[Callable[[], None]]:
     """Gives a function that raises KeyboardInterrupt if there has been one: NumPy swallows it while it is imported.
 
     Where Python itself must ignore it, in a destructor or a callback of the garbage collector, it is raised again.
+    SIGTERM, which is how batch systems stop a run, does the same. What someone else handles or ignores is left alone.
     """
-    came = False
+    came = 0
     usual_unraisable = sys.unraisablehook
 
-    def note(*_: Any) -> NoReturn:
+    def note(number: int, _: Any) -> NoReturn:
         nonlocal came
-        came = True
+        came = number
         raise KeyboardInterrupt
 
     def raise_if_interrupted() -> None:
@@ -72,17 +83,21 @@ def _interrupts() -> Iterator[Callable[[], None]]:
     def again(ignored: Any) -> None:
         if ignored.exc_type is not KeyboardInterrupt:
             return usual_unraisable(ignored)
-        return threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT]).start()  # when we are out of the callback
+        return threading.Timer(0.05, os.kill, [os.getpid(), came]).start()  # when we are out of the callback
 
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if ours := usual and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, note)
+    usual: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    main_thread = threading.current_thread() is threading.main_thread()
+    ours = [number for number, handler in usual.items() if main_thread and signal.getsignal(number) is handler]
+    for number in ours:
+        signal.signal(number, note)
+    if ours:
         sys.unraisablehook = again
     try:
         yield raise_if_interrupted
     finally:
+        for number in ours:
+            signal.signal(number, usual[number])
         if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.unraisablehook = usual_unraisable
 
 
@@ -98,8 +113,16 @@ def _demo(runs: Any, arguments: argparse.Namespace) -> Call:
 
 
 def _knn(runs: Any, arguments: argparse.Namespace) -> Call:
-    names = ("metric", "p", "weights", "temperature", "precision", "memory", "devices")
-    return partial(runs.knn, options=runs.KnnOptions(**_named(arguments, *names), ks=_distinct("--k", arguments.k)))
+    names = ("metric", "p", "weights", "temperature", "precision", "memory", "devices", "resume")
+    if arguments.resume and arguments.out is None:
+        raise ValueError("--resume: goes on from what is in --out DIR, and needs it")
+    given = {**_named(arguments, *names), "ks": _distinct("--k", arguments.k), "folder": _unfinished(arguments)}
+    return partial(runs.knn, options=runs.KnnOptions(**given))
+
+
+def _unfinished(arguments: argparse.Namespace) -> Path | None:
+    """Where a run that can be resumed keeps what it has finished."""
+    return arguments.out / "partial" if "resume" in arguments and arguments.out is not None else None
 
 
 def _train(runs: Any, arguments: argparse.Namespace) -> Call:
@@ -142,11 +165,12 @@ def _distinct(option: str, values: Sequence[Any]) -> tuple[Any, ...]:
 
 def _run(arguments: argparse.Namespace, raise_if_interrupted: Callable[[], None]) -> int:
     """Loads the data, calls one of `funcgrad.runs`, and writes and prints what comes out."""
-    from funcgrad import plots, report, runs
+    from funcgrad import plots, report, resume, runs
 
     raise_if_interrupted()
     call = _CALLS[arguments.command](runs, arguments)
-    with report.output(arguments.out) as aside:
+    unfinished = _unfinished(arguments)
+    with report.output(arguments.out) as aside, _saying_what_is_kept(unfinished):
         bars = partial(report.progress, shown=not (arguments.quiet or arguments.json))
         start = time.perf_counter()
         with bars("decoding") as bar:
@@ -158,19 +182,38 @@ def _run(arguments: argparse.Namespace, raise_if_interrupted: Callable[[], None]
         if aside is not None:
             for file, draw in outcome.figures.items():
                 plots.save(draw(), aside / file)
+            for file, compute in outcome.arrays.items():
+                report.write_arrays(aside / file, compute())
             report.write_json(aside / "result.json", result)
+    if unfinished is not None:
+        resume.remove(unfinished)
     if arguments.json:
         _print_json(result)
     elif not arguments.quiet:
         notes = [dataset.split] if dataset.split else []
         notes.append(", ".join(f"{key} {value:.1f} s" for key, value in result["seconds"].items()))
         if arguments.out is not None:
-            notes.append(f"{arguments.out}/: {', '.join(['result.json', *sorted(outcome.figures)])}")
+            notes.append(
+                f"{arguments.out}/: {', '.join(['result.json', *sorted({**outcome.figures, **outcome.arrays})])}"
+            )
         counts = f"{len(dataset.train.labels):,} train, {len(dataset.test.labels):,} test"
         report.print_table(f"{dataset.name}: {counts}", outcome.columns, outcome.rows, notes)
     if outcome.failed:
         print(f"funcgrad {arguments.command}: {outcome.failed}", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+@contextmanager
+def _saying_what_is_kept(folder: Path | None) -> Iterator[None]:
+    """Raises `_Unfinished` from whatever ends the run early, if some of it is kept in the folder."""
+    from funcgrad import resume
+
+    try:
+        yield
+    except BaseException as error:
+        if folder is not None and not isinstance(error, resume.Differs) and (words := resume.what_is_kept(folder)):
+            raise _Unfinished(words, error) from error
+        raise
 
 
 def _result(arguments: argparse.Namespace, dataset: Any, outcome: Any, load: float) -> Any:

@@ -13,16 +13,22 @@ def accuracy(predictions: ArrayLike, labels: ArrayLike) -> np.ndarray:
     return np.mean(np.asarray(predictions) == np.asarray(labels), axis=-1)
 
 
-def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 5) -> float:
-    """The share of examples whose label is among the k highest of the scores (N, C); ties go to the smaller label.
+def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 5) -> np.ndarray:
+    """The share of examples whose label is among the k highest of the scores (…, N, C) → (…) float64.
 
-    Raises `ValueError` for a k below 1 or above the number of classes.
+    Ties go to the smaller label; a label whose score is NaN is not among them. Raises `ValueError` for a k below 1 or
+    above the number of classes.
+
+    >>> float(top_k_accuracy([[0.1, 0.6, 0.3], [0.5, 0.5, 0.0]], [2, 1], k=2))
+    1.0
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
-    if not 1 <= k <= scores.shape[-1]:
-        raise ValueError(f"k: needs an integer from 1 to {scores.shape[-1]}, the number of classes; got {k}")
-    highest = np.argsort(-scores, axis=-1, kind="stable")[:, :k]
-    return float(np.mean(np.any(highest == labels[:, None], axis=1)))
+    classes = scores.shape[-1]
+    if not 1 <= k <= classes:
+        raise ValueError(f"k: needs an integer from 1 to {classes}, the number of classes; got {k}")
+    own = scores[..., np.arange(len(labels)), labels][..., None]
+    ahead = (scores > own) | ((scores == own) & (np.arange(classes) < labels[:, None]))
+    return np.mean((ahead.sum(axis=-1) < k) & ~np.isnan(own[..., 0]), axis=-1)
 
 
 def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, num_classes: int) -> np.ndarray:

@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     )
     knn.add_argument("--precision", choices=("exact", "fast"), default="exact", help="of floats [exact]")
     knn.add_argument("--devices", type=_integer(1), default=1, metavar="N", help="that share the queries [1]")
+    knn.add_argument("--resume", action="store_true", help="go on from what an interrupted run kept in --out DIR")
     _add_data_options(knn)
     _add_run_options(knn)
 

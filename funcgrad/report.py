@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -58,13 +58,15 @@ def timed(seconds: dict[str, float]) -> Iterator[None]:
 def output(out: Path | None) -> Iterator[Path | None]:
     """A temporary directory beside `out`, whose files move there when all has gone well; nothing is left otherwise.
 
-    Raises `OSError` at once when nothing can be written there.
+    Raises `OSError` at once when nothing can be written there, or no result.json.
     """
     if out is None:
         yield None
         return
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"--out: {out} is a file, not a directory")
+    if (out / "result.json").is_dir():
+        raise IsADirectoryError(f"--out: {out / 'result.json'} is a directory, and a file is to be written there")
     parent = out
     while not parent.exists():
         parent = parent.parent
@@ -94,19 +96,41 @@ def write_json(path: Path, data: Any) -> None:
         aside.unlink(missing_ok=True)
 
 
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes a compressed .npz file."""
+    import numpy as np
+
+    with path.open("xb") as file:
+        np.savez_compressed(file, **arrays)
+
+
 @contextmanager
-def progress(description: str, *, shown: bool) -> Iterator[Progress | None]:
-    """A bar on stderr, as a function of (done, total); None where stderr is no terminal or none is wanted."""
+def progress(description: str, *, unit: str = "", shown: bool) -> Iterator[Progress | None]:
+    """A bar on stderr, as a function of (done, total); None where stderr is no terminal or none is wanted.
+
+    It shows how many of how many units are done, how many a second, and the time that is left.
+    """
     if not (shown and sys.stderr.isatty()):
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            total = "?" if task.total is None else f"{task.total:,.0f}"
+            return Text(f"{f'{task.completed:,.0f}/{total} {unit}'.rstrip()}{_rate(task.speed)}")
+
+    columns = TextColumn("{task.description}"), BarColumn(), Rate(), TimeRemainingColumn(elapsed_when_finished=True)
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=60) as bars:
         task = bars.add_task(description, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _rate(speed: float | None) -> str:
+    """Three digits or more; nothing as long as there is no measurement."""
+    return f", {speed:,.{0 if speed >= 100 else 1 if speed >= 10 else 2}f}/s" if speed else ""
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:

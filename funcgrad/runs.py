@@ -1,19 +1,22 @@
 """What the commands do: a data set and options in, an `Outcome` out. Nothing is printed or written here."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcgrad import crossval, losses, metrics, models, neighbors, plots, training
+from funcgrad import crossval, losses, metrics, models, neighbors, plots, resume, training
 from funcgrad.datasets import Dataset, Split
 from funcgrad.report import timed
 
 Draw = Callable[[], Any]  # draws one matplotlib figure
-Bars = Callable[[str], Any]  # bars(what) is a context manager that gives a function of (done, total), or None
+Arrays = Callable[[], Mapping[str, np.ndarray]]  # computes what an .npz file is to hold
+Bars = Callable[..., Any]  # bars(what, unit="") is a context manager: a function of (done, total), or None
 
 
 class Outcome(NamedTuple):
@@ -25,6 +28,7 @@ class Outcome(NamedTuple):
     rows: list[list[str]]  # of the printed table
     figures: dict[str, Draw]  # file name → what draws it, when there is somewhere to write it
     failed: str = ""  # what went wrong, where the run came to its end and is worth nothing
+    arrays: Mapping[str, Arrays] = MappingProxyType({})  # file name → what computes its content, likewise
 
 
 class KnnOptions(NamedTuple):
@@ -36,6 +40,8 @@ class KnnOptions(NamedTuple):
     precision: str = "exact"
     memory: str = "1GiB"
     devices: int = 1
+    folder: Path | None = None  # where what is finished is kept until all is
+    resume: bool = False
 
 
 class TrainOptions(NamedTuple):
@@ -63,33 +69,47 @@ SWEPT = ("lr", "l2", "weight_decay")  # the options of which `crossval linear|ml
 # k-NN
 
 
+_TOP = 5
+_VOTES = 2**25  # that are in memory at a time
+
+
 def knn(dataset: Dataset, options: KnnOptions, bars: Bars) -> Outcome:
     """Every k in one pass over the test set."""
     seconds: dict[str, float] = {}
-    found, predictions = _search(dataset, options, bars, seconds)
+    found = _search(dataset, options, bars, seconds)
+    with timed(seconds):
+        predictions, top = _classify(dataset, found, options)
     right = metrics.accuracy(predictions, dataset.test.labels)
     accuracies = {str(k): float(share) for k, share in zip(options.ks, right, strict=True)}
+    measured: dict[str, Any] = {"test_accuracy": accuracies}
+    columns = ["k", "test accuracy", "right"]
+    rows = [[k, percent(share), _of(share, dataset.test)] for k, share in accuracies.items()]
+    if top is not None:
+        measured["test_top5_accuracy"] = {str(k): float(share) for k, share in zip(options.ks, top, strict=True)}
+        columns.append(f"top {_TOP}")
+        for row, share in zip(rows, top, strict=True):
+            row.append(percent(share))
+    best = int(np.argmax(right))
     title = f"{dataset.name}: k-NN, {options.metric.upper()}"
     return Outcome(
-        {"test_accuracy": accuracies, "search": found.info._asdict()},
+        {**measured, "search": found.info._asdict()},
         seconds,
-        ["k", "test accuracy", "right"],
-        [[str(k), percent(share), _of(share, dataset.test)] for k, share in accuracies.items()],
-        _knn_figures(dataset, found, predictions[int(np.argmax(right))], options.ks[int(np.argmax(right))], title),
+        columns,
+        rows,
+        _knn_figures(dataset, found, predictions[best], options.ks[best], title),
+        arrays={"predictions.npz": lambda: _probabilities(dataset, found, predictions, options)},
     )
 
 
-def _search(
-    dataset: Dataset, options: KnnOptions, bars: Bars, seconds: dict[str, float]
-) -> tuple[neighbors.Neighbors, np.ndarray]:
-    """The neighbours of the test images, and the labels they vote for, (len(ks), test images)."""
+def _search(dataset: Dataset, options: KnnOptions, bars: Bars, seconds: dict[str, float]) -> neighbors.Neighbors:
+    """The neighbours of the test images."""
     mesh = None
     if options.devices > 1:
         from funcgrad.sharding import make_mesh
 
         mesh = make_mesh(options.devices)
-    with bars(f"k-NN {options.metric}") as bar, timed(seconds):
-        found = neighbors.kneighbors(
+    with bars(f"k-NN {options.metric}", unit="queries") as bar, timed(seconds):
+        return resume.kneighbors(
             dataset.test.images,
             dataset.train.images,
             max(options.ks),
@@ -98,17 +118,54 @@ def _search(
             precision=options.precision,
             memory=options.memory,
             mesh=mesh,
+            folder=options.folder,
+            resume=options.resume,
+            data={"data": dataset.fingerprint, "classes": ", ".join(dataset.classes)},
             progress=bar,
         )
+
+
+def _votes(dataset: Dataset, found: neighbors.Neighbors, options: KnnOptions) -> Iterator[tuple[slice, np.ndarray]]:
+    """The votes (len(ks), rows, classes) for some rows at a time: for all queries they may be larger than the data."""
+    rows = max(1, _VOTES // (len(options.ks) * len(dataset.classes)))
+    for start in range(0, len(found.indices), rows):
+        part = slice(start, start + rows)
+        some = found._replace(distances=found.distances[part], indices=found.indices[part])
         votes = neighbors.vote(
-            found,
+            some,
             dataset.train.labels,
             len(dataset.classes),
             ks=options.ks,
             weights=options.weights,
             temperature=options.temperature,
         )
-        return found, np.asarray(jnp.argmax(votes, axis=-1))
+        yield part, np.asarray(votes)
+
+
+def _classify(
+    dataset: Dataset, found: neighbors.Neighbors, options: KnnOptions
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The labels voted for, (len(ks), queries), and the top-5 accuracies (len(ks),) of more than 5 classes."""
+    predictions, top = [], []
+    for part, votes in _votes(dataset, found, options):
+        labels = dataset.test.labels[part]
+        predictions.append(votes.argmax(axis=-1).astype(np.int32))
+        if len(dataset.classes) > _TOP:
+            top.append(np.rint(metrics.top_k_accuracy(votes, labels, _TOP) * len(labels)))
+    shares = np.sum(top, axis=0) / len(found.indices) if top else None
+    return np.concatenate(predictions, axis=1), shares
+
+
+def _probabilities(
+    dataset: Dataset, found: neighbors.Neighbors, predictions: np.ndarray, options: KnnOptions
+) -> dict[str, np.ndarray]:
+    """What `predictions.npz` holds: for each k and query the label, and the share of the votes of each class."""
+    shares = np.empty((*predictions.shape, len(dataset.classes)), np.float32)
+    for part, votes in _votes(dataset, found, options):
+        infinite = np.isinf(votes)  # at a distance whose inverse is beyond float32
+        votes = np.where(infinite.any(axis=-1, keepdims=True), infinite, votes)
+        shares[:, part] = votes / votes.sum(axis=-1, keepdims=True)
+    return {"ks": np.array(options.ks), "labels": predictions, "probabilities": shares}
 
 
 def _knn_figures(
@@ -317,7 +374,7 @@ def crossval_knn(
     best = crossval.best(rows)
     metric = best.setting["metric"]
     chosen = options._replace(metric=metric, ks=(best.setting["k"],), p=options.p if metric == "minkowski" else None)
-    _, (predictions,) = _search(dataset, chosen, bars, seconds)
+    (predictions,), _ = _classify(dataset, _search(dataset, chosen, bars, seconds), chosen)
     series = {name: [row.folds for row in rows if row.setting["metric"] == name] for name in metric_names}
     title = f"{dataset.name}: k-NN, {folds}-fold cross-validation"
     outcome = _crossval_outcome(dataset, rows, predictions, seconds)

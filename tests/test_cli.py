@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
-from funcgrad import cli, datasets, neighbors, options, runs
+from funcgrad import cli, datasets, neighbors, options, resume, runs
 
 KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment"]
 QUICK = ["--epochs", "2", "--limit-train", "300"]
@@ -121,8 +122,42 @@ def test_digits_knn_and_its_result(metric: str, right: list[int], run: Run, tmp_
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "confusion.png",
         "neighbors.png",
+        "predictions.npz",
         "result.json",
     ]
+
+
+def test_predictions_are_those_that_were_counted(run: Run, tmp_path: Path) -> None:
+    options = ["--metric", "cosine", "--weights", "softmax", "--temperature", "0.07", "--k", 10, 20, 1]
+    measured = run("knn", *options, "--limit-test", 100, "--out", tmp_path / "out")["metrics"]
+    data = datasets.load("digits", limit_test=100)
+    with np.load(tmp_path / "out" / "predictions.npz", allow_pickle=False) as file:
+        kept = dict(file)
+    assert kept["ks"].tolist() == [10, 20, 1]
+    assert (kept["labels"].dtype, kept["probabilities"].dtype) == (np.int32, np.float32)
+    assert kept["probabilities"].shape == (3, 100, 10)
+    np.testing.assert_allclose(kept["probabilities"].sum(axis=-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(kept["probabilities"].argmax(axis=-1), kept["labels"])
+    for number, k in enumerate(("10", "20", "1")):
+        assert measured["test_accuracy"][k] == np.mean(kept["labels"][number] == data.test.labels)
+        ranked = np.argsort(-kept["probabilities"][number], axis=-1, kind="stable")[:, :5]
+        right = (ranked == data.test.labels[:, None]).any(axis=-1)
+        assert measured["test_top5_accuracy"][k] == np.mean(right)
+
+
+def test_votes_come_out_alike_however_many_queries_are_counted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, options = datasets.load("digits", limit_test=50), runs.KnnOptions(ks=(1, 5))
+    found = runs._search(data, options, lambda *_, **__: nullcontext(), {})
+    whole = list(runs._votes(data, found, options))
+    monkeypatch.setattr(runs, "_VOTES", 7 * 2 * 10)
+    parts = list(runs._votes(data, found, options))
+    assert (len(whole), len(parts)) == (1, 8)
+    np.testing.assert_array_equal(np.concatenate([votes for _, votes in parts], axis=1), whole[0][1])
+
+
+def test_no_top_5_of_five_classes(run: Run) -> None:
+    measured = run("knn", "--classes", *"01234", "--limit-test", 20, "--k", 1)["metrics"]
+    assert "test_top5_accuracy" not in measured
 
 
 @pytest.mark.parametrize(("metric", "theirs"), [("l1", "manhattan"), ("l2", "euclidean")])
@@ -320,6 +355,8 @@ def test_values_are_a_number_a_list_or_a_range(text: str, values: list[float]) -
         ("knn --k 0", ["--k", "'0'", "from 1 up"]),
         ("knn --k 2000", ["k:", "2000", "1 to 1437"]),
         ("knn --k 3 3", ["--k", "3 3", "once"]),
+        ("knn --resum", ["--resum", "did you mean --resume?"]),
+        ("train linear --resume", ["--resume", "funcgrad train linear --help"]),
         ("knn --metric foo", ["--metric", "'foo'", "chebyshev"]),
         ("knn --metric minkowski", ["p:", "minkowski"]),
         ("knn --p 3", ["p:", "minkowski", "'l2'"]),
@@ -451,7 +488,8 @@ def test_the_table_and_the_notes_below_it(capsys: pytest.CaptureFixture[str], tm
     assert lines[0] == "digits: 1,437 train, 50 test"
     assert [cell.strip() for cell in lines[4].split("│")[1:3]] == ["1", "100.00 %"]
     assert lines[-2].startswith("load ")
-    assert lines[-1] == f"{tmp_path / 'out'}/: result.json, confusion.png, neighbors.png"
+    assert [cell.strip() for cell in lines[2].split("┃")[1:-1]] == ["k", "test accuracy", "right", "top 5"]
+    assert lines[-1] == f"{tmp_path / 'out'}/: result.json, confusion.png, neighbors.png, predictions.npz"
 
 
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -545,6 +583,162 @@ def test_an_interrupt_says_so_and_leaves_nothing(seconds: float, tmp_path: Path)
     assert (child.returncode, out) == (1, "")
     assert err == "funcgrad train mlp: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+class Interrupted:
+    """Runs a k-NN of the digits, in stretches of 100 queries, that is interrupted or fails in the third."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+        self.patch, self.error, self.searched = monkeypatch, error, 0
+        monkeypatch.setattr(resume, "_stretch", lambda *_: 100)
+
+    def __call__(self, *arguments: object) -> int:
+        search = neighbors.kneighbors
+
+        def stopping(*given: Any, **options: Any) -> Any:
+            self.searched += 1
+            if self.searched == 3:
+                raise self.error
+            return search(*given, **options)
+
+        with self.patch.context() as patch:
+            patch.setattr(neighbors, "kneighbors", stopping)
+            return cli.main([*map(str, arguments)])
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_same_result(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out, common = tmp_path / "new" / "out", ["knn", "--metric", "cosine", "--k", 1, 7]
+    interrupted = Interrupted(monkeypatch, KeyboardInterrupt())
+    assert interrupted(*common, "--out", out) == 1
+    said = f"interrupted; 200 of 360 queries are kept in {out / 'partial'}, and --resume goes on"
+    assert capsys.readouterr() == ("", f"funcgrad knn: {said}\n")
+    assert [path.name for path in out.iterdir()] == ["partial"]
+    assert len(list((out / "partial").iterdir())) == 2
+
+    resumed = run(*common, "--out", out, "--resume")
+    assert not (out / "partial").exists()
+    whole = run(*common, "--out", tmp_path / "whole")
+    assert resumed["metrics"] == whole["metrics"]
+    assert resumed["config"] == whole["config"]
+    with np.load(out / "predictions.npz") as mine, np.load(tmp_path / "whole" / "predictions.npz") as other:
+        for name in ("ks", "labels", "probabilities"):
+            np.testing.assert_array_equal(mine[name], other[name])
+
+
+def test_votes_may_change_in_a_run_that_goes_on_and_damaged_stretches_are_searched_again(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    interrupted = Interrupted(monkeypatch, KeyboardInterrupt())
+    assert interrupted("knn", "--k", 3, 9, "--out", tmp_path) == 1
+    capsys.readouterr()
+    first, second = sorted((tmp_path / "partial").iterdir())
+    content = bytearray(first.read_bytes())
+    content[len(content) // 3] ^= 1
+    first.write_bytes(content)
+    second.write_bytes(second.read_bytes()[:500])
+    (tmp_path / "partial" / f".{second.name}.77").write_bytes(b"half of it")
+    changed = ["knn", "--k", 1, 9, "--weights", "softmax", "--temperature", 2]
+    resumed = run(*changed, "--out", tmp_path, "--resume")
+    assert resumed["metrics"] == run(*changed)["metrics"]
+    assert not (tmp_path / "partial").exists()
+
+
+def test_what_is_kept_of_another_search_is_refused_and_a_fresh_run_removes_it(
+    refused: Callable[..., str],
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    given = {"--metric": "l2", "--k": 5, "--limit-train": 500, "--limit-test": 300, "--precision": "exact"}
+
+    def arguments(**changed: object) -> list[object]:
+        options = given | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+        return [item for pair in options.items() for item in pair] + ["--out", tmp_path]
+
+    interrupted = Interrupted(monkeypatch, KeyboardInterrupt())
+    assert interrupted("knn", *arguments()) == 1
+    capsys.readouterr()
+    for changed, says in [
+        ({"metric": "l1"}, "with metric l2 and not l1;"),
+        ({"metric": "minkowski", "p": 3}, "with metric l2 and not minkowski, p none and not 3.0;"),
+        ({"k": 4}, "with largest k 5 and not 4;"),
+        ({"limit_train": 400}, "with training examples 500 and not 400;"),
+        ({"limit_test": 301}, "with test examples 300 and not 301;"),
+        ({"precision": "fast"}, "with precision exact and not fast;"),
+    ]:
+        line = refused("knn", *arguments(**changed), "--resume")
+        assert f"--resume: what is kept in {tmp_path / 'partial'} was searched {says}" in line
+    np.savez(tmp_path / "e.npz", x=np.eye(600, 8).astype(np.float32), y=np.arange(600) % 3)
+    assert "data " in refused("knn", *arguments(data=tmp_path / "e.npz", limit_train=10, limit_test=9), "--resume")
+    assert run("knn", *arguments(k=4))["metrics"]["test_accuracy"].keys() == {"4"}
+    assert not (tmp_path / "partial").exists()
+
+
+def test_resume_needs_a_place_and_with_nothing_there_just_runs(
+    refused: Callable[..., str], run: Run, tmp_path: Path
+) -> None:
+    line = refused("knn", "--resume")
+    assert line == "funcgrad knn: --resume: goes on from what is in --out DIR, and needs it\n"
+    common = ["knn", "--k", 1, "--limit-test", 9]
+    resumed = run(*common, "--out", tmp_path / "out", "--resume")
+    assert resumed["metrics"] == run(*common)["metrics"]
+    (tmp_path / "partial").write_text("mine")
+    assert "partial is a file" in refused(*common, "--out", tmp_path)
+
+
+def test_a_run_that_failed_says_what_is_kept_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failing = Interrupted(monkeypatch, RuntimeError("out of memory"))
+    assert failing("knn", "--out", tmp_path) == 1
+    kept = f"200 of 360 queries are kept in {tmp_path / 'partial'}, and --resume goes on"
+    assert capsys.readouterr().err == f"funcgrad knn: RuntimeError: out of memory (--debug shows where); {kept}\n"
+
+
+def test_other_files_in_the_place_of_what_is_kept_stay(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / "notes.txt").write_text("mine")
+    run("knn", "--k", 1, "--limit-test", 9, "--out", tmp_path)
+    assert [path.name for path in (tmp_path / "partial").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_is_stopped_keeps_what_it_has_finished(number: signal.Signals, run: Run, tmp_path: Path) -> None:
+    code = f"""if True:
+        import os, signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell that runs the tests set
+        from funcgrad import cli, neighbors, resume
+        search, calls = neighbors.kneighbors, []
+        def stopping(*given, **options):
+            calls.append(1)
+            if len(calls) == 3:
+                os.kill(os.getpid(), {int(number)})
+                time.sleep(30)
+            return search(*given, **options)
+        neighbors.kneighbors, resume._stretch = stopping, lambda *_: 100
+        sys.exit(cli.main())
+    """
+    common = ["knn", "--k", "5", "--out", str(tmp_path / "out")]
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *common], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert time.monotonic() - start < 25
+    if number == signal.SIGKILL:
+        assert done.returncode == -number
+    else:
+        said = f"interrupted; 200 of 360 queries are kept in {tmp_path / 'out' / 'partial'}, and --resume goes on"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"funcgrad knn: {said}\n")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["partial"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert len(list((tmp_path / "out" / "partial").iterdir())) == 2
+    resumed, whole = run(*common, "--resume")["metrics"], run("knn", "--k", "5")["metrics"]
+    assert {**resumed, "search": {}} == {**whole, "search": {}}  # for the whole one is searched in one stretch
+    assert not (tmp_path / "out" / "partial").exists()
 
 
 def test_an_interrupt_that_python_must_ignore_is_raised_again() -> None:

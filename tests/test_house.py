@@ -32,9 +32,10 @@ ALLOWED = {
     "plots": {"galleries"},
     "runs": {
         *{"crossval", "datasets", "losses", "metrics", "models", "neighbors"},
-        *{"plots", "report", "sharding", "training"},
+        *{"plots", "report", "resume", "sharding", "training"},
     },
-    "cli": {"options", "datasets", "plots", "prepare", "report", "runs", "gradcheck", "autograd", "explain"},
+    "resume": {"neighbors"},
+    "cli": {"options", "datasets", "plots", "prepare", "report", "resume", "runs", "gradcheck", "autograd", "explain"},
 }
 TOP = {"pyproject.toml", "funcgrad", "tests", "experiments", "README.md", ".ci", ".gitignore", "LICENSE"}
 

@@ -63,6 +63,16 @@ def test_top_1_is_the_accuracy_of_argmax_and_top_all_is_1(scores: list[list[int]
     assert top_k_accuracy(table, labels, CLASSES) == 1
 
 
+def test_top_k_accuracy_of_stacked_scores_is_that_of_each() -> None:
+    scores = np.random.default_rng(0).integers(0, 3, (4, 50, 8)).astype(np.float32)
+    labels = np.arange(50) % 8
+    np.testing.assert_array_equal(top_k_accuracy(scores, labels), [top_k_accuracy(one, labels) for one in scores])
+
+
+def test_a_score_that_is_nan_is_not_among_the_highest() -> None:
+    assert top_k_accuracy([[np.nan, 1.0, 0.0], [np.nan, 1.0, 0.0]], [0, 1], 2) == 0.5
+
+
 @pytest.mark.parametrize("k", [0, 4])
 def test_a_k_outside_the_classes_is_refused(k: int) -> None:
     with pytest.raises(ValueError, match=f"k: needs an integer from 1 to 3, the number of classes; got {k}"):

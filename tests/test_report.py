@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from funcgrad import report
@@ -120,12 +122,36 @@ def test_no_bar_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) 
 def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with report.progress("working", shown=True) as bar:
+    with report.progress("working", unit="queries", shown=True) as bar:
         assert bar is not None
-        bar(3, 10)
+        for done in (3, 5, 1200):
+            bar(done, 4096)
+            time.sleep(0.15)
     out, err = capsys.readouterr()
     assert out == ""
     assert "working" in err
+    assert "1,200/4,096 queries, " in err
+    assert "/s" in err
+
+
+@pytest.mark.parametrize(
+    ("speed", "shown"), [(None, ""), (0.0, ""), (0.1234, ", 0.12/s"), (12.34, ", 12.3/s"), (5432.1, ", 5,432/s")]
+)
+def test_a_rate_has_its_first_digits(speed: float | None, shown: str) -> None:
+    assert report._rate(speed) == shown
+
+
+def test_no_result_can_go_where_a_directory_is(tmp_path: Path) -> None:
+    (tmp_path / "result.json").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"--out: .*result.json is a directory"), report.output(tmp_path):
+        pytest.fail("the run began")
+
+
+def test_arrays_are_written_compressed_and_read_without_pickle(tmp_path: Path) -> None:
+    report.write_arrays(tmp_path / "a.npz", {"zeros": np.zeros(10_000, np.float32)})
+    assert (tmp_path / "a.npz").stat().st_size < 1000
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["zeros"], np.zeros(10_000, np.float32))
 
 
 def test_title_and_notes_are_not_wrapped_at_the_width_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
