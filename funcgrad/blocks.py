@@ -141,20 +141,20 @@ class Plan(NamedTuple):
     point_block: int
 
 
-_QUERY_BLOCK, _POINT_BLOCK = 1024, 8192  # large enough for matrix products at full speed
+_QUERY_BLOCK, _POINT_BLOCK = 2048, 8192  # large enough for matrix products at full speed
 
 
 def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dtype: Any, limit: int) -> Plan:
     """Halves the blocks until what the compiler says it needs, with a second block on its way, is within the limit."""
-    devices = 1 if search.mesh is None else search.mesh.size
-    rows, columns = -(-min(queries, _QUERY_BLOCK) // devices), min(points, _POINT_BLOCK)
+    devices, parts = sharding.shares(search.mesh)
+    rows, columns = -(-min(queries, _QUERY_BLOCK) // devices), -(-min(points, _POINT_BLOCK) // parts)
     if rows > 64:
         rows = -(-rows // 64) * 64  # so that folds of 287 and 288 share one program
     while True:
         blocks = 2 * (rows + columns) * dimensions * dtype.itemsize
         needed = blocks + 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
         if needed <= limit:
-            plan, temporary = _compile(search, rows * devices, columns, dimensions, dtype)
+            plan, temporary = _compile(search, rows * devices, columns * parts, dimensions, dtype)
             needed = blocks + temporary
             if needed <= limit:
                 return plan
@@ -177,10 +177,11 @@ def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: An
         raise ValueError(f"metric: must give one number for two vectors, gave shape {table.shape[2:]}")
     lowest = _lowest(search.metric, dtype, dimensions)
     key_dtype = jax.eval_shape(partial(_sort_keys, lowest=lowest), table).dtype
-    nothing = np.full((rows, search.k), _last(key_dtype)), np.full((rows, search.k), -1, np.int32)
+    width = search.k * sharding.shares(search.mesh)[1]  # each share of the points has its own best k
+    nothing = np.full((rows, width), _last(key_dtype)), np.full((rows, width), -1, np.int32)
     step: Callable[..., Any] = partial(search_step, search=search)
     if search.mesh is not None:
-        step = sharding.over_rows(step, search.mesh, [True] * 4 + [False])
+        step = sharding.over_pairs(step, search.mesh)
     jitted = jax.jit(step)
     memory: Any = jitted.lower(queries, shape((rows,), jnp.int32), *nothing, block).compile().memory_analysis()
 

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from funcgrad import training
 from funcgrad.metrics import accuracy
-from funcgrad.neighbors import Metric, Weights, kneighbors, vote
+from funcgrad.neighbors import Metric, Weights, kneighbors, prepare, vote
 
 
 class Row(NamedTuple):
@@ -81,12 +81,12 @@ def knn(
     num_classes = int(labels.max()) + 1
     rows = []
     for done, metric in enumerate(metrics):
+        index = prepare(images, metric, p=p if metric == "minkowski" else None)
         accuracies = []
         for number, fold in enumerate(parts):
             others = np.ones(len(labels), bool)
             others[fold] = False
-            own = {**options, "metric": metric, "p": p if metric == "minkowski" else None, "mask": others}
-            neighbors = kneighbors(images[fold], images, max(ks, default=0), **own)
+            neighbors = kneighbors(images[fold], index, max(ks, default=0), **{**options, "mask": others})
             votes = vote(neighbors, labels, num_classes, ks=ks, weights=weights)
             accuracies.append(accuracy(jnp.argmax(votes, axis=-1), labels[fold]))
             if progress is not None:

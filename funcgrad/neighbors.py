@@ -23,6 +23,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from funcgrad import sharding
 from funcgrad.blocks import parse_memory
 from funcgrad.certified import Summary, summarize
 from funcgrad.distances import (
@@ -70,7 +71,7 @@ class Index:
 
 
 def prepare(points: Any, metric: Metric = "euclidean", *, p: float | None = None, mesh: Mesh | None = None) -> Index:
-    """Checks points (N, …) for one metric, takes their norms, once, and with a mesh places them on each of its devices.
+    """Checks points (N, …) for one metric and takes their norms, once; a mesh's devices get them, or each its share.
 
     Raises `ValueError` for an unknown metric, fewer than two axes, or NaN or infinity, naming the rows.
     """
@@ -80,7 +81,9 @@ def prepare(points: Any, metric: Metric = "euclidean", *, p: float | None = None
     _check_finite("points", points)
     summary = summarize(points, metric, dtype) if dtype.kind == "f" else None
     if mesh is not None:
-        points = jax.device_put(points, jax.NamedSharding(mesh, jax.P()))
+        _, parts = sharding.shares(mesh)
+        split = parts > 1 and len(points) % parts == 0
+        points = jax.device_put(points, jax.NamedSharding(mesh, jax.P(sharding.POINTS) if split else jax.P()))
     return Index(points, metric, p, summary)
 
 
@@ -140,7 +143,8 @@ def kneighbors(
         "fast" does neither, and loses digits where a distance is small beside the vectors. Bytes are exact integers
         either way, and a function is taken as it is.
       memory: a limit in bytes, or as "500MiB", for what is needed beside queries, points and result.
-      mesh: devices that share the queries (`funcgrad.sharding.make_mesh`); the answer is the same for any number.
+      mesh: devices that share the queries, the points or both (`funcgrad.sharding.make_mesh`); the answer is the same
+        for any number.
       mask: (N,) bool, which points may be neighbours.
       exclude_self: the queries are the points, and none is its own neighbour (leave-one-out).
       progress: called with (queries done, all queries) after each block.

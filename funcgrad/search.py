@@ -80,7 +80,11 @@ def _search(
                 best = plan.step(block, numbers, *best, members)
                 jax.block_until_ready(previous)  # one block computes while the next is fetched, and no more
                 previous = best
-            keep(rows, (np.asarray(plan.numbers(best[0]))[: len(rows)], np.asarray(best[1])[: len(rows)]))
+            found, indices = (np.asarray(x)[: len(rows)] for x in (plan.numbers(best[0]), best[1]))
+            if found.shape[1] > search.k:  # the best k of each share of the points
+                order = np.lexsort((indices, indices < 0, found), axis=1)[:, : search.k]
+                found, indices = (np.take_along_axis(x, order, axis=1) for x in (found, indices))
+            keep(rows, (found, indices))
             if task.progress is not None and len(which) == len(queries):
                 task.progress(min(start + plan.query_block, len(queries)), len(queries))
     return plan

@@ -1,4 +1,4 @@
-"""Strict for every test: no silent dtype or rank promotion, two CPU devices; warnings are errors (pyproject.toml)."""
+"""Strict for every test: no silent dtype or rank promotion, four CPU devices; warnings are errors (pyproject.toml)."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_num_cpu_devices", 4)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -18,7 +18,7 @@ ALLOWED = {
     "blocks": {"distances", "kernels", "sharding"},
     "certified": {"distances"},
     "search": {"blocks", "certified", "distances"},
-    "neighbors": {"blocks", "certified", "distances", "search"},
+    "neighbors": {"blocks", "certified", "distances", "search", "sharding"},
     "training": {"metrics", "sharding", "checkpoint"},
     "crossval": {"neighbors", "training", "metrics"},
     "gradcheck": {"autograd", "programs", "tolerances", "verdicts"},

@@ -10,37 +10,53 @@ from funcgrad import neighbors, sharding
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_mesh_has_one_axis_over_the_first_devices(count: int) -> None:
-    mesh = sharding.make_mesh(count)
-    assert mesh.axis_names == ("data",)
-    assert list(mesh.devices) == jax.devices()[:count]
+@pytest.mark.parametrize(("count", "points"), [(1, 1), (2, 1), (2, 2), (4, 2)])
+def test_a_mesh_divides_the_first_devices_over_data_and_points(count: int, points: int) -> None:
+    mesh = sharding.make_mesh(count, points=points)
+    assert dict(mesh.shape) == {"data": count // points, "points": points}
+    assert list(mesh.devices.ravel()) == jax.devices()[:count]
+    assert sharding.shares(mesh) == (count // points, points)
 
 
 def test_a_mesh_is_over_all_devices_or_over_those_given() -> None:
-    assert list(sharding.make_mesh().devices) == jax.devices()
+    assert list(sharding.make_mesh().devices.ravel()) == jax.devices()
     last = jax.devices()[-1:]
-    assert list(sharding.make_mesh(last).devices) == last
+    assert list(sharding.make_mesh(last).devices.ravel()) == last
 
 
-@pytest.mark.parametrize("count", [-1, 0, 3])
+@pytest.mark.parametrize("count", [-1, 0, 5])
 def test_devices_that_are_not_there_are_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=rf"devices: got {count}, this machine has 2 \(cpu\)"):
+    with pytest.raises(ValueError, match=rf"devices: got {count}, this machine has 4 \(cpu\)"):
         sharding.make_mesh(count)
 
 
-def test_rows_are_split_and_the_rest_is_copied() -> None:
-    seen = []
+@pytest.mark.parametrize("points", [0, 2])
+def test_shares_that_do_not_divide_the_devices_are_refused(points: int) -> None:
+    with pytest.raises(ValueError, match=f"points: needs a divisor of the number of devices, 3, got {points}"):
+        sharding.make_mesh(3, points=points)
 
-    def fun(rows: jax.Array, matrix: jax.Array) -> jax.Array:
-        seen.append((rows.shape, matrix.shape))
-        return rows @ matrix
 
-    rows, matrix = RNG.normal(size=(6, 4)).astype(np.float32), RNG.normal(size=(4, 3)).astype(np.float32)
-    split = jax.jit(sharding.over_rows(fun, sharding.make_mesh(2), [True, False]))(rows, matrix)
-    assert seen == [((3, 4), (4, 3))]
-    assert len(split.sharding.device_set) == 2
-    np.testing.assert_allclose(split, rows @ matrix, rtol=1e-5)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("metric", ["l1", "l2", "dot"])
+@pytest.mark.parametrize(("devices", "shares"), [(2, 2), (4, 2), (3, 3)])
+def test_shares_of_the_points_find_the_same(devices: int, shares: int, metric: str, dtype: type) -> None:
+    data = RNG.integers(1, 9, (101, 5)).astype(dtype)
+    mask = RNG.uniform(size=101) < 0.7
+    mesh = sharding.make_mesh(devices, points=shares)
+    options = {"metric": metric, "mask": mask, "exclude_self": True}
+    alone = neighbors.kneighbors(data, data, 9, **options)
+    for points in (data, neighbors.prepare(data, metric, mesh=mesh)):
+        shared = neighbors.kneighbors(data, points, 9, mesh=mesh, memory="20KiB", **options)
+        np.testing.assert_array_equal(shared.indices, alone.indices)
+        np.testing.assert_array_equal(shared.distances, alone.distances)
+
+
+def test_an_index_is_split_where_its_points_can_be() -> None:
+    mesh = sharding.make_mesh(2, points=2)
+    for count, rows in ((30, 15), (31, 31)):
+        index = neighbors.prepare(RNG.normal(size=(count, 3)).astype(np.float32), mesh=mesh)
+        assert index.points.addressable_shards[0].data.shape == (rows, 3)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
