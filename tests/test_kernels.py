@@ -1,0 +1,123 @@
+"""The accelerator kernels: interpreted on the CPU against the definition, and lowered for CUDA."""
+
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from funcgrad.kernels import l1_float32, l1_uint8
+
+KERNELS = {"float32": l1_float32, "uint8": l1_uint8}
+# One of each; less than a tile; more than one tile both ways; exact tiles, and more chunks than slots.
+SHAPES = [(1, 1, 1), (3, 1, 130), (70, 150, 255), (64, 128, 512)]
+
+
+def vectors(dtype: str, *shape: int, seed: int = 0) -> Any:
+    """Bytes, also as floats: their sums are exact in any order."""
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(dtype)
+
+
+def definition(queries: Any, points: Any) -> Any:
+    return np.abs(queries[:, None].astype(np.int64) - points[None]).sum(axis=2)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", KERNELS)
+def test_kernel_and_reference_equal_the_definition(dtype: str, shape: tuple[int, int, int]) -> None:
+    q, n, d = shape
+    queries, points = vectors(dtype, q, d), vectors(dtype, n, d, seed=1)
+    expected = definition(queries, points)
+    table = KERNELS[dtype].all_pairs(jnp.asarray(queries), jnp.asarray(points), interpret=True)
+    assert table.dtype == {"float32": jnp.float32, "uint8": jnp.int32}[dtype]
+    np.testing.assert_array_equal(table, expected)
+    np.testing.assert_array_equal(KERNELS[dtype].reference(jnp.asarray(queries), jnp.asarray(points)), expected)
+
+
+def test_real_numbers_stay_within_the_rounding_of_one_sum() -> None:
+    rng = np.random.default_rng(2)
+    queries, points = (rng.normal(size=(n, 301)).astype(np.float32) for n in (5, 7))
+    expected = np.abs(queries[:, None].astype(np.float64) - points[None]).sum(axis=2)
+    table = l1_float32.all_pairs(jnp.asarray(queries), jnp.asarray(points), interpret=True)
+    np.testing.assert_allclose(table, expected, rtol=301 * 2**-24)
+
+
+def test_the_farthest_bytes_and_a_point_itself() -> None:
+    ends = jnp.asarray(np.stack([np.zeros(257), np.full(257, 255)]).astype(np.uint8))
+    expected = [[0, 257 * 255], [257 * 255, 0]]
+    np.testing.assert_array_equal(l1_uint8.all_pairs(ends, ends, interpret=True), expected)
+    np.testing.assert_array_equal(l1_uint8.reference(ends, ends), expected)
+
+
+def test_infinity_is_far_from_all_and_padding_makes_no_nan() -> None:
+    points = jnp.asarray([[jnp.inf, 1.0], [2.0, 1.0]])
+    table = l1_float32.all_pairs(points[1:], points, interpret=True)
+    np.testing.assert_array_equal(table, [[np.inf, 0]])
+
+
+def test_a_word_holds_four_dimensions_and_the_plain_sum_takes_each_once() -> None:
+    a, b = vectors("uint8", 3, 6), vectors("uint8", 3, 6, seed=1)
+    words_a, words_b = (l1_uint8._words_first(jnp.asarray(x), 3) for x in (a, b))
+    assert words_a.shape == (l1_uint8.CHUNK, 3)
+    unpacked = np.asarray(words_a).T.copy().view(np.uint8)
+    np.testing.assert_array_equal(unpacked[:, :6], a)
+    assert not unpacked[:, 6:].any()
+    sums = l1_uint8._added_plainly(jnp.int32(7), words_a, words_b)
+    np.testing.assert_array_equal(sums[0] - 7, np.abs(a[:, :4].astype(int) - b[:, :4]).sum(axis=1))
+    np.testing.assert_array_equal(sums[1] - 7, np.abs(a[:, 4:].astype(int) - b[:, 4:]).sum(axis=1))
+
+
+@pytest.mark.parametrize("dtype", KERNELS)
+def test_a_caller_in_float64_gets_the_same(dtype: str) -> None:
+    queries, points = vectors(dtype, 2, 300), vectors(dtype, 3, 300, seed=1)
+    with jax.enable_x64(True):
+        table = KERNELS[dtype].all_pairs(jnp.asarray(queries), jnp.asarray(points), interpret=True)
+        assert lowered(KERNELS[dtype], dtype).count("custom_call @mosaic_gpu") == 1
+    np.testing.assert_array_equal(table, definition(queries, points))
+
+
+def lowered(kernel: ModuleType, dtype: str) -> str:
+    shapes = (jax.ShapeDtypeStruct((n, 3072), jnp.dtype(dtype)) for n in (1000, 5000))
+    return jax.export.export(jax.jit(kernel.all_pairs), platforms=["cuda"])(*shapes).mlir_module()
+
+
+@pytest.mark.parametrize("dtype", KERNELS)
+def test_lowers_for_cuda_without_one(dtype: str) -> None:
+    module = lowered(KERNELS[dtype], dtype)
+    assert module.count("custom_call @mosaic_gpu") == 1
+    instruction = "vabsdiff4.u32.u32.u32.add $0, $1, $2, $3;"
+    assert (instruction in module) == (dtype == "uint8")
+
+
+@pytest.mark.parametrize("dtype", KERNELS)
+def test_what_does_not_fit_is_named_in_one_line(dtype: str) -> None:
+    all_pairs = KERNELS[dtype].all_pairs
+    good = jnp.asarray(vectors(dtype, 2, 3))
+    other = "uint8" if dtype == "float32" else "float32"
+    with pytest.raises(TypeError, match=f"^queries: this kernel takes {dtype}, got {other}$"):
+        all_pairs(good.astype(other), good)
+    with pytest.raises(TypeError, match=f"^points: this kernel takes {dtype}, got int32$"):
+        all_pairs(good, good.astype(jnp.int32))
+    for name, arguments in (("queries", (good[0], good)), ("points", (good, good[:0]))):
+        with pytest.raises(
+            ValueError, match=rf"^{name}: needs shape \(number of vectors, dimensions\), .*; got \(.*\)$"
+        ):
+            all_pairs(*arguments)
+    with pytest.raises(ValueError, match=r"^queries: have 2 dimensions, the points have 3$"):
+        all_pairs(good[:, :2], good)
+
+
+def test_more_dimensions_than_an_int32_holds_are_refused() -> None:
+    too_many = jax.ShapeDtypeStruct((1, 2**31 // 255 + 1), jnp.uint8)
+    with pytest.raises(ValueError, match=r"^queries: at most 8421504 dimensions fit an int32 distance, got 8421505"):
+        jax.eval_shape(l1_uint8.all_pairs, too_many, too_many)
+
+
+@pytest.mark.parametrize("dtype", KERNELS)
+def test_measuring_needs_a_gpu_and_says_so(dtype: str) -> None:
+    if jax.default_backend() == "gpu":
+        pytest.skip("there is one")
+    with pytest.raises(SystemExit, match="this kernel needs an NVIDIA GPU, the device here is cpu"):
+        KERNELS[dtype].main()
