@@ -14,6 +14,7 @@ __all__ = [
     "crossval",
     "datasets",
     "distances",
+    "estimators",
     "losses",
     "metrics",
     "models",

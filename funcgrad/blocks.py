@@ -47,16 +47,17 @@ def search_step(
       search: what is searched for.
     """
     here = jnp.expand_dims(points.numbers, 0)
-    valid = here >= 0
-    if search.exclude_self:
-        valid = valid & (jnp.expand_dims(numbers, 1) != here)
     table = _table(queries, points, search)
-    if jnp.issubdtype(table.dtype, jnp.floating):
+    if jnp.issubdtype(table.dtype, jnp.floating) and not search.products:
         odd = jnp.isnan(table) if callable(search.metric) else ~jnp.isfinite(table)
         table = jnp.where(odd, -jnp.inf, table)  # comes first, and so is noticed
     table = _sort_keys(table, _lowest(search.metric, queries.dtype, queries.shape[1]))
     last = _last(table.dtype)
-    block_keys, places = _smallest_of_many(jnp.where(valid, table, last), min(search.k, len(points.numbers)))
+    if not search.products:
+        table = jnp.where(here >= 0, table, last)
+    if search.exclude_self:
+        table = jnp.where(jnp.expand_dims(numbers, 1) == here, last, table)
+    block_keys, places = _smallest_of_many(table, min(search.k, len(points.numbers)))
     # The best so far stand first: they have the smaller indices, and the first of equals is kept.
     keys = jnp.concatenate([keys, block_keys], axis=1)
     indices = jnp.concatenate([indices, jnp.where(block_keys == last, -1, points.numbers[places])], axis=1)
@@ -65,8 +66,9 @@ def search_step(
 
 
 def _table(queries: Array, points: Points, search: Search) -> Array:
-    if search.products:
-        return jnp.expand_dims(points.offsets, 0) - jnp.expand_dims(points.factors, 0) * products(queries, points.rows)
+    if search.products:  # finite, or the query has no bound: see `certified.query_bounds`
+        offsets = jnp.where(points.numbers >= 0, points.offsets, jnp.inf)
+        return jnp.expand_dims(offsets, 0) - jnp.expand_dims(points.factors, 0) * products(queries, points.rows)
     return ranking_distances(queries, points.rows, search.metric, search.p)
 
 
@@ -141,17 +143,17 @@ class Plan(NamedTuple):
     point_block: int
 
 
-_QUERY_BLOCK, _POINT_BLOCK = 2048, 8192  # large enough for matrix products at full speed
+_QUERY_BLOCK, _POINT_BLOCK = 1024, 8192  # large enough for matrix products at full speed, small enough for caches
+TOGETHER = 4  # query blocks that meet a block of points while it is there
 
 
 def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dtype: Any, limit: int) -> Plan:
     """Halves the blocks until what the compiler says it needs, with a second block on its way, is within the limit."""
     devices, parts = sharding.shares(search.mesh)
-    rows, columns = -(-min(queries, _QUERY_BLOCK) // devices), -(-min(points, _POINT_BLOCK) // parts)
-    if rows > 64:
-        rows = -(-rows // 64) * 64  # so that folds of 287 and 288 share one program
+    rows, columns = _even(queries, _QUERY_BLOCK, devices), _even(points, _POINT_BLOCK, parts)
     while True:
-        blocks = 2 * (rows + columns) * dimensions * dtype.itemsize
+        together = min(TOGETHER, -(-queries // (rows * devices)))
+        blocks = (2 * columns + (together + 1) * rows) * dimensions * dtype.itemsize
         needed = blocks + 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
         if needed <= limit:
             plan, temporary = _compile(search, rows * devices, columns * parts, dimensions, dtype)
@@ -165,6 +167,12 @@ def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dt
         while needed > limit and (rows, columns) != (1, 1):
             rows, columns = (rows, -(-columns // 2)) if columns >= rows else (-(-rows // 2), columns)
             needed //= 2
+
+
+def _even(count: int, largest: int, parts: int) -> int:
+    """The rows of a block on one of `parts` devices, when `count` rows are cut into blocks of about the same size."""
+    rows = -(-count // (-(-count // largest) * parts))
+    return -(-rows // 16) * 16 if rows > 64 else rows  # so that folds of 287 and 288 share one program
 
 
 @lru_cache(maxsize=32)  # a user's metric is compiled once per function

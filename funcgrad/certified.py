@@ -80,25 +80,35 @@ def filter_error(metric: Metric, dimensions: int, dtype: Any) -> float:
 
 
 def query_bounds(queries: Any, metric: Metric, dtype: Any, summary: Summary | None, error: float) -> Bounds:
-    """Queries as the filter takes them, and what turns its numbers into lower bounds."""
+    """Queries as the filter takes them, and what turns its numbers into lower bounds; −∞ where there is none."""
     dtype, exact = np.dtype(dtype), np.asarray(queries).astype(np.float64)
     ones, zeros = np.ones(len(exact)), np.zeros(len(exact))
     if summary is None:  # the number is the distance itself
         return Bounds(np.asarray(queries).astype(dtype, copy=False), zeros, ones * (1 - error), zeros)
     if summary.centre is not None:  # with A = a − c, |a − b|² = |A|² + 2 A·c − 2 A·b + |b − c|²
         centre = summary.centre.astype(np.float64)
-        exact = (exact - centre) * summary.scale
-        offset = (exact**2).sum(axis=1) * (1 - error - error * _ratio(summary))
-        offset += 2 * summary.scale * (exact @ centre)
-        return Bounds(exact.astype(dtype), offset / summary.scale**2, ones / summary.scale**2, zeros)
-    largest = np.abs(exact).max(axis=1, keepdims=True)
-    largest = np.ldexp(1.0, np.frexp(np.where(largest > 0, largest, 1))[1])
-    norms = np.sqrt(((exact / largest) ** 2).sum(axis=1, keepdims=True))
-    unit = exact / largest / np.where(norms > 0, norms, 1)
-    if metric == "cosine":
-        return Bounds(unit.astype(dtype), ones - 2 * error, ones, ones)
-    factor = (largest * norms)[:, 0] / summary.scale
-    return Bounds(unit.astype(dtype), zeros, factor, factor * float(summary.norms.max()))
+        prepared = (exact - centre) * summary.scale
+        squares = (prepared**2).sum(axis=1)
+        offset = squares * (1 - error - error * _ratio(summary)) + 2 * summary.scale * (prepared @ centre)
+        bounds = Bounds(prepared, offset / summary.scale**2, ones / summary.scale**2, zeros)
+        norms = np.sqrt(squares)
+    else:
+        largest = np.abs(exact).max(axis=1, keepdims=True)
+        largest = np.ldexp(1.0, np.frexp(np.where(largest > 0, largest, 1))[1])
+        lengths = np.sqrt(((exact / largest) ** 2).sum(axis=1, keepdims=True))
+        prepared, norms = exact / largest / np.where(lengths > 0, lengths, 1), ones
+        bounds = Bounds(prepared, ones - 2 * error, ones, ones)
+        if metric == "dot":
+            factor = (largest * lengths)[:, 0] / summary.scale
+            bounds = Bounds(prepared, zeros, factor, factor * float(summary.norms.max()))
+    # Where something might overflow or vanish, there is no bound: the query is left to a wider dtype, or to none.
+    range_, widest = np.finfo(dtype), float(summary.norms.max())
+    with np.errstate(over="ignore"):
+        terms = max(widest, 1.0) * (norms + 1) * max(1 / summary.scale, 1.0), np.full(len(norms), widest) ** 2
+    safe = np.isfinite(terms).all(axis=0) & (np.max(terms, axis=0) < float(range_.max) / 64)
+    safe &= summary.scale < 2.0 ** (0.7 * range_.maxexp)
+    rows = np.where(safe[:, None], prepared, 0).astype(dtype)
+    return bounds._replace(queries=rows, offset=np.where(safe, bounds.offset, -np.inf))
 
 
 def _ratio(summary: Summary) -> float:

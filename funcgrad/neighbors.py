@@ -302,23 +302,26 @@ def vote(
             "weights: 'distance' needs distances from 0 up, and these go below; use 'uniform' or 'softmax'"
         )
     function: Callable[..., Array] = weights if callable(weights) else _WEIGHTS[weights]
-    function = partial(function, temperature=temperature) if weights == "softmax" else function
     distances = distances if distances.dtype == np.float32 else distances.astype(np.float64)
     with jax.enable_x64(jax.config.read("jax_enable_x64") or distances.dtype == np.float64):
-        return jnp.asarray(_vote(distances, indices, labels, function, ks, num_classes), jnp.float32)
+        scaled = np.asarray(temperature, distances.dtype) if weights == "softmax" else None
+        return jnp.asarray(_vote(distances, indices, labels, scaled, function, ks, num_classes), jnp.float32)
 
 
-@partial(jax.jit, static_argnums=(3, 4, 5))
+@partial(jax.jit, static_argnums=(4, 5, 6))
 def _vote(
     distances: Array,
     indices: Array,
     labels: Array,
-    weights: Callable[[Array], Array],
+    temperature: Array | None,  # of softmax weights alone
+    weights: Callable[..., Array],
     ks: tuple[int, ...],
     num_classes: int,
 ) -> Array:
+    other = () if temperature is None else (temperature,)
+
     def one_query(distances: Array, indices: Array) -> Array:
-        votes = jnp.where(indices >= 0, weights(distances), 0)
+        votes = jnp.where(indices >= 0, weights(distances, *other), 0)
         rank = jnp.arange(len(indices))
         counted = jnp.stack([jnp.where(rank < k, votes, 0) for k in ks])
         return jnp.zeros((len(ks), num_classes), votes.dtype).at[:, labels[indices]].add(counted)
@@ -335,7 +338,7 @@ def _inverse_distance(distances: Array) -> Array:
     return jnp.where(matches, (distances == 0).astype(distances.dtype), 1 / jnp.where(matches, 1, distances))
 
 
-def _softmax(distances: Array, temperature: float) -> Array:
+def _softmax(distances: Array, temperature: Array) -> Array:
     return jnp.exp((distances[0] - distances) / temperature)
 
 

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh
 
-from funcgrad.blocks import Plan, Points, Search, block_of, fit_to_memory
+from funcgrad.blocks import TOGETHER, Plan, Points, Search, block_of, fit_to_memory
 from funcgrad.certified import (
     Bounds,
     Summary,
@@ -51,7 +52,7 @@ def _search(
     keep: Callable[[np.ndarray, tuple[np.ndarray, np.ndarray]], None],
     *,
     which: np.ndarray | None = None,
-    prepared: Callable[[Any], np.ndarray] | None = None,
+    prepared: Callable[[Any], Any] = lambda queries: queries,
     terms: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Plan:
     """Gives `keep` (their rows, (numbers, indices)) of a block of queries after the other.
@@ -65,29 +66,36 @@ def _search(
     own = np.where(task.allowed, np.arange(len(points), dtype=np.int32), np.int32(-1))
     with jax.enable_x64(jax.config.read("jax_enable_x64") or needs_64_bits(dtype, points.shape[1])):
         plan = fit_to_memory(search, len(which), len(points), points.shape[1], dtype, task.memory)
-        for start in range(0, len(which), plan.query_block):
-            rows = which[start : start + plan.query_block]
-            some = _rows(queries, rows)
-            block = block_of(some if prepared is None else prepared(some), 0, plan.query_block, dtype)
-            numbers = np.pad(rows, (0, plan.query_block - len(rows)), constant_values=-2)
-            best: Any = plan.no_neighbors
-            previous = best
+        together = TOGETHER * plan.query_block
+        for start in range(0, len(which), together):
+            cut = range(start, min(start + together, len(which)), plan.query_block)
+            parts = [which[first : first + plan.query_block] for first in cut]
+            blocks = [block_of(prepared(_rows(queries, rows)), 0, plan.query_block, dtype) for rows in parts]
+            numbers = [np.pad(rows, (0, plan.query_block - len(rows)), constant_values=-2) for rows in parts]
+            best: list[Any] = [plan.no_neighbors] * len(parts)
             for first in range(0, len(points), plan.point_block):
                 size = first, plan.point_block
                 marked = block_of(own + 1, *size, np.dtype(np.int32)) - 1  # past the end: -1
-                factors, offsets = (block_of(x, *size, dtype) for x in terms)
-                members = Points(block_of(points, *size, dtype), marked, factors, offsets)
-                best = plan.step(block, numbers, *best, members)
-                jax.block_until_ready(previous)  # one block computes while the next is fetched, and no more
+                members = Points(block_of(points, *size, dtype), marked, *(block_of(x, *size, dtype) for x in terms))
+                if task.mesh is None:
+                    members = jax.device_put(members)  # once for all queries that are searched together
                 previous = best
-            found, indices = (np.asarray(x)[: len(rows)] for x in (plan.numbers(best[0]), best[1]))
-            if found.shape[1] > search.k:  # the best k of each share of the points
-                order = np.lexsort((indices, indices < 0, found), axis=1)[:, : search.k]
-                found, indices = (np.take_along_axis(x, order, axis=1) for x in (found, indices))
-            keep(rows, (found, indices))
+                best = [plan.step(*x, *so_far, members) for *x, so_far in zip(blocks, numbers, best, strict=True)]
+                jax.block_until_ready(previous)  # one block computes while the next is fetched, and no more
+            for rows, (keys, indices) in zip(parts, best, strict=True):
+                keep(rows, _nearest(plan.numbers(keys), indices, len(rows), search.k))
             if task.progress is not None and len(which) == len(queries):
-                task.progress(min(start + plan.query_block, len(queries)), len(queries))
+                task.progress(min(start + together, len(queries)), len(queries))
     return plan
+
+
+def _nearest(numbers: Array, indices: Array, rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the best k of each share of the points the best k of all."""
+    few, places = np.asarray(numbers)[:rows], np.asarray(indices)[:rows]
+    if few.shape[1] == k:
+        return few, places
+    order = np.lexsort((places, places < 0, few), axis=1)[:, :k]
+    return np.take_along_axis(few, order, axis=1), np.take_along_axis(places, order, axis=1)
 
 
 def _rows(x: Any, rows: np.ndarray) -> Any:
@@ -101,11 +109,11 @@ def _filter(
     """Searches in `dtype`, by bounds that allow for `error`: gives `found` each block's rows, bounds and result."""
     metric = str(task.metric)
     summary = summarize(task.points, metric, dtype, task.summary)
-    bounds: list[Bounds] = []
+    bounds: list[Bounds] = []  # of the blocks that are searched together, in their order
 
     def prepared(queries: Any) -> np.ndarray:
-        bounds[:] = [query_bounds(queries, metric, dtype, summary, error)]
-        return bounds[0].queries
+        bounds.append(query_bounds(queries, metric, dtype, summary, error))
+        return bounds[-1].queries
 
     search = Search(kept, metric, task.p, summary is not None, task.exclude_self, task.mesh)
     terms = None if summary is None else point_terms(metric, summary, error)
@@ -113,7 +121,7 @@ def _filter(
         task,
         search,
         np.dtype(dtype),
-        lambda rows, result: found(rows, bounds[0], result),
+        lambda rows, result: found(rows, bounds.pop(0), result),
         prepared=prepared,
         terms=terms,
         **options,
@@ -143,7 +151,7 @@ def fast_search(task: Task, k: int, dtype: Any) -> Found:
 
     def found(rows: np.ndarray, bounds: Bounds, result: Any) -> None:
         numbers, indices = result
-        if np.isneginf(numbers).any() or (indices < 0).any():
+        if np.isneginf(numbers).any() or np.isneginf(bounds.offset).any() or (indices < 0).any():
             raise ValueError(f"points: distances beyond the range of {dtype}; scale the vectors, or pass float64")
         parts.append((bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64), indices))
 
@@ -161,7 +169,7 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
     distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int32)
     available = int(task.allowed.sum()) - task.exclude_self
     left = np.arange(len(queries), dtype=np.int32)
-    stages = [(dtype, k + max(16, k // 4)), (np.dtype(np.float64), 4 * (k + 16))]
+    stages = [(dtype, k + max(8, k // 4)), (dtype, 4 * (k + 16)), (np.dtype(np.float64), 4 * (k + 16))]
     plan, again = None, 0
     for number, (stage_dtype, kept) in enumerate(stages):
         unproved: list[np.ndarray] = []

@@ -363,7 +363,7 @@ def test_values_are_a_number_a_list_or_a_range(text: str, values: list[float]) -
         ("knn --classes ten", ["'ten'", "digits has 0, 1"]),
         ("knn --memory lots", ["memory", "'lots'", "500MiB"]),
         ("knn --memory 10", ["memory", "10 bytes"]),
-        ("knn --devices 77", ["devices", "77", "2 (cpu)"]),
+        ("knn --devices 77", ["devices", "77", "4 (cpu)"]),
         ("knn --limit-train 0", ["--limit-train", "'0'"]),
         ("knn --size 5", ["size", "digits"]),
         ("knn --metrik l1", ["--metrik", "did you mean --metric?", "funcgrad knn --help"]),
