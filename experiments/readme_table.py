@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START, END = "<!-- results: made by experiments/readme_table.py -->\n", "<!-- end of results -->"
 
 AUTOGRAD, END_OF_AUTOGRAD = "<!-- autograd: made by experiments/readme_table.py -->\n", "<!-- end of autograd -->"
+SEARCH, END_OF_SEARCH = "<!-- search: made by experiments/readme_table.py -->\n", "<!-- end of search -->"
 
 
 def read(name: str) -> dict:
@@ -65,6 +66,24 @@ def autograd_table() -> str:
     return "\n".join([*lines, *(f"| {what} | {figure} |" for what, figure in rows)]) + "\n"
 
 
+def search_table() -> str:
+    speed = read("knn_speed")
+    lines = ["| exact k-NN | 10⁹ element pairs a second | speed, against |", "| --- | --- | --- |"]
+    for row in speed["pixels"]:
+        name = f"{speed['data']}, {row['metric'].upper() if row['metric'][0] == 'l' else row['metric']} on {row['dtype']}"
+        times = ", ".join(f"{peer} {ratio:.{0 if ratio >= 10 else 2}f} ×" for peer, ratio in row["times"].items())
+        lines.append(f"| {name} | {row['giga_pairs_per_second']:.0f} | {times} |")
+    million = speed["million"]
+    ours, pairs = million["from_memory"], million["points"] * million["queries"] * million["dimensions"] / 1e9
+    name = f"1,000,000 × {million['dimensions']} random directions, cosine, k = {million['k']}"
+    peak = f"{ours['peak_gib_above_the_points']:.1f} GiB above the points"
+    lines.append(f"| {name} | {pairs / ours['seconds']:.0f} | faiss {ours['times_faiss']:.2g} ×; {peak} |")
+    mapped = million["memory_mapped"]["seconds"]
+    share = f"{million['memory_mapped_speed']:.2g} × its speed from memory"
+    lines.append(f"| the same from a memory-mapped file | {pairs / mapped:.0f} | {share} |")
+    return "\n".join(lines) + "\n"
+
+
 def seconds(trained: dict) -> str:
     return f"{trained['seconds']['run']:.0f} s to train, compiled in {trained['seconds']['compile']:.0f} s"
 
@@ -76,7 +95,8 @@ def main() -> int:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
     written = text
-    for start, make, end in ((START, table, END), (AUTOGRAD, autograd_table, END_OF_AUTOGRAD)):
+    tables = (START, table, END), (SEARCH, search_table, END_OF_SEARCH), (AUTOGRAD, autograd_table, END_OF_AUTOGRAD)
+    for start, make, end in tables:
         before, rest = written.split(start)
         written = before + start + make() + end + rest.split(end)[1]
     if check and written != text:
