@@ -70,7 +70,8 @@ def search_table() -> str:
     speed = read("knn_speed")
     lines = ["| exact k-NN | 10⁹ element pairs a second | speed, against |", "| --- | --- | --- |"]
     for row in speed["pixels"]:
-        name = f"{speed['data']}, {row['metric'].upper() if row['metric'][0] == 'l' else row['metric']} on {row['dtype']}"
+        metric = row["metric"].upper() if row["metric"][0] == "l" else row["metric"]
+        name = f"{speed['data']}, {metric} on {row['dtype']}"
         times = ", ".join(f"{peer} {ratio:.{0 if ratio >= 10 else 2}f} ×" for peer, ratio in row["times"].items())
         lines.append(f"| {name} | {row['giga_pairs_per_second']:.0f} | {times} |")
     million = speed["million"]
