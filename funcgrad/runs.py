@@ -1,47 +1,18 @@
 """What the commands do: a data set and options in, an `Outcome` out. Nothing is printed or written here."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcgrad import crossval, losses, metrics, models, neighbors, plots, resume, training
-from funcgrad.datasets import Dataset, Split
+from funcgrad import crossval, losses, metrics, models, plots, training
+from funcgrad.datasets import Dataset
+from funcgrad.knn_runs import KnnOptions, crossval_knn, knn
+from funcgrad.outcomes import Bars, Draw, Outcome, confusion, crossval_outcome, of_all, percent
 from funcgrad.report import timed
-
-Draw = Callable[[], Any]  # draws one matplotlib figure
-Arrays = Callable[[], Mapping[str, np.ndarray]]  # computes what an .npz file is to hold
-Bars = Callable[..., Any]  # bars(what, unit="") is a context manager: a function of (done, total), or None
-
-
-class Outcome(NamedTuple):
-    """The result of a command."""
-
-    metrics: dict[str, Any]
-    seconds: dict[str, float]  # "compile" and "run"
-    columns: list[str]
-    rows: list[list[str]]  # of the printed table
-    figures: dict[str, Draw]  # file name → what draws it, when there is somewhere to write it
-    failed: str = ""  # what went wrong, where the run came to its end and is worth nothing
-    arrays: Mapping[str, Arrays] = MappingProxyType({})  # file name → what computes its content, likewise
-
-
-class KnnOptions(NamedTuple):
-    metric: str = "l2"
-    p: float | None = None
-    ks: tuple[int, ...] = (1, 3, 5, 10)
-    weights: str = "uniform"
-    temperature: float = 0.07
-    precision: str = "exact"
-    memory: str = "1GiB"
-    devices: int = 1
-    folder: Path | None = None  # where what is finished is kept until all is
-    resume: bool = False
 
 
 class TrainOptions(NamedTuple):
@@ -66,147 +37,6 @@ class TrainOptions(NamedTuple):
 SWEPT = ("lr", "l2", "weight_decay")  # the options of which `crossval linear|mlp` takes several values
 
 
-# k-NN
-
-
-_TOP = 5
-_VOTES = 2**25  # that are in memory at a time
-
-
-def knn(dataset: Dataset, options: KnnOptions, bars: Bars) -> Outcome:
-    """Every k in one pass over the test set."""
-    seconds: dict[str, float] = {}
-    found = _search(dataset, options, bars, seconds)
-    with timed(seconds):
-        predictions, top = _classify(dataset, found, options)
-    right = metrics.accuracy(predictions, dataset.test.labels)
-    accuracies = {str(k): float(share) for k, share in zip(options.ks, right, strict=True)}
-    measured: dict[str, Any] = {"test_accuracy": accuracies}
-    columns = ["k", "test accuracy", "right"]
-    rows = [[k, percent(share), _of(share, dataset.test)] for k, share in accuracies.items()]
-    if top is not None:
-        measured["test_top5_accuracy"] = {str(k): float(share) for k, share in zip(options.ks, top, strict=True)}
-        columns.append(f"top {_TOP}")
-        for row, share in zip(rows, top, strict=True):
-            row.append(percent(share))
-    best = int(np.argmax(right))
-    title = f"{dataset.name}: k-NN, {options.metric.upper()}"
-    return Outcome(
-        {**measured, "search": found.info._asdict()},
-        seconds,
-        columns,
-        rows,
-        _knn_figures(dataset, found, predictions[best], options.ks[best], title),
-        arrays={"predictions.npz": lambda: _probabilities(dataset, found, predictions, options)},
-    )
-
-
-def _search(dataset: Dataset, options: KnnOptions, bars: Bars, seconds: dict[str, float]) -> neighbors.Neighbors:
-    """The neighbours of the test images."""
-    mesh = None
-    if options.devices > 1:
-        from funcgrad.sharding import make_mesh
-
-        mesh = make_mesh(options.devices)
-    with bars(f"k-NN {options.metric}", unit="queries") as bar, timed(seconds):
-        return resume.kneighbors(
-            dataset.test.images,
-            dataset.train.images,
-            max(options.ks),
-            metric=options.metric,
-            p=options.p,
-            precision=options.precision,
-            memory=options.memory,
-            mesh=mesh,
-            folder=options.folder,
-            resume=options.resume,
-            data={"data": dataset.fingerprint, "classes": ", ".join(dataset.classes)},
-            progress=bar,
-        )
-
-
-def _votes(dataset: Dataset, found: neighbors.Neighbors, options: KnnOptions) -> Iterator[tuple[slice, np.ndarray]]:
-    """The votes (len(ks), rows, classes) for some rows at a time: for all queries they may be larger than the data."""
-    rows = max(1, _VOTES // (len(options.ks) * len(dataset.classes)))
-    for start in range(0, len(found.indices), rows):
-        part = slice(start, start + rows)
-        some = found._replace(distances=found.distances[part], indices=found.indices[part])
-        votes = neighbors.vote(
-            some,
-            dataset.train.labels,
-            len(dataset.classes),
-            ks=options.ks,
-            weights=options.weights,
-            temperature=options.temperature,
-        )
-        yield part, np.asarray(votes)
-
-
-def _classify(
-    dataset: Dataset, found: neighbors.Neighbors, options: KnnOptions
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The labels voted for, (len(ks), queries), and the top-5 accuracies (len(ks),) of more than 5 classes."""
-    predictions, top = [], []
-    for part, votes in _votes(dataset, found, options):
-        labels = dataset.test.labels[part]
-        predictions.append(votes.argmax(axis=-1).astype(np.int32))
-        if len(dataset.classes) > _TOP:
-            top.append(np.rint(metrics.top_k_accuracy(votes, labels, _TOP) * len(labels)))
-    shares = np.sum(top, axis=0) / len(found.indices) if top else None
-    return np.concatenate(predictions, axis=1), shares
-
-
-def _probabilities(
-    dataset: Dataset, found: neighbors.Neighbors, predictions: np.ndarray, options: KnnOptions
-) -> dict[str, np.ndarray]:
-    """What `predictions.npz` holds: for each k and query the label, and the share of the votes of each class."""
-    shares = np.empty((*predictions.shape, len(dataset.classes)), np.float32)
-    for part, votes in _votes(dataset, found, options):
-        infinite = np.isinf(votes)  # at a distance whose inverse is beyond float32
-        votes = np.where(infinite.any(axis=-1, keepdims=True), infinite, votes)
-        shares[:, part] = votes / votes.sum(axis=-1, keepdims=True)
-    return {"ks": np.array(options.ks), "labels": predictions, "probabilities": shares}
-
-
-def _knn_figures(
-    dataset: Dataset, found: neighbors.Neighbors, predictions: np.ndarray, k: int, title: str
-) -> dict[str, Draw]:
-    figures = {"confusion.png": _confusion(dataset, predictions, f"{title}, k = {k}")}
-    if plots.is_image_shape(dataset.test.images.shape[1:]):
-        figures["neighbors.png"] = lambda: _neighbors_grid(dataset, found, predictions, k, title)
-    return figures
-
-
-def _confusion(dataset: Dataset, predictions: np.ndarray, title: str) -> Draw:
-    labels, classes = dataset.test.labels, dataset.classes
-    return lambda: plots.confusion_matrix(
-        metrics.confusion_matrix(predictions, labels, len(classes)), classes, title=title
-    )
-
-
-def _neighbors_grid(dataset: Dataset, found: neighbors.Neighbors, predictions: np.ndarray, k: int, title: str) -> Any:
-    """Four queries that were classified right and four that were not, from all over the test set."""
-    right = predictions == dataset.test.labels
-    rows = np.concatenate([_spread(np.flatnonzero(right), 4), _spread(np.flatnonzero(~right), 4)])
-    indices = found.indices[rows, :6]
-    voters = "the first votes" if k == 1 else f"the first {k} vote"
-    return plots.neighbors_grid(
-        np.asarray(dataset.test.images[rows]),
-        dataset.test.labels[rows],
-        np.asarray(dataset.train.images[indices.ravel()]).reshape(*indices.shape, *dataset.train.images.shape[1:]),
-        dataset.train.labels[indices],
-        found.distances[rows, :6],
-        predictions[rows],
-        dataset.classes,
-        distance_label="distance",
-        title=f"{title}: test images and their nearest training images, of which {voters}",
-    )
-
-
-def _spread(rows: np.ndarray, count: int) -> np.ndarray:
-    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
-
-
 # Training
 
 
@@ -216,7 +46,7 @@ def train(dataset: Dataset, options: TrainOptions, seed: int, bars: Bars) -> Out
     trained = _train(dataset, options, seed, bars, seconds)
     title = f"{dataset.name}: {_name(options)}"
     figures = {"curves.png": _curves({_name(options): trained}, {_name(options): options.loss}, dataset.name)}
-    figures["confusion.png"] = _confusion(dataset, trained.predictions, title)
+    figures["confusion.png"] = confusion(dataset, trained.predictions, title)
     figures |= _template_figures(dataset, options, trained, title)
     values = trained.metrics
     rows = [[name.replace("_", " "), percent(x) if "accuracy" in name else f"{x:.4f}"] for name, x in values.items()]
@@ -344,50 +174,6 @@ def _template_figures(dataset: Dataset, options: TrainOptions, trained: Trained,
 # Cross-validation
 
 
-def crossval_knn(
-    dataset: Dataset,
-    options: KnnOptions,
-    seed: int,
-    bars: Bars,
-    *,
-    metric_names: Sequence[str],
-    folds: int = 5,
-    shuffled: bool = False,
-    stratified: bool = False,
-) -> Outcome:
-    """k and metric chosen on the training set; the chosen setting is measured once on the test set."""
-    seconds: dict[str, float] = {}
-    with bars("cross-validation") as bar, timed(seconds):
-        rows = crossval.knn(
-            dataset.train.images,
-            dataset.train.labels,
-            ks=options.ks,
-            metrics=metric_names,
-            folds=folds,
-            shuffle=jax.random.key(seed) if shuffled else None,
-            stratified=stratified,
-            weights=options.weights,
-            p=options.p,
-            progress=bar,
-            memory=options.memory,
-        )
-    best = crossval.best(rows)
-    metric = best.setting["metric"]
-    chosen = options._replace(metric=metric, ks=(best.setting["k"],), p=options.p if metric == "minkowski" else None)
-    (predictions,), _ = _classify(dataset, _search(dataset, chosen, bars, seconds), chosen)
-    series = {name: [row.folds for row in rows if row.setting["metric"] == name] for name in metric_names}
-    title = f"{dataset.name}: k-NN, {folds}-fold cross-validation"
-    outcome = _crossval_outcome(dataset, rows, predictions, seconds)
-    outcome.figures["crossval.png"] = lambda: plots.cross_validation(
-        options.ks,
-        series,
-        best=(best.setting["metric"], best.setting["k"]),
-        log_x=max(options.ks) >= 20 * min(options.ks),
-        title=title,
-    )
-    return outcome
-
-
 def crossval_training(
     dataset: Dataset,
     options: TrainOptions,
@@ -432,7 +218,7 @@ def crossval_training(
     best = crossval.best(rows)
     chosen: dict[str, Any] = {**best.setting, "validation": 0.0}
     trained = _train(dataset, options._replace(**chosen), seed, bars, seconds)
-    outcome = _crossval_outcome(dataset, rows, trained.predictions, seconds)
+    outcome = crossval_outcome(dataset, rows, trained.predictions, seconds)
     first, *others = swept
     if len(swept[first]) > 1:
         series: dict[str, list[tuple[float, ...]]] = {}
@@ -451,27 +237,6 @@ def crossval_training(
 
 def _series_name(row: crossval.Row, names: Sequence[str]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {row.setting[name]:g}" for name in names) or "accuracy"
-
-
-def _crossval_outcome(
-    dataset: Dataset, rows: Sequence[crossval.Row], predictions: np.ndarray, seconds: dict[str, float]
-) -> Outcome:
-    best = crossval.best(rows)
-    test = float(metrics.accuracy(predictions, dataset.test.labels))
-    table = [
-        [*map(_short, row.setting.values()), percent(row.mean), percent(row.std), "chosen" if row is best else ""]
-        for row in rows
-    ]
-    table.append([*[""] * (len(best.setting) - 1), "test", percent(test), "", "once"])
-    cv = [{**row.setting, "mean": row.mean, "std": row.std, "folds": list(row.folds)} for row in rows]
-    label = ", ".join(f"{name} = {value}" for name, value in best.setting.items())
-    return Outcome(
-        {"cv": cv, "best": best.setting, "test_accuracy": test},
-        seconds,
-        [*(name.replace("_", " ") for name in best.setting), "mean", "deviation", ""],
-        table,
-        {"confusion.png": _confusion(dataset, predictions, f"{dataset.name}: {label}")},
-    )
 
 
 # The tour
@@ -497,7 +262,7 @@ def demo(dataset: Dataset, seed: int, bars: Bars) -> Outcome:
         """Rows of the table; the seconds stand in the first, for all of them."""
         times = [f"{seconds[name]:.2f}" for name in total]
         for what, accuracy in rows.items():
-            table.append([what, percent(accuracy), _of(accuracy, dataset.test), *times])
+            table.append([what, percent(accuracy), of_all(accuracy, dataset.test), *times])
             times = ["", ""]
         for name in total:
             total[name] += seconds[name]
@@ -528,15 +293,3 @@ def demo(dataset: Dataset, seed: int, bars: Bars) -> Outcome:
     first = next(iter(RECIPES))
     figures |= _template_figures(dataset, RECIPES[first], trained[first], f"{dataset.name}: {first}")
     return Outcome(collected, total, ["classifier", "test accuracy", "right", "compile s", "run s"], table, figures)
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-def _of(share: float, split: Split) -> str:
-    return f"{round(share * len(split.labels)):,} of {len(split.labels):,}"

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
-from funcgrad import cli, datasets, neighbors, options, resume, runs
+from funcgrad import cli, datasets, knn_runs, neighbors, options, resume, runs
 
 KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment"]
 QUICK = ["--epochs", "2", "--limit-train", "300"]
@@ -146,11 +146,11 @@ def test_predictions_are_those_that_were_counted(run: Run, tmp_path: Path) -> No
 
 
 def test_votes_come_out_alike_however_many_queries_are_counted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, options = datasets.load("digits", limit_test=50), runs.KnnOptions(ks=(1, 5))
-    found = runs._search(data, options, lambda *_, **__: nullcontext(), {})
-    whole = list(runs._votes(data, found, options))
-    monkeypatch.setattr(runs, "_VOTES", 7 * 2 * 10)
-    parts = list(runs._votes(data, found, options))
+    data, options = datasets.load("digits", limit_test=50), knn_runs.KnnOptions(ks=(1, 5))
+    found = knn_runs._search(data, options, lambda *_, **__: nullcontext(), {})
+    whole = list(knn_runs._votes(data, found, options))
+    monkeypatch.setattr(knn_runs, "_VOTES", 7 * 2 * 10)
+    parts = list(knn_runs._votes(data, found, options))
     assert (len(whole), len(parts)) == (1, 8)
     np.testing.assert_array_equal(np.concatenate([votes for _, votes in parts], axis=1), whole[0][1])
 

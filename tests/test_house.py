@@ -30,9 +30,14 @@ ALLOWED = {
     "estimators": {"neighbors", "training", "models", "losses", "crossval"},
     "datasets": {"decoded"},
     "plots": {"galleries"},
+    "outcomes": {"crossval", "datasets", "metrics", "plots"},
+    "knn_runs": {
+        *{"crossval", "datasets", "metrics", "neighbors"},
+        *{"outcomes", "plots", "report", "resume", "sharding"},
+    },
     "runs": {
-        *{"crossval", "datasets", "losses", "metrics", "models", "neighbors"},
-        *{"plots", "report", "resume", "sharding", "training"},
+        *{"crossval", "datasets", "losses", "metrics", "models"},
+        *{"knn_runs", "outcomes", "plots", "report", "training"},
     },
     "resume": {"neighbors"},
     "cli": {"options", "datasets", "plots", "prepare", "report", "resume", "runs", "gradcheck", "autograd", "explain"},
