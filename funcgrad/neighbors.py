@@ -33,6 +33,7 @@ from funcgrad.distances import (
     ranking_dtype,
     same_dimensions,
 )
+from funcgrad.processes import Result, shared_search
 from funcgrad.search import Task, certified_search, fast_search, plain_search
 
 PRECISIONS = ("exact", "fast")
@@ -73,14 +74,16 @@ class Index:
 def prepare(points: Any, metric: Metric = "euclidean", *, p: float | None = None, mesh: Mesh | None = None) -> Index:
     """Checks points (N, …) for one metric and takes their norms, once; a mesh's devices get them, or each its share.
 
+    Over a mesh of several processes the points stay where they are, and each search reads its share of them.
+
     Raises `ValueError` for an unknown metric, fewer than two axes, or NaN or infinity, naming the rows.
     """
     metric = canonical_metric(metric, p)
-    points = as_vectors("points", points)
+    points = as_vectors("points", _addressable("points", points))
     dtype = ranking_dtype(metric, points.dtype)
     _check_finite("points", points)
     summary = summarize(points, metric, dtype) if dtype.kind == "f" else None
-    if mesh is not None:
+    if mesh is not None and sharding.part_of_process(mesh) is None:
         _, parts = sharding.shares(mesh)
         split = parts > 1 and len(points) % parts == 0
         points = jax.device_put(points, jax.NamedSharding(mesh, jax.P(sharding.POINTS) if split else jax.P()))
@@ -144,36 +147,49 @@ def kneighbors(
         either way, and a function is taken as it is.
       memory: a limit in bytes, or as "500MiB", for what is needed beside queries, points and result.
       mesh: devices that share the queries, the points or both (`funcgrad.sharding.make_mesh`); the answer is the same
-        for any number.
+        for any number. They may be those of several processes (`funcgrad.sharding.start`): each then calls this with
+        the same arguments, reads its share of the points, and gets the whole answer; `progress` and `memory` are its
+        own, `info` has the sums. With precision "fast" the last digits may differ there.
       mask: (N,) bool, which points may be neighbours.
       exclude_self: the queries are the points, and none is its own neighbour (leave-one-out).
       progress: called with (queries done, all queries) after each block.
 
     Raises:
       ValueError: shapes that do not fit, NaN or infinity in either (the rows are named), k below 1 or above the number
-        of points to choose from, a memory limit too small for one query and one point, a metric that gave NaN.
+        of points to choose from, a memory limit too small for one query and one point, a metric that gave NaN; a JAX
+        array of which this process has only a part.
 
     >>> kneighbors([[0.0]], [[3.0], [1.0], [-1.0]], k=2, metric="l1").indices
     array([[1, 2]], dtype=int32)
     """
-    index = _as_index(index_or_points, metric, p)
+    part = sharding.part_of_process(mesh)
+    index = _as_index(index_or_points, metric, p, mesh)
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-    points, queries = index.points, as_vectors("queries", queries)
+    points, queries = _addressable("points", index.points), as_vectors("queries", _addressable("queries", queries))
     same_dimensions(queries, points)
-    _check_finite("queries", queries)
     allowed = _allowed(mask, len(points), k, exclude_self, len(queries))
     dtype = ranking_dtype(index.metric, queries.dtype, points.dtype)
     task = Task(
         *(queries, points, index.metric, index.p, _as_numpy(index.summary)),
         *(allowed, exclude_self, parse_memory(memory), mesh, progress),
     )
-    if dtype.kind == "f" and isinstance(index.metric, str):
-        found = (certified_search if precision == "exact" else fast_search)(task, k, dtype)
+    by_filter = dtype.kind == "f" and isinstance(index.metric, str)
+    find = plain_search if not by_filter else certified_search if precision == "exact" else fast_search
+
+    def search(task: Task, k: int) -> Result:
+        _check_finite("queries", task.queries)
+        if part is not None and task.summary is None:
+            task = task._replace(summary=prepare(task.points, task.metric, p=task.p).summary)  # of its share
+        found = find(task, k, dtype)
+        return found.distances, found.indices, (found.plan.query_block, found.plan.point_block, *found[3:])
+
+    if part is None:
+        distances, indices, counts = search(task, k)
     else:
-        found = plain_search(task, k, dtype)
-    info = Info(index.metric, precision, str(dtype), found.plan.query_block, found.plan.point_block, *found[3:])
-    return Neighbors(found.distances, found.indices, info)
+        rounded = isinstance(index.metric, str) and find is not fast_search
+        distances, indices, counts = shared_search(task, part, k, search, rounded=rounded)
+    return Neighbors(distances, indices, Info(index.metric, precision, str(dtype), *counts))
 
 
 def _as_numpy(summary: Summary | None) -> Summary | None:
@@ -201,7 +217,7 @@ def radius_neighbors(
     floats, since no integer is infinite. Raises `ValueError` for a radius below 0 (unless the metric is "dot", whose
     distances go below 0 too) and for max_neighbors below 1.
     """
-    index = _as_index(index_or_points, metric, p)
+    index = _as_index(index_or_points, metric, p, options.get("mesh"))
     if not radius >= 0 and not (index.metric == "dot" and radius < 0):
         raise ValueError(f"radius: must be at least 0, got {radius}")
     if not max_neighbors >= 1:
@@ -219,8 +235,10 @@ def radius_neighbors(
     )
 
 
-def _as_index(index_or_points: Any, metric: Metric, p: float | None) -> Index:
+def _as_index(index_or_points: Any, metric: Metric, p: float | None, mesh: Mesh | None) -> Index:
     if not isinstance(index_or_points, Index):
+        if sharding.part_of_process(mesh) is not None:  # each process checks and measures its share, when it searches
+            return Index(as_vectors("points", _addressable("points", index_or_points)), canonical_metric(metric, p), p)
         return prepare(index_or_points, metric, p=p)
     index = index_or_points
     asked = canonical_metric(metric, p)
@@ -230,6 +248,15 @@ def _as_index(index_or_points: Any, metric: Metric, p: float | None) -> Index:
 
 
 # What comes in.
+
+
+def _addressable(name: str, x: Any) -> Any:
+    if isinstance(x, Array) and not x.is_fully_addressable:
+        raise ValueError(
+            f"{name}: got a JAX array that is spread over several processes; needs NumPy, a memory-mapped file, or an "
+            "array on devices of this process, the same in each"
+        )
+    return x
 
 
 def _allowed(mask: ArrayLike | None, points: int, k: int, exclude_self: bool, queries: int) -> np.ndarray:
@@ -362,7 +389,7 @@ def classify(
     >>> classify([[0.2]], [[0.0], [1.0], [1.1]], [0, 1, 1], k=1)
     array([0], dtype=int32)
     """
-    index, labels = _as_index(index_or_points, metric, p), np.asarray(labels)
+    index, labels = _as_index(index_or_points, metric, p, options.get("mesh")), np.asarray(labels)
     if len(labels) != len(index.points):
         raise ValueError(f"labels: needs one for each of the {len(index.points)} points, got {len(labels)}")
     neighbors = kneighbors(queries, index, k, **options)

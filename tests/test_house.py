@@ -18,9 +18,11 @@ ALLOWED = {
     "blocks": {"distances", "kernels", "sharding"},
     "certified": {"distances"},
     "search": {"blocks", "certified", "distances"},
-    "neighbors": {"blocks", "certified", "distances", "search", "sharding"},
+    "processes": {"certified", "search", "sharding"},
+    "neighbors": {"blocks", "certified", "distances", "processes", "search", "sharding"},
     "training": {"metrics", "sharding", "checkpoint"},
-    "crossval": {"neighbors", "training", "metrics"},
+    "folds": {"blocks", "distances", "neighbors"},
+    "crossval": {"folds", "neighbors", "training", "metrics"},
     "gradcheck": {"autograd", "programs", "tolerances", "verdicts"},
     "programs": {"autograd"},
     "tolerances": {"autograd"},
@@ -39,7 +41,7 @@ ALLOWED = {
         *{"crossval", "datasets", "losses", "metrics", "models"},
         *{"knn_runs", "outcomes", "plots", "report", "training"},
     },
-    "resume": {"neighbors"},
+    "resume": {"folds", "neighbors"},
     "cli": {"options", "datasets", "plots", "prepare", "report", "resume", "runs", "gradcheck", "autograd", "explain"},
 }
 TOP = {"pyproject.toml", "funcgrad", "tests", "experiments", "README.md", ".ci", ".gitignore", "LICENSE"}

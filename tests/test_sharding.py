@@ -1,5 +1,10 @@
 """A mesh divides the work and changes no answer."""
 
+import os
+import re
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +39,39 @@ def test_devices_that_are_not_there_are_refused(count: int) -> None:
 def test_shares_that_do_not_divide_the_devices_are_refused(points: int) -> None:
     with pytest.raises(ValueError, match=f"points: needs a divisor of the number of devices, 3, got {points}"):
         sharding.make_mesh(3, points=points)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("localhost:1234", 2, None), "give all three or none, got ('localhost:1234', 2, None)"),
+        (("localhost:1234", 2, 2), "process_id: needs 0 to num_processes - 1, got 2 of 2"),
+        (("localhost:1234", 2, -1), "process_id: needs 0 to num_processes - 1, got -1 of 2"),
+    ],
+)
+def test_a_run_is_joined_with_all_of_its_numbers(given: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        sharding.start(*given)
+
+
+def test_a_run_is_joined_before_jax_is_used() -> None:
+    jax.devices()
+    with pytest.raises(RuntimeError, match="start: JAX is already in use in this process; call it before any other"):
+        sharding.start("localhost:1234", 1, 0)
+
+
+@pytest.mark.slow
+def test_without_a_cluster_the_numbers_are_asked_for() -> None:
+    clusters = ("SLURM", "OMPI", "TPU", "KUBERNETES", "CLOUD", "PMI")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(clusters)}
+    code = "from funcgrad import sharding; sharding.start()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True
+    )
+    assert done.returncode
+    assert done.stderr.splitlines()[-1].startswith(
+        "ValueError: coordinator_address, num_processes, process_id: JAX finds no cluster here, so give all three"
+    )
 
 
 @pytest.mark.slow
