@@ -6,7 +6,9 @@ bound that was kept, then no other point can belong to the k nearest: that is th
 
 For metrics that are inner products at heart the bound is one matrix product, −factorᵦ · (A·b) + offsetᵦ, in which A is
 the prepared query. With u half a unit in the last place, n·u·|a|·|b| bounds the error of an inner product of n terms in
-any order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1).
+any order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). That leaves out what
+vanishes: processors may take numbers below the smallest normal one for zero, on the way in and on the way out (XLA's
+CPU does), so a bound also gives way by a few times that number (`_VANISHING`), or is −∞ where this would not do.
 """
 
 import os
@@ -19,6 +21,9 @@ import numpy as np
 from funcgrad.distances import Metric
 
 PRODUCTS = ("l2", "sqeuclidean", "cosine", "dot")  # metrics that are inner products at heart
+
+_VANISHING = 8  # times D and the smallest normal number: what all sums and products of one distance may lose
+_SCALES = 2.0**-400, 2.0**400  # between these, squares of what is scaled are far from the ends of float64
 
 
 class Summary(NamedTuple):
@@ -54,23 +59,34 @@ def summarize(points: Any, metric: Metric, dtype: Any, known: Summary | None = N
     if known is None and metric in ("l2", "sqeuclidean"):
         sums = [np.asarray(points[i : i + rows]).sum(axis=0, dtype=np.float64) / len(points) for i in blocks]
         centre = np.sum(sums, axis=0).astype(dtype)
+        centre = np.where(np.isfinite(centre), centre, dtype.type(0))
     if known is None:
         shifted = 0 if centre is None else centre
         largest = max(float(np.abs(np.asarray(points[i : i + rows]) - shifted).max()) for i in blocks)
-        scale = float(2.0 ** -np.frexp(largest)[1]) if 0 < largest < np.inf else 1.0
+        widest = min(np.finfo(dtype).maxexp - 2, 500)  # such a scale has a square in float64
+        scale = 2.0 ** float(np.clip(-np.frexp(largest)[1], -widest, widest)) if 0 < largest < np.inf else 1.0
 
     def norms(i: int) -> tuple[np.ndarray, np.ndarray | None]:
         block = np.asarray(points[i : i + rows]).astype(dtype, copy=False)
-        plain = np.sqrt(_squares(block * dtype.type(scale)))
-        return plain, None if centre is None else np.sqrt(_squares((block - centre) * dtype.type(scale)))
+        with np.errstate(over="ignore", invalid="ignore"):  # then there is no bound: see `query_bounds`
+            return _norms(block, scale), None if centre is None else _norms(block - centre, scale)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         plain, centred = zip(*pool.map(norms, blocks), strict=True)
     return Summary(scale, centre, np.concatenate(plain), None if centre is None else np.concatenate(centred))
 
 
-def _squares(x: np.ndarray) -> np.ndarray:
-    return np.einsum("ij,ij->i", x, x)
+def _norms(x: np.ndarray, scale: float) -> np.ndarray:
+    """scale · |row|, above 0 wherever a row is not zero."""
+    scaled = x * x.dtype.type(scale)
+    norms, limits = np.sqrt(np.einsum("ij,ij->i", scaled, scaled)), np.finfo(x.dtype)
+    small = np.flatnonzero(norms <= np.sqrt(x.shape[1] * limits.tiny / limits.eps))  # squares may have vanished
+    if len(small) and (few := x[small]).any():
+        largest = np.abs(few).max(axis=1)
+        ratios = few / np.where(largest > 0, largest, 1)[:, None]
+        again = largest.astype(np.float64) * scale * np.sqrt((ratios**2).sum(axis=1))
+        norms[small] = np.where(largest > 0, np.maximum(again.astype(x.dtype), limits.smallest_subnormal), 0)
+    return norms
 
 
 def filter_error(metric: Metric, dimensions: int, dtype: Any) -> float:
@@ -79,36 +95,42 @@ def filter_error(metric: Metric, dimensions: int, dtype: Any) -> float:
     return 1.05 * terms * float(np.finfo(dtype).eps) / 2
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
 def query_bounds(queries: Any, metric: Metric, dtype: Any, summary: Summary | None, error: float) -> Bounds:
-    """Queries as the filter takes them, and what turns its numbers into lower bounds; −∞ where there is none."""
+    """Queries as the filter takes them, and what turns its numbers into lower bounds; −∞ where there is none.
+
+    An error of 0 leaves out what may vanish, too.
+    """
     dtype, exact = np.dtype(dtype), np.asarray(queries).astype(np.float64)
     ones, zeros = np.ones(len(exact)), np.zeros(len(exact))
+    limits = np.finfo(dtype)
+    vanishing = _VANISHING * exact.shape[1] * float(limits.tiny) if error else 0.0
     if summary is None:  # the number is the distance itself
-        return Bounds(np.asarray(queries).astype(dtype, copy=False), zeros, ones * (1 - error), zeros)
+        return Bounds(np.asarray(queries).astype(dtype, copy=False), zeros - vanishing, ones * (1 - error), zeros)
+    scale, widest = summary.scale, float(summary.norms.max())
     if summary.centre is not None:  # with A = a − c, |a − b|² = |A|² + 2 A·c − 2 A·b + |b − c|²
         centre = summary.centre.astype(np.float64)
-        prepared = (exact - centre) * summary.scale
+        prepared = (exact - centre) * scale
         squares = (prepared**2).sum(axis=1)
-        offset = squares * (1 - error - error * _ratio(summary)) + 2 * summary.scale * (prepared @ centre)
-        bounds = Bounds(prepared, offset / summary.scale**2, ones / summary.scale**2, zeros)
+        offset = squares * (1 - error - error * _ratio(summary)) + 2 * scale * (prepared @ centre)
+        bounds = Bounds(prepared, offset / scale**2, ones / scale**2, zeros)
         norms = np.sqrt(squares)
     else:
         largest = np.abs(exact).max(axis=1, keepdims=True)
-        largest = np.ldexp(1.0, np.frexp(np.where(largest > 0, largest, 1))[1])
+        largest = np.where(largest > 0, largest, 1)
         lengths = np.sqrt(((exact / largest) ** 2).sum(axis=1, keepdims=True))
         prepared, norms = exact / largest / np.where(lengths > 0, lengths, 1), ones
         bounds = Bounds(prepared, ones - 2 * error, ones, ones)
         if metric == "dot":
-            factor = (largest * lengths)[:, 0] / summary.scale
-            bounds = Bounds(prepared, zeros, factor, factor * float(summary.norms.max()))
+            factor = (largest * lengths)[:, 0] / scale
+            bounds = Bounds(prepared, zeros, factor, factor * widest)
+    offset = bounds.offset - bounds.factor * vanishing * (1 + widest) * (1 + scale) * (1 + norms)
     # Where something might overflow or vanish, there is no bound: the query is left to a wider dtype, or to none.
-    range_, widest = np.finfo(dtype), float(summary.norms.max())
-    with np.errstate(over="ignore"):
-        terms = max(widest, 1.0) * (norms + 1) * max(1 / summary.scale, 1.0), np.full(len(norms), widest) ** 2
-    safe = np.isfinite(terms).all(axis=0) & (np.max(terms, axis=0) < float(range_.max) / 64)
-    safe &= summary.scale < 2.0 ** (0.7 * range_.maxexp)
+    terms = max(widest, 1.0) * (norms + 1) * max(1 / scale, 1.0), np.full(len(norms), widest) ** 2
+    safe = np.isfinite(terms).all(axis=0) & (np.max(terms, axis=0) < float(limits.max) / 64) & np.isfinite(offset)
+    safe &= _SCALES[0] < scale < min(2.0 ** (0.7 * limits.maxexp), _SCALES[1])
     rows = np.where(safe[:, None], prepared, 0).astype(dtype)
-    return bounds._replace(queries=rows, offset=np.where(safe, bounds.offset, -np.inf))
+    return bounds._replace(queries=rows, offset=np.where(safe, offset, -np.inf))
 
 
 def _ratio(summary: Summary) -> float:
@@ -126,8 +148,10 @@ def point_terms(metric: Metric, summary: Summary, error: float) -> tuple[np.ndar
             centred = summary.centred.astype(np.float64) ** 2
             offsets = centred * (1 - error) - error * norms**2 / _ratio(summary)
             return np.full(len(norms), 2 * summary.scale, dtype), offsets.astype(dtype)
-        if metric == "cosine":
-            return (summary.scale / np.where(norms > 0, norms, np.inf)).astype(dtype), np.zeros(len(norms), dtype)
+        if metric == "cosine":  # products with a vector that is almost zero vanish: it has no bound
+            least = 16 * max(1.0, summary.scale) * float(np.finfo(dtype).tiny / np.finfo(dtype).eps)
+            factors = summary.scale / np.where(norms >= least, norms, np.inf)
+            return factors.astype(dtype), np.where((norms > 0) & (norms < least), -np.inf, 0).astype(dtype)
         return np.full(len(norms), summary.scale, dtype), (-error * norms).astype(dtype)
 
 
@@ -137,7 +161,7 @@ def point_terms(metric: Metric, summary: Summary, error: float) -> tuple[np.ndar
 def pair_distances(
     queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None
 ) -> Any:
-    """The distances (len(pairs[0]),) float64 of queries[pairs[0]] and points[pairs[1]]; of l2 their squares."""
+    """The distances (len(pairs[0]),) float64 of queries[pairs[0]] and points[pairs[1]]."""
     size = max(1, 2**18 // points.shape[1])  # pairs at a time: what stays in a cache
 
     def some(start: int) -> np.ndarray:
@@ -160,6 +184,14 @@ def _minkowski(a: np.ndarray, b: np.ndarray, p: Any) -> np.ndarray:
     return scale[:, 0] * ((difference / scale) ** p).sum(axis=1) ** (1 / p)
 
 
+def _l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    squares = ((a - b) ** 2).sum(axis=1)
+    odd = np.flatnonzero(~((squares > 1e-280) & (squares < 1e300)))  # some have no float64, or few digits
+    root = np.sqrt(squares)
+    root[odd] = _minkowski(a[odd], b[odd], 2.0)
+    return root
+
+
 def _unit(a: np.ndarray) -> np.ndarray:
     a = a / np.where((largest := np.abs(a).max(axis=1, keepdims=True)) > 0, largest, 1)
     return a / np.where((norm := np.sqrt((a * a).sum(axis=1, keepdims=True))) > 0, norm, 1)
@@ -173,7 +205,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 _FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "l1": lambda a, b: np.abs(a - b).sum(axis=1),
-    "l2": lambda a, b: ((a - b) ** 2).sum(axis=1),
+    "l2": _l2,
     "sqeuclidean": lambda a, b: ((a - b) ** 2).sum(axis=1),
     "chebyshev": lambda a, b: np.abs(a - b).max(axis=1),
     "hamming": lambda a, b: (a != b).mean(axis=1),
@@ -205,9 +237,10 @@ def certify(
     there are to choose from.
     """
     with np.errstate(invalid="ignore"):
-        lower = np.where(
-            np.isneginf(numbers), -np.inf, bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64)
-        )
+        lower = bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64)
+    lower[np.isneginf(numbers) | np.isnan(lower)] = -np.inf
+    if metric == "l2":
+        lower = np.sqrt(np.maximum(lower, 0))  # the bounds are those of the squares
     distances = np.full(indices.shape, np.inf)
 
     def measure(which: np.ndarray) -> None:

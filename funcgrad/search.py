@@ -197,7 +197,7 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
         nearest = np.argsort(exact, kind="stable")[:k]
         distances[query], indices[query] = exact[nearest], others[nearest]
     with np.errstate(over="ignore"):
-        distances = (np.sqrt(distances) if metric == "l2" else distances).astype(dtype)
+        distances = distances.astype(dtype)
     if not np.isfinite(distances).all():
         raise ValueError(f"points: distances beyond the range of {dtype}; scale the vectors, or pass float64")
     assert plan is not None
