@@ -57,11 +57,17 @@ def search_step(
         table = jnp.where(here >= 0, table, last)
     if search.exclude_self:
         table = jnp.where(jnp.expand_dims(numbers, 1) == here, last, table)
-    block_keys, places = _smallest_of_many(table, min(search.k, len(points.numbers)))
+    return _merged(keys, indices, table, points.numbers)
+
+
+def _merged(keys: Array, indices: Array, table: Array, numbers: Array) -> tuple[Array, Array]:
+    """The best (Qb, k) of those so far and of a table (Qb, Nb) of later points, whose numbers (Nb,) ascend."""
+    k = keys.shape[1]
+    block_keys, places = _smallest_of_many(table, min(k, table.shape[1]))
     # The best so far stand first: they have the smaller indices, and the first of equals is kept.
     keys = jnp.concatenate([keys, block_keys], axis=1)
-    indices = jnp.concatenate([indices, jnp.where(block_keys == last, -1, points.numbers[places])], axis=1)
-    keys, places = _smallest(keys, search.k)
+    indices = jnp.concatenate([indices, jnp.where(block_keys == _last(keys.dtype), -1, numbers[places])], axis=1)
+    keys, places = _smallest(keys, k)
     return keys, jnp.take_along_axis(indices, places, axis=1)
 
 
@@ -198,6 +204,91 @@ def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: An
 
     plan = Plan(jitted, jax.jit(numbers), nothing, rows, columns)
     return plan, memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+
+# Examples that are queries and points at once, under a metric with d(a, b) = d(b, a): a table of two blocks, turned
+# over, is the table of the second and the first. See `folds`, which runs these.
+
+_PAIR_BLOCK, _GROUP_ROWS = 1152, 9216  # of one table; of the tables that are there when the best are chosen
+
+
+class PairPlan(NamedTuple):
+    """Compiled functions, and the sizes they were compiled for."""
+
+    table: Callable[..., Array]  # blocks (B, D), (B, D) → sort keys (B, B)
+    turned: Callable[[Any], Array]  # a table's transpose
+    merged: Callable[..., tuple[Array, Array]]  # see `merge_tables`
+    numbers: Callable[[Any], Array]  # from sort keys
+    last: np.ndarray  # the sort key of what is no neighbour
+    block: int  # B
+    group: int  # blocks of points that are merged at once
+
+
+def merge_tables(
+    keys: Array, indices: Array, fold: Array, tables: tuple[Array, ...], folds: Array, numbers: Array
+) -> tuple[Array, Array]:
+    """Merges blocks of points into the best k (B, k) of a block of queries, but for those of a query's own fold.
+
+    fold (B,): of the queries; tables: sort keys, (B, B) each; folds, numbers: of all their points, as `Points.numbers`.
+    """
+    table = jnp.concatenate(tables, axis=1)
+    own = jnp.expand_dims(fold, 1) == jnp.expand_dims(folds, 0)
+    last = _last(table.dtype)
+    table = jnp.where(own | (jnp.expand_dims(numbers, 0) < 0), last, table)
+    missing = -table.shape[1] % _GROUP
+    table = jnp.pad(table, ((0, 0), (0, missing)), constant_values=last)
+    return _merged(keys, indices, table, jnp.pad(numbers, (0, missing), constant_values=-1))
+
+
+def fit_pairs_to_memory(search: Search, count: int, fold: int, dimensions: int, dtype: Any, limit: int) -> PairPlan:
+    """Halves first the group, then the blocks, until what is needed is within the limit.
+
+    fold: examples in the largest; it is cut evenly, so that few blocks lie in two folds.
+    """
+    whole = fold if fold > _PAIR_BLOCK // 4 else count
+    block = -(-whole // -(-whole // _PAIR_BLOCK))
+    group = max(1, _GROUP_ROWS // block)
+    while True:
+        group = min(group, -(-count // block))
+        group = -(-count // (block * -(-count // (block * group))))  # all groups of about the same size
+        needed = 2 * group * block * dimensions * dtype.itemsize + (group + 4) * group * block**2 * 4
+        if needed <= limit:
+            plan, needed = _compile_pairs(search, block, group, dimensions, dtype)
+            if needed <= limit:
+                return plan
+        if block == group == 1:
+            raise ValueError(
+                f"memory: {limit:,} bytes is too little for one query and one point, which need {needed:,}"
+            )
+        group, block = (-(-group // 2), block) if group > 1 else (1, -(-block // 2))
+
+
+@lru_cache(maxsize=32)
+def _compile_pairs(search: Search, block: int, group: int, dimensions: int, dtype: Any) -> tuple[PairPlan, int]:
+    shape = jax.ShapeDtypeStruct
+    lowest = _lowest(search.metric, dtype, dimensions)
+
+    def keys_of(queries: Array, points: Array) -> Array:
+        return _sort_keys(ranking_distances(queries, points, search.metric, search.p), lowest)
+
+    def numbers_of(keys: Any) -> Array:
+        return _from_sort_keys(keys, lowest, ranked.dtype)
+
+    rows, ints = shape((block, dimensions), dtype), partial(shape, dtype=jnp.int32)
+    ranked = jax.eval_shape(partial(ranking_distances, metric=search.metric, p=search.p), rows, rows)
+    keys = jax.eval_shape(keys_of, rows, rows)
+    best = shape((block, search.k), keys.dtype), ints((block, search.k))
+    table, merged = jax.jit(keys_of), jax.jit(merge_tables)
+    points = ints((group * block,))
+    compiled: tuple[Any, Any] = (
+        table.lower(rows, rows).compile().memory_analysis(),
+        merged.lower(*best, ints((block,)), (keys,) * group, points, points).compile().memory_analysis(),
+    )
+    temporary = max(memory.temp_size_in_bytes + memory.output_size_in_bytes for memory in compiled)
+    plan = PairPlan(table, jax.jit(jnp.transpose), merged, jax.jit(numbers_of), _last(keys.dtype), block, group)
+    # The blocks of two groups, all their tables, and those that are turned over for one merge.
+    held = 2 * group * block * dimensions * dtype.itemsize + (group + 1) * group * block**2 * keys.dtype.itemsize
+    return plan, held + temporary
 
 
 def parse_memory(memory: str | int) -> int:

@@ -113,11 +113,15 @@ def _demo(runs: Any, arguments: argparse.Namespace) -> Call:
 
 
 def _knn(runs: Any, arguments: argparse.Namespace) -> Call:
-    names = ("metric", "p", "weights", "temperature", "precision", "memory", "devices", "resume")
+    names = ("metric", "p", "weights", "temperature", "precision", "memory", "devices")
+    chosen = runs.KnnOptions(**_named(arguments, *names), **_kept(arguments), ks=_distinct("--k", arguments.k))
+    return partial(runs.knn, options=chosen)
+
+
+def _kept(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.resume and arguments.out is None:
         raise ValueError("--resume: goes on from what is in --out DIR, and needs it")
-    given = {**_named(arguments, *names), "ks": _distinct("--k", arguments.k), "folder": _unfinished(arguments)}
-    return partial(runs.knn, options=runs.KnnOptions(**given))
+    return {"resume": arguments.resume, "folder": _unfinished(arguments)}
 
 
 def _unfinished(arguments: argparse.Namespace) -> Path | None:
@@ -131,7 +135,8 @@ def _train(runs: Any, arguments: argparse.Namespace) -> Call:
 
 
 def _crossval_knn(runs: Any, arguments: argparse.Namespace) -> Call:
-    chosen = runs.KnnOptions(**_named(arguments, "weights", "memory", "p"), ks=_distinct("--k", arguments.k))
+    given = _named(arguments, "weights", "memory", "p")
+    chosen = runs.KnnOptions(**given, **_kept(arguments), ks=_distinct("--k", arguments.k))
     folds = {**_named(arguments, "seed", "folds", "stratified"), "shuffled": arguments.shuffle}
     return partial(runs.crossval_knn, options=chosen, metric_names=_distinct("--metric", arguments.metric), **folds)
 

@@ -11,8 +11,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from funcgrad import training
+from funcgrad.folds import fold_neighbors
 from funcgrad.metrics import accuracy
-from funcgrad.neighbors import Metric, Weights, kneighbors, prepare, vote
+from funcgrad.neighbors import Metric, Neighbors, Weights, prepare, vote
 
 
 class Row(NamedTuple):
@@ -65,14 +66,16 @@ def knn(
     stratified: bool = False,
     weights: Weights = "uniform",
     p: float | None = None,
+    search: Callable[..., Neighbors] = fold_neighbors,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> list[Row]:
     """Accuracy of k-NN for every metric and k, each fold in turn answered from the others → rows in that order.
 
-    images (N, …), labels (N,) integers; p is of metric "minkowski"; options are those of
-    `funcgrad.neighbors.kneighbors`; `progress` is called with (searches done, all searches). Row settings are
-    {"metric": …, "k": …}.
+    images (N, …), labels (N,) integers; p is of metric "minkowski"; options, such as `memory`, are those of
+    `funcgrad.neighbors.kneighbors`. All k share one search, which for bytes measures each pair of images once: see
+    `funcgrad.folds`, whose `fold_neighbors` is the default of `search`. `progress` is called with (queries done, all
+    queries); each image is one under every metric. Row settings are {"metric": …, "k": …}.
     """
     images, labels = images if hasattr(images, "dtype") else np.asarray(images), np.asarray(labels)
     if len(images) != len(labels):
@@ -80,21 +83,23 @@ def knn(
     parts = split_folds(len(labels), folds, shuffle=shuffle, stratify=labels if stratified else None)
     num_classes = int(labels.max()) + 1
     rows = []
-    for done, metric in enumerate(metrics):
+    for number, metric in enumerate(metrics):
         index = prepare(images, metric, p=p if metric == "minkowski" else None)
+        bar = None if progress is None else _counting(number * len(labels), len(metrics) * len(labels), progress)
+        found = search(index, parts, max(ks, default=0), progress=bar, **options)
         accuracies = []
-        for number, fold in enumerate(parts):
-            others = np.ones(len(labels), bool)
-            others[fold] = False
-            neighbors = kneighbors(images[fold], index, max(ks, default=0), **{**options, "mask": others})
+        for fold in parts:
+            neighbors = found._replace(distances=found.distances[fold], indices=found.indices[fold])
             votes = vote(neighbors, labels, num_classes, ks=ks, weights=weights)
             accuracies.append(accuracy(jnp.argmax(votes, axis=-1), labels[fold]))
-            if progress is not None:
-                progress(done * folds + number + 1, len(metrics) * folds)
         name = metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric))
         for k, right in zip(ks, np.stack(accuracies, axis=1), strict=True):
             rows.append(_row({"metric": name, "k": int(k)}, right))
     return rows
+
+
+def _counting(before: int, total: int, progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    return lambda done, _: progress(before + done, total)
 
 
 def sweep(

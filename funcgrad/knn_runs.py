@@ -77,9 +77,13 @@ def _search(dataset: Dataset, options: KnnOptions, bars: Bars, seconds: dict[str
             mesh=mesh,
             folder=options.folder,
             resume=options.resume,
-            data={"data": dataset.fingerprint, "classes": ", ".join(dataset.classes)},
+            data=_data(dataset),
             progress=bar,
         )
+
+
+def _data(dataset: Dataset) -> dict[str, str]:
+    return {"data": dataset.fingerprint, "classes": ", ".join(dataset.classes)}
 
 
 def _votes(dataset: Dataset, found: neighbors.Neighbors, options: KnnOptions) -> Iterator[tuple[slice, np.ndarray]]:
@@ -170,7 +174,16 @@ def crossval_knn(
 ) -> Outcome:
     """k and metric chosen on the training set; the chosen setting is measured once on the test set."""
     seconds: dict[str, float] = {}
-    with bars("cross-validation") as bar, timed(seconds):
+    with bars("cross-validation", unit="queries") as bar, timed(seconds):
+        split = {"folds": folds, "shuffled": shuffled, "stratified": stratified, "seed": seed if shuffled else None}
+        search = resume.fold_search(
+            metric_names,
+            len(dataset.train.labels),
+            max(options.ks),
+            folder=options.folder,
+            resume=options.resume,
+            data={"p": options.p, **split, **_data(dataset)},
+        )
         rows = crossval.knn(
             dataset.train.images,
             dataset.train.labels,
@@ -181,12 +194,14 @@ def crossval_knn(
             stratified=stratified,
             weights=options.weights,
             p=options.p,
+            search=search,
             progress=bar,
             memory=options.memory,
         )
     best = crossval.best(rows)
     metric = best.setting["metric"]
-    chosen = options._replace(metric=metric, ks=(best.setting["k"],), p=options.p if metric == "minkowski" else None)
+    p = options.p if metric == "minkowski" else None
+    chosen = options._replace(metric=metric, ks=(best.setting["k"],), p=p, folder=None)  # what is kept stays
     (predictions,), _ = _classify(dataset, _search(dataset, chosen, bars, seconds), chosen)
     series = {name: [row.folds for row in rows if row.setting["metric"] == name] for name in metric_names}
     title = f"{dataset.name}: k-NN, {folds}-fold cross-validation"

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from funcgrad import __version__
 
 METRICS = ("l1", "l2", "sqeuclidean", "cosine", "dot", "chebyshev", "hamming", "manhattan", "euclidean")  # without p
+_RESUME = "go on from what an interrupted run kept in --out DIR"
 _DATA_DIR = "where TFDS data lies [$TFDS_DATA_DIR, or ~/tensorflow_datasets]"
 _MODELS = {"knn": "k-NN", "linear": "linear classifier", "mlp": "MLP"}
 
@@ -77,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     )
     knn.add_argument("--precision", choices=("exact", "fast"), default="exact", help="of floats [exact]")
     knn.add_argument("--devices", type=_integer(1), default=1, metavar="N", help="that share the queries [1]")
-    knn.add_argument("--resume", action="store_true", help="go on from what an interrupted run kept in --out DIR")
+    knn.add_argument("--resume", action="store_true", help=_RESUME)
     _add_data_options(knn)
     _add_run_options(knn)
 
@@ -109,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
             _add_metric(command, nargs="+", choices=(*METRICS, "minkowski"), default=["l1", "l2"])
             command.add_argument("--p", type=_number(1), metavar="P", help="of metric minkowski")
             command.add_argument("--shuffle", action="store_true", help="shuffle before cutting folds")
+            command.add_argument("--resume", action="store_true", help=_RESUME)
         else:
             _add_train_options(command, mlp=name == "mlp")
             add = partial(command.add_argument, metavar="VALUES")

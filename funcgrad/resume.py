@@ -1,10 +1,10 @@
-"""A search in stretches of queries, each kept in a file once it is done, so that a run that was stopped can go on."""
+"""A search whose finished parts are kept in files, so that a run that was stopped can go on."""
 
 import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from funcgrad import neighbors
+from funcgrad import folds, neighbors
 
-_FILE = re.compile(r"queries-(\d+)-(\d+)-of-(\d+)\.npz")  # first, one past the last, of all queries
+# First and one past the last of all queries; or how many of a metric's are done, of those of all metrics.
+_FILE = re.compile(r"(?:queries-(?P<start>\d+)|folds-(?P<metric>\w+))-(?P<stop>\d+)-of-(?P<total>\d+)\.npz")
 _UNIT = 1024  # queries; whole units share one compiled program
 
 
@@ -58,12 +59,10 @@ def kneighbors(
     search |= {"training examples": len(points), "test examples": total}
     kept: dict[tuple[int, int], Any] = {}
     if folder is not None:
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(f"--out: {folder} is a file, and what is finished is to be kept there")
-        if resume:
-            kept, stretch = _read(folder, search, stretch)
-        else:
-            remove(folder)
+        _begin(folder, resume)
+        for named, said, whole in _kept(folder, search):
+            kept[int(named["start"]), int(named["stop"])] = whole
+            stretch = int(said["stretch"])
     stretch = stretch or _stretch(len(points), index.points.shape[1])
     bounds = [*range(0, max(1, total - stretch + 1), stretch), total]
     kept = {bound: kept[bound] for bound in pairwise(bounds) if bound in kept}
@@ -78,11 +77,49 @@ def kneighbors(
             part = neighbors.kneighbors(queries[start:stop], index, k, precision=precision, progress=bar, **options)
             done += stop - start
             if folder is not None:
-                _write(folder / f"queries-{start:09}-{stop:09}-of-{total:09}.npz", part, search, stretch)
+                name = f"queries-{start:09}-{stop:09}-of-{total:09}.npz"
+                _write(folder / name, part, {"search": search, "stretch": stretch})
         found.append(part)
     counts = {name: sum(getattr(part.info, name) for part in found) for name in neighbors.Info._field_defaults}
     distances, indices = (np.concatenate([part[i] for part in found]) for i in range(2))
     return neighbors.Neighbors(distances, indices, found[0].info._replace(**counts))
+
+
+def fold_search(
+    metrics: Sequence[str],
+    examples: int,
+    k: int,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    data: Mapping[str, Any] | None = None,
+) -> Callable[..., neighbors.Neighbors]:
+    """`funcgrad.folds.fold_neighbors`, for these metrics one after the other, keeping what it finds as it goes.
+
+    It is kept with the number of queries that are done, which are the first ones; k is the largest; `data` has to tell
+    the examples and their folds from others. folder, resume and what is raised are those of `kneighbors`.
+    """
+    if folder is None:
+        return folds.fold_neighbors
+    search = {"metrics": ", ".join(metrics), "largest k": k, "training examples": examples, **(data or {})}
+    total = examples * len(metrics)
+    _begin(folder, resume)
+    kept = {
+        name["metric"]: folds.State(*part, done=int(name["stop"]))  # the last of a metric has done most
+        for name, _, part in _kept(folder, search)
+    }
+
+    def fold_neighbors(index: neighbors.Index, parts: Sequence[np.ndarray], k: int, **options: Any) -> Any:
+        def keep(state: folds.State) -> None:
+            before = [path for path in _files(folder) if path.name.startswith(f"folds-{index.metric}-")]
+            path = folder / f"folds-{index.metric}-{state.done:09}-of-{total:09}.npz"
+            _write(path, neighbors.Neighbors(*state[:3]), {"search": search})
+            for other in before:
+                other.unlink(missing_ok=True)
+
+        return folds.fold_neighbors(index, parts, k, start=kept.get(str(index.metric)), keep=keep, **options)
+
+    return fold_neighbors
 
 
 def what_is_kept(folder: Path) -> str:
@@ -90,8 +127,8 @@ def what_is_kept(folder: Path) -> str:
     names = [found for path in _files(folder) if (found := _FILE.fullmatch(path.name))]
     if not names:
         return ""
-    count = sum(int(name[2]) - int(name[1]) for name in names)
-    return f"{count:,} of {int(names[0][3]):,} queries are kept in {folder}, and --resume goes on"
+    count = sum(int(name["stop"]) - int(name["start"] or 0) for name in names)
+    return f"{count:,} of {int(names[0]['total']):,} queries are kept in {folder}, and --resume goes on"
 
 
 def remove(folder: Path) -> None:
@@ -122,47 +159,52 @@ def _counting_from(before: int, total: int, progress: Callable[[int, int], None]
 # Files. Each says what it is a part of, and a ZIP archive has checksums.
 
 
-def _write(path: Path, part: neighbors.Neighbors, search: Mapping[str, Any], stretch: int) -> None:
+def _begin(folder: Path, resume: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--out: {folder} is a file, and what is finished is to be kept there")
+    if not resume:
+        remove(folder)
+
+
+def _write(path: Path, part: neighbors.Neighbors, said: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    said = {"search": search, "stretch": stretch, "info": part.info._asdict()}
+    text = json.dumps({**said, "info": part.info._asdict()})
     try:
         with aside.open("wb") as file:
-            np.savez(file, distances=part.distances, indices=part.indices, said=np.asarray(json.dumps(said)))
+            np.savez(file, distances=part.distances, indices=part.indices, said=np.asarray(text))
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _read(
-    folder: Path, search: Mapping[str, Any], stretch: int | None
-) -> tuple[dict[tuple[int, int], neighbors.Neighbors], int | None]:
-    """The stretches that are kept, whole, and how long they are."""
-    kept = {}
+def _kept(
+    folder: Path, search: Mapping[str, Any]
+) -> Iterator[tuple[re.Match[str], dict[str, Any], neighbors.Neighbors]]:
+    """What is whole of what is kept: what the names of the files say, what the files say, and their content."""
     for path in _files(folder):
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 said = json.loads(str(archive["said"]))
                 part = neighbors.Neighbors(archive["distances"], archive["indices"], neighbors.Info(**said["info"]))
-            start, stop, _ = map(int, _FILE.fullmatch(path.name).groups())  # type: ignore[union-attr]
-            theirs, its_stretch = said["search"], int(said["stretch"])
-            if not part.distances.shape == part.indices.shape == (stop - start, theirs["largest k"]):
+            theirs, name = said["search"], _FILE.fullmatch(path.name)
+            assert name is not None
+            rows = theirs["training examples"] if name["metric"] else int(name["stop"]) - int(name["start"])
+            if not part.distances.shape == part.indices.shape == (rows, theirs["largest k"]):
                 raise ValueError("shape")
         except Exception:  # zipfile, zlib, struct and NumPy each raise their own: it is damaged
             path.unlink(missing_ok=True)
             continue
         if differences := [
-            f"{name} {_short(theirs.get(name))} and not {_short(search.get(name))}"
-            for name in {**search, **theirs}
-            if theirs.get(name) != search.get(name)
+            f"{key} {_short(theirs.get(key))} and not {_short(search.get(key))}"
+            for key in {**search, **theirs}
+            if theirs.get(key) != search.get(key)
         ]:
             raise Differs(
                 f"--resume: what is kept in {folder} was searched with {', '.join(differences)}; "
                 "without --resume the search starts anew"
             )
-        stretch = its_stretch
-        kept[start, stop] = part
-    return kept, stretch
+        yield name, said, part
 
 
 def _short(value: Any) -> str:

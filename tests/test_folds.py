@@ -1,0 +1,181 @@
+"""The neighbours of each example outside its fold are those of one search for each fold, though pairs are shared."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from funcgrad import blocks, folds, neighbors
+from funcgrad.crossval import split_folds
+
+RANDOM = np.random.default_rng(0)
+KEY = jax.random.key(0)
+
+
+def one_search_a_fold(points: Any, parts: Sequence[np.ndarray], k: int, metric: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The reference: each fold asks all points, and its own are masked."""
+    index = neighbors.prepare(points, metric)
+    found = []
+    for fold in parts:
+        others = np.ones(len(points), bool)
+        others[fold] = False
+        found.append(neighbors.kneighbors(points[fold], index, k, mask=others))
+    order = np.argsort(np.concatenate(parts))
+    distances, indices = (np.concatenate([part[i] for part in found])[order] for i in range(2))
+    return distances, indices
+
+
+def assert_same(found: neighbors.Neighbors, expected: tuple[np.ndarray, np.ndarray]) -> None:
+    assert found.distances.dtype == expected[0].dtype
+    np.testing.assert_array_equal(found.distances, expected[0])
+    np.testing.assert_array_equal(found.indices, expected[1])
+
+
+def bytes_with_ties(count: int, dtype: Any = np.uint8) -> np.ndarray:
+    return RANDOM.integers(0, 4, (count, 5)).astype(dtype)
+
+
+@pytest.mark.parametrize("memory", ["1GiB", "100kB", "7kB"])
+@pytest.mark.parametrize("metric", folds.SYMMETRIC)
+@pytest.mark.parametrize("how", ["in order", "shuffled", "stratified"])
+def test_each_pair_once_is_one_search_a_fold(how: str, metric: str, memory: str) -> None:
+    points, labels = bytes_with_ties(101), RANDOM.integers(0, 3, 101)
+    parts = split_folds(101, 4, shuffle=KEY if how == "shuffled" else None, stratify=labels if how[1] == "t" else None)
+    found = folds.fold_neighbors(neighbors.prepare(points, metric), parts, 9, memory=memory)
+    assert_same(found, one_search_a_fold(points, parts, 9, metric))
+    assert found.info.query_block <= {"1GiB": 101, "100kB": 101, "7kB": 26}[memory]
+
+
+@pytest.mark.parametrize(("block", "group"), [(7, 21), (8, 8), (16, 48), (26, 52), (1, 3)])
+def test_blocks_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int, group: int) -> None:
+    """Groups that lie in several folds, blocks that do, blocks past the end."""
+    monkeypatch.setattr(blocks, "_PAIR_BLOCK", block)
+    monkeypatch.setattr(blocks, "_GROUP_ROWS", group)
+    points, parts = bytes_with_ties(77), split_folds(77, 3)
+    found = folds.fold_neighbors(neighbors.prepare(points, "l1"), parts, 20)
+    assert found.info.query_block <= block
+    assert_same(found, one_search_a_fold(points, parts, 20, "l1"))
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=25)
+@given(st.integers(2, 40), st.data())
+def test_any_number_of_folds_down_to_one_example_each(count: int, data: st.DataObject) -> None:
+    number = data.draw(st.integers(2, count))
+    parts = split_folds(count, number)
+    k = data.draw(st.integers(1, count - len(parts[0])))
+    points = bytes_with_ties(count)
+    found = folds.fold_neighbors(neighbors.prepare(points, "sqeuclidean"), parts, k)
+    assert_same(found, one_search_a_fold(points, parts, k, "sqeuclidean"))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.bool_])
+def test_other_bytes_are_measured_once_too(dtype: Any) -> None:
+    points, parts = bytes_with_ties(60, dtype), split_folds(60, 3)
+    found = folds.fold_neighbors(neighbors.prepare(points, "l2"), parts, 5)
+    assert_same(found, one_search_a_fold(points, parts, 5, "l2"))
+
+
+@pytest.mark.slow
+def test_squares_beyond_32_bits_stay_exact() -> None:
+    points, parts = RANDOM.integers(0, 2, (10, 40_000)).astype(np.uint8) * 255, split_folds(10, 2)
+    found = folds.fold_neighbors(neighbors.prepare(points, "sqeuclidean"), parts, 3)
+    assert found.distances.dtype == np.int64
+    assert_same(found, one_search_a_fold(points, parts, 3, "sqeuclidean"))
+
+
+def taxicab(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.abs(a - b))
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine", taxicab])
+def test_floats_and_functions_are_searched_for_fold_by_fold(metric: Any) -> None:
+    points, parts = RANDOM.normal(size=(60, 5)).astype(np.float32), split_folds(60, 3)
+    told: list[tuple[int, int]] = []
+    found = folds.fold_neighbors(
+        neighbors.prepare(points, metric), parts, 4, progress=lambda done, total: told.append((done, total))
+    )
+    assert_same(found, one_search_a_fold(points, parts, 4, metric))
+    assert told == [(20, 60), (40, 60), (60, 60)]
+
+
+def test_every_pair_of_two_folds_is_measured_once_and_none_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_PAIR_BLOCK", 10)
+    monkeypatch.setattr(blocks, "_GROUP_ROWS", 30)
+    points = np.arange(100, dtype=np.uint8)[:, None]  # each says which it is
+    compiled, measured = blocks.fit_pairs_to_memory, np.zeros((100, 100), int)
+
+    def counting(*sizes: Any) -> blocks.PairPlan:
+        plan = compiled(*sizes)
+
+        def table(a: jax.Array, b: jax.Array) -> jax.Array:
+            measured[np.ix_(np.ravel(a), np.ravel(b))] += 1
+            return plan.table(a, b)
+
+        return plan._replace(table=table)
+
+    monkeypatch.setattr(folds, "fit_pairs_to_memory", counting)
+    folds.fold_neighbors(neighbors.prepare(points, "l1"), split_folds(100, 5), 3)
+    fold = np.arange(100) // 20
+    other = fold[:, None] != fold[None]
+    assert (measured + measured.T == other).all()
+
+
+@pytest.mark.parametrize("metric", ["l1", "cosine"])
+@pytest.mark.parametrize("parts", [split_folds(50, 5), split_folds(50, 5, shuffle=KEY)], ids=["in order", "shuffled"])
+def test_a_search_goes_on_from_any_of_its_states(
+    monkeypatch: pytest.MonkeyPatch, metric: str, parts: list[np.ndarray]
+) -> None:
+    monkeypatch.setattr(blocks, "_PAIR_BLOCK", 5)
+    monkeypatch.setattr(blocks, "_GROUP_ROWS", 10)
+    index = neighbors.prepare(bytes_with_ties(50), metric)
+    states: list[folds.State] = []
+
+    def keep(state: folds.State) -> None:
+        states.append(state._replace(distances=state.distances.copy(), indices=state.indices.copy()))
+
+    whole = folds.fold_neighbors(index, parts, 6, keep=keep)
+    assert [state.done for state in states] == [10, 20, 30, 40, 50]
+    monkeypatch.setattr(blocks, "_PAIR_BLOCK", 7)  # whatever the blocks are then
+    for state in states:
+        before = state.distances.tobytes(), state.indices.tobytes()
+        again = folds.fold_neighbors(index, parts, 6, start=state)
+        assert_same(again, whole[:2])
+        assert again.info == whole.info
+        assert before == (state.distances.tobytes(), state.indices.tobytes())
+
+
+def test_progress_never_goes_back_and_ends_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_PAIR_BLOCK", 10)
+    monkeypatch.setattr(blocks, "_GROUP_ROWS", 20)
+    told: list[int] = []
+    index = neighbors.prepare(bytes_with_ties(90), "l1")
+    folds.fold_neighbors(index, split_folds(90, 3), 2, progress=lambda done, total: told.append(done))
+    assert told == sorted(told)
+    assert 0 < told[0] < told[-1] == 90
+
+
+def test_what_is_asked_has_to_be_possible() -> None:
+    index = neighbors.prepare(bytes_with_ties(20), "l1")
+    with pytest.raises(ValueError, match="memory: 10 bytes is too little for one query and one point, which need "):
+        folds.fold_neighbors(index, split_folds(20, 2), 3, memory=10)
+    for k in (0, 14, 1.5, True):
+        with pytest.raises(ValueError, match=f"k: needs an integer from 1 to 13, .* got {k}"):
+            folds.fold_neighbors(index, split_folds(20, 3), k)  # type: ignore[arg-type]
+
+
+def test_it_lowers_for_every_platform() -> None:
+    search = blocks.Search(3, "l1", None, False, False, None)
+    plan = blocks.fit_pairs_to_memory(search, 40, 10, 8, np.dtype(np.uint8), 10**8)
+    rows, ints = jax.ShapeDtypeStruct((plan.block, 8), np.uint8), jax.ShapeDtypeStruct((plan.block,), np.int32)
+    platforms = ("cpu", "cuda", "tpu")
+    assert jax.export.export(plan.table, platforms=platforms)(rows, rows).platforms == platforms
+    table = jax.ShapeDtypeStruct((plan.block, plan.block), np.float32)
+    best = (jax.ShapeDtypeStruct((plan.block, 3), dtype) for dtype in (np.float32, np.int32))
+    exported = jax.export.export(plan.merged, platforms=platforms)(*best, ints, (table,), ints, ints)
+    assert exported.platforms == platforms
