@@ -25,38 +25,80 @@ def softmax_cross_entropy(scores: Array, label: Array, *, smoothing: float = 0.0
 def multiclass_hinge(scores: Array, label: Array, *, margin: float = 1.0) -> Array:
     """The sum over the wrong classes of max(0, score − score of the label + margin): CS231n's multiclass SVM.
 
-    This is Weston and Watkins' loss; `optax.losses.multiclass_hinge_loss` is Crammer and Singer's, which takes only
-    the worst wrong class. At the kink the derivative is 0.
+    This is Weston and Watkins' loss (1999); see `crammer_singer` for the one that takes only the worst wrong class. At
+    the kink the derivative is 0.
     """
+    return jnp.sum(_violations(scores, label, margin))
+
+
+def squared_hinge(scores: Array, label: Array, *, margin: float = 1.0) -> Array:
+    """The sum over the wrong classes of max(0, score − score of the label + margin)²: CS231n's L2-SVM."""
+    return jnp.sum(jnp.square(_violations(scores, label, margin)))
+
+
+def crammer_singer(scores: Array, label: Array, *, margin: float = 1.0) -> Array:
+    """The largest over the wrong classes of max(0, score − score of the label + margin).
+
+    Crammer and Singer 2001, JMLR 2:265-292; also `optax.losses.multiclass_hinge_loss`. Where wrong classes tie for the
+    largest, they share the derivative.
+    """
+    return jnp.max(_violations(scores, label, margin))
+
+
+def _violations(scores: Array, label: Array, margin: float) -> Array:
+    """By how much each wrong class comes too close to the label, (num_classes,); 0 for the label."""
     wrong = jnp.arange(len(scores)) != label
-    return jnp.sum(jnp.where(wrong, jax.nn.relu(scores - scores[label] + margin), 0))
+    return jnp.where(wrong, jax.nn.relu(scores - scores[label] + margin), 0)
 
 
 def l2_penalty(params: Any) -> Array:
     """The sum of the squares of all weights; biases (arrays of one axis) are left alone."""
-    return sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params) if x.ndim > 1), start=jnp.zeros(()))
+    return sum((jnp.sum(jnp.square(x)) for x in _weights(params)), start=jnp.zeros(()))
 
 
-LOSSES: dict[str, Callable[..., Array]] = {"softmax": softmax_cross_entropy, "svm": multiclass_hinge}
+def l1_penalty(params: Any) -> Array:
+    """The sum of the absolute values of all weights; biases (arrays of one axis) are left alone.
+
+    The derivative is the sign of the weight: 0 at 0, where that of `jnp.abs` would be 1.
+    """
+    return sum((jnp.sum(x * jnp.sign(x)) for x in _weights(params)), start=jnp.zeros(()))
 
 
-def make_loss(name: str, *, l2: float | Array = 0.0, smoothing: float = 0.0) -> Loss:
-    """loss(scores, label, params) by name ("softmax" or "svm"), plus `l2` times `l2_penalty` (CS231n's λ·ΣW²).
+def _weights(params: Any) -> list[Array]:
+    return [x for x in jax.tree.leaves(params) if x.ndim > 1]
 
-    Raises `ValueError` for an unknown name, a negative `l2`, `smoothing` outside [0, 1], and for any smoothing with
-    "svm", which has no probabilities to smooth.
+
+LOSSES: dict[str, Callable[..., Array]] = {
+    "softmax": softmax_cross_entropy,
+    "svm": multiclass_hinge,
+    "squared_svm": squared_hinge,
+    "crammer_singer": crammer_singer,
+}
+
+
+def make_loss(name: str, *, l1: float | Array = 0.0, l2: float | Array = 0.0, smoothing: float | Array = 0.0) -> Loss:
+    """loss(scores, label, params) by name, plus `l1` times `l1_penalty` and `l2` times `l2_penalty` (CS231n's λ·ΣW²).
+
+    All three numbers can be traced, so that `jax.vmap` sweeps them; then the caller sees to it that they are in range.
+
+    Raises `ValueError` for an unknown name, a negative penalty, `smoothing` outside [0, 1], and for any smoothing
+    but with "softmax": the others have no probabilities to smooth.
     """
     if name not in LOSSES:
         raise ValueError(f"loss: {name!r} is unknown; choose one of {', '.join(LOSSES)}")
-    if smoothing and name != "softmax":
+    smooths, penalizes_l1, penalizes_l2 = (not isinstance(x, Real) or x != 0 for x in (smoothing, l1, l2))
+    if smooths and name != "softmax":
         raise ValueError(f"smoothing: only loss 'softmax' can smooth its labels, got {smoothing} with loss {name!r}")
-    if not 0 <= smoothing <= 1:
+    if isinstance(smoothing, Real) and not 0 <= smoothing <= 1:
         raise ValueError(f"smoothing: needs a share from 0 to 1, got {smoothing}")
-    if isinstance(l2, Real) and not 0 <= l2 < float("inf"):  # else swept, and traced
-        raise ValueError(f"l2: must be at least 0 and finite, got {l2}")
-    data_loss = partial(LOSSES[name], smoothing=smoothing) if smoothing else LOSSES[name]
+    for argument, strength in (("l1", l1), ("l2", l2)):
+        if isinstance(strength, Real) and not 0 <= strength < float("inf"):
+            raise ValueError(f"{argument}: must be at least 0 and finite, got {strength}")
+    data_loss = partial(LOSSES[name], smoothing=smoothing) if smooths else LOSSES[name]
 
     def loss(scores: Array, label: Array, params: Any) -> Array:
-        return data_loss(scores, label) + l2 * l2_penalty(params)
+        value = data_loss(scores, label)
+        value = value + l1 * l1_penalty(params) if penalizes_l1 else value
+        return value + l2 * l2_penalty(params) if penalizes_l2 else value
 
     return loss

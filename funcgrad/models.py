@@ -2,13 +2,14 @@
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 Params = Any  # a tree of arrays
 
@@ -34,14 +35,39 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def linear(num_classes: int) -> Model:
-    """Scores W·x + b for the flattened example, W from a normal distribution of deviation 10⁻⁴ (CS231n, lecture 2).
+Initialization = Callable[[Array, tuple[int, int]], Array]  # (key, (inputs, outputs)) → weights
 
-    Parameters: {"weights": (dimensions, num_classes), "bias": (num_classes,)}.
+INITIALIZATIONS: dict[str, Initialization] = {
+    "he": lambda key, shape: (2 / shape[0]) ** 0.5 * jax.random.normal(key, shape),
+    "lecun": lambda key, shape: shape[0] ** -0.5 * jax.random.normal(key, shape),
+    "normal": lambda key, shape: 1e-4 * jax.random.normal(key, shape),
+    "zeros": lambda key, shape: jnp.zeros(shape),
+    # JAX's own; its normal distributions, unlike those above, are cut off at two deviations
+    "he_normal": jax.nn.initializers.he_normal(),
+    "he_uniform": jax.nn.initializers.he_uniform(),
+    "glorot_normal": jax.nn.initializers.glorot_normal(),
+    "glorot_uniform": jax.nn.initializers.glorot_uniform(),
+    "lecun_normal": jax.nn.initializers.lecun_normal(),
+    "lecun_uniform": jax.nn.initializers.lecun_uniform(),
+    "orthogonal": jax.nn.initializers.orthogonal(),
+}
+# Twice the variance makes up for an activation that zeroes half of its inputs; layers without one do not take it.
+_WITHOUT_ACTIVATION = {"he": "lecun", "he_normal": "lecun_normal", "he_uniform": "lecun_uniform"}
+
+
+def linear(num_classes: int, *, initialization: str = "normal") -> Model:
+    """Scores W·x + b for the flattened example; by default W begins with a deviation of 10⁻⁴ (CS231n, lecture 2).
+
+    `initialization` is one of `INITIALIZATIONS`. Parameters: {"weights": (dimensions, num_classes),
+    "bias": (num_classes,)}; biases begin at 0.
+
+    Raises `ValueError` for an unknown initialization or fewer than one class, `TypeError` for no whole number.
     """
+    num_classes = _class_count(num_classes)
+    start = _chosen("initialization", initialization, INITIALIZATIONS)
 
     def init(key: Array, shape: tuple[int, ...]) -> Params:
-        return _dense_init(key, math.prod(shape), num_classes, deviation=1e-4)
+        return _dense_init(key, math.prod(shape), num_classes, start)
 
     def apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
         return _dense(params, _flat(x, params))
@@ -50,45 +76,118 @@ def linear(num_classes: int) -> Model:
 
 
 def mlp(
-    hidden: Sequence[int], num_classes: int, *, activation: str = "relu", dropout: float = 0.0, layer_norm: bool = False
+    hidden: Sequence[int],
+    num_classes: int,
+    *,
+    activation: str = "relu",
+    dropout: float = 0.0,
+    layer_norm: bool = False,
+    residual: bool = False,
+    initialization: str = "he",
 ) -> Model:
     """A multilayer perceptron: for each hidden size a dense layer, layer normalisation if asked, activation, dropout.
 
-    Hidden weights start with deviation √(2 / inputs) (He et al. 2015, arXiv:1502.01852), the last with √(1 / inputs).
-    Parameters: {"hidden": [{"weights", "bias"[, "scale", "offset"]}, …], "output": {"weights", "bias"}}.
+    With `residual`, each entry of `hidden` is instead an inverted-bottleneck block, x + W₂·act(W₁·LayerNorm(x)), where
+    W₁ widens x to four times its size and W₂ narrows it again; a linear embedding to that size comes before the blocks
+    and the linear output after them (Bachmann, Anagnostidis and Hofmann 2023, arXiv:2306.13575; they use "gelu").
+    Dropout follows the activation there too, and `layer_norm` changes nothing.
 
-    Raises `ValueError` for no hidden size, one below 1, an unknown activation or a dropout outside [0, 1).
+    Args:
+      hidden: the sizes of the hidden layers; with `residual` all equal, as many as there are blocks.
+      activation: one of `ACTIVATIONS`.
+      dropout: the share of hidden units that training drops; the others are divided by 1 − dropout.
+      initialization: one of `INITIALIZATIONS`, for all weights. By default a deviation of √(2 / inputs) (He et al.
+        2015, arXiv:1502.01852), or √(1 / inputs) in the layers that no activation follows. Biases begin at 0.
+
+    Parameters: {"hidden": [{"weights", "bias"[, "scale", "offset"]}, …], "output": {"weights", "bias"}}. With
+    `residual`, dense standing for {"weights", "bias"}: {"embedding": dense, "blocks": [{"scale", "offset",
+    "widen": dense, "narrow": dense}, …], "output": dense}.
+
+    Raises `ValueError` for no hidden size, one below 1, unequal ones with `residual`, an unknown activation or
+    initialization, a dropout outside [0, 1), and `TypeError` for sizes that are no whole numbers.
     """
-    hidden = tuple(hidden)
-    if not hidden or min(hidden) < 1:
-        raise ValueError(f"hidden: needs one size or more, each at least 1; got {hidden}")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation: {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
+    hidden = _sizes(hidden)
+    num_classes = _class_count(num_classes)
+    nonlinear = _chosen("activation", activation, ACTIVATIONS)
+    start = _chosen("initialization", initialization, INITIALIZATIONS)
+    if initialization == "zeros":
+        raise ValueError("initialization: 'zeros' is for linear; with it all hidden units would stay alike")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: needs a share from 0 to below 1, got {dropout}")
-    nonlinear = ACTIVATIONS[activation]
+    if residual and len(set(hidden)) > 1:
+        raise ValueError(f"hidden: residual blocks need sizes that are all equal, got {hidden}")
+    start_without = INITIALIZATIONS[_WITHOUT_ACTIVATION.get(initialization, initialization)]
+
+    def activated(x: Array, key: Array | None) -> Array:
+        x = nonlinear(x)
+        if dropout and key is not None:
+            x = jnp.where(jax.random.bernoulli(key, 1 - dropout, x.shape), x / (1 - dropout), 0)
+        return x
+
+    if residual:
+        return _blocks(hidden[0], len(hidden), num_classes, activated, start, start_without)
+    return _layers(hidden, num_classes, activated, layer_norm, start, start_without)
+
+
+def _layers(
+    hidden: tuple[int, ...],
+    num_classes: int,
+    activated: Callable[[Array, Array | None], Array],
+    layer_norm: bool,
+    start: Initialization,
+    start_without: Initialization,
+) -> Model:
+    """Hidden layers one after the other, and the output; the last two say how weights begin: see `mlp`."""
 
     def init(key: Array, shape: tuple[int, ...]) -> Params:
         sizes = (math.prod(shape), *hidden)
         layers = []
         for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
-            layer = _dense_init(jax.random.fold_in(key, number), inputs, outputs, deviation=(2 / inputs) ** 0.5)
-            if layer_norm:
-                layer |= {"scale": jnp.ones(outputs), "offset": jnp.zeros(outputs)}
-            layers.append(layer)
-        last = _dense_init(jax.random.fold_in(key, len(hidden)), sizes[-1], num_classes, deviation=sizes[-1] ** -0.5)
+            layer = _dense_init(jax.random.fold_in(key, number), inputs, outputs, start)
+            layers.append(layer | _norm_init(outputs) if layer_norm else layer)
+        last = _dense_init(jax.random.fold_in(key, len(hidden)), sizes[-1], num_classes, start_without)
         return {"hidden": layers, "output": last}
 
     def apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
-        x = _flat(x, params["output"])
+        x = _flat(x, params["hidden"][0])
         for number, layer in enumerate(params["hidden"]):
             x = _dense(layer, x)
-            if layer_norm:
-                x = jax.nn.standardize(x) * layer["scale"] + layer["offset"]
-            x = nonlinear(x)
-            if dropout and key is not None:
-                kept = jax.random.bernoulli(jax.random.fold_in(key, number), 1 - dropout, x.shape)
-                x = jnp.where(kept, x / (1 - dropout), 0)
+            x = _normalized(layer, x) if layer_norm else x
+            x = activated(x, None if key is None else jax.random.fold_in(key, number))
+        return _dense(params["output"], x)
+
+    return Model(init, apply)
+
+
+def _blocks(
+    width: int,
+    count: int,
+    num_classes: int,
+    activated: Callable[[Array, Array | None], Array],
+    start: Initialization,
+    start_without: Initialization,
+) -> Model:
+    """So many inverted-bottleneck blocks between an embedding and the output: see `mlp`."""
+
+    def init(key: Array, shape: tuple[int, ...]) -> Params:
+        embedding_key, output_key, *keys = jax.random.split(key, 2 + 2 * count)
+        blocks = [
+            {
+                **_norm_init(width),
+                "widen": _dense_init(widen_key, width, 4 * width, start),
+                "narrow": _dense_init(narrow_key, 4 * width, width, start_without),
+            }
+            for widen_key, narrow_key in zip(keys[::2], keys[1::2], strict=True)
+        ]
+        embedding = _dense_init(embedding_key, math.prod(shape), width, start_without)
+        output = _dense_init(output_key, width, num_classes, start_without)
+        return {"embedding": embedding, "blocks": blocks, "output": output}
+
+    def apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
+        x = _dense(params["embedding"], _flat(x, params["embedding"]))
+        for number, block in enumerate(params["blocks"]):
+            own_key = None if key is None else jax.random.fold_in(key, number)
+            x += _dense(block["narrow"], activated(_dense(block["widen"], _normalized(block, x)), own_key))
         return _dense(params["output"], x)
 
     return Model(init, apply)
@@ -109,6 +208,53 @@ def standardized(model: Model, mean: ArrayLike, deviation: ArrayLike) -> Model:
     return Model(model.init, apply)
 
 
+def in_dtype(model: Model, dtype: DTypeLike) -> Model:
+    """The model, computed in another floating dtype, such as "bfloat16"; parameters and scores keep theirs.
+
+    Parameters and inputs are rounded to `dtype` on the way in, so gradients and updates are in the parameters' own
+    dtype ("mixed precision", Micikevicius et al. 2018, arXiv:1710.03740). It belongs inside of `standardized`, which
+    then subtracts and divides before anything is rounded:
+
+        standardized(in_dtype(mlp((512,), 10), "bfloat16"), mean, deviation)
+
+    Raises `ValueError` for a dtype that is not floating.
+    """
+    try:
+        floating = jnp.issubdtype(dtype, jnp.floating)
+    except TypeError:  # no dtype at all
+        floating = False
+    if not floating:
+        raise ValueError(f"dtype: needs a floating one such as 'bfloat16', got {dtype!r}")
+
+    def apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
+        own = jnp.result_type(*jax.tree.leaves(params))
+        rounded = jax.tree.map(lambda p: p.astype(dtype), params)
+        return model.apply(rounded, x.astype(dtype), key=key).astype(own)
+
+    return Model(model.init, apply)
+
+
+def describe(params: Params) -> str:
+    """A table of the arrays of a tree: path, shape, dtype, how many numbers; the last line is their total.
+
+    >>> print(describe({"weights": jnp.zeros((3072, 10)), "bias": jnp.zeros(10)}))
+    bias           10  float32      10
+    weights  3072, 10  float32  30,720
+    total                       30,730
+    """
+    rows = [
+        (jax.tree_util.keystr(path, simple=True, separator="."), ", ".join(map(str, x.shape)), str(x.dtype), x.size)
+        for path, x in jax.tree.leaves_with_path(params)
+    ]
+    rows.append(("total", "", "", sum(row[-1] for row in rows)))
+    table = [(*names, f"{count:,}") for *names, count in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        f"{path:<{widths[0]}}  {shape:>{widths[1]}}  {dtype:<{widths[2]}}  {count:>{widths[3]}}"
+        for path, shape, dtype, count in table
+    )
+
+
 def mean_and_deviation(inputs: Any, rows: int = 4096) -> tuple[Array, Array]:
     """Mean and standard deviation of inputs (N, …, C) over all but the last axis → two (C,), a block at a time."""
     axes = tuple(range(inputs.ndim - 1))
@@ -124,13 +270,54 @@ def _along_last(x: Array, like: Array) -> Array:
     return x.reshape((1,) * (like.ndim - 1) + x.shape)
 
 
-def _dense_init(key: Array, inputs: int, outputs: int, deviation: float) -> dict[str, Array]:
-    return {"weights": deviation * jax.random.normal(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
+def _dense_init(key: Array, inputs: int, outputs: int, start: Initialization) -> dict[str, Array]:
+    return {"weights": start(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
 
 
-def _dense(params: Params, x: Array) -> Array:
-    return x @ params["weights"] + params["bias"]
+def _norm_init(size: int) -> dict[str, Array]:
+    return {"scale": jnp.ones(size), "offset": jnp.zeros(size)}
 
 
-def _flat(x: Array, layer: Params) -> Array:
-    return jnp.ravel(x).astype(layer["weights"].dtype)
+def _dense(layer: Params, x: Array) -> Array:
+    return x @ layer["weights"] + layer["bias"]
+
+
+def _normalized(layer: Params, x: Array) -> Array:
+    """Layer normalisation (Ba et al. 2016, arXiv:1607.06450); mean and variance in 32 bits at least."""
+    wide = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+    return jax.nn.standardize(wide).astype(x.dtype) * layer["scale"] + layer["offset"]
+
+
+def _flat(x: Array, first: Params) -> Array:
+    """The example as a vector of the first layer's dtype. Raises `ValueError` where that layer takes another size."""
+    if x.size != len(first["weights"]):
+        raise ValueError(
+            f"example: has shape {x.shape}, so {x.size} numbers; the parameters are for {len(first['weights'])}"
+        )
+    return jnp.ravel(x).astype(first["weights"].dtype)
+
+
+def _chosen(argument: str, name: str, table: dict[str, Any]) -> Any:
+    if name not in table:
+        raise ValueError(f"{argument}: {name!r} is unknown; choose one of {', '.join(table)}")
+    return table[name]
+
+
+def _sizes(hidden: Sequence[int]) -> tuple[int, ...]:
+    try:
+        sizes = tuple(operator.index(size) for size in hidden)
+    except TypeError:
+        raise TypeError(f"hidden: needs a sequence of whole numbers such as (512, 256), got {hidden!r}") from None
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"hidden: needs one size or more, each at least 1; got {sizes}")
+    return sizes
+
+
+def _class_count(num_classes: int) -> int:
+    try:
+        count = operator.index(num_classes)
+    except TypeError:
+        raise TypeError(f"num_classes: needs a whole number, got {num_classes!r}") from None
+    if count < 1:
+        raise ValueError(f"num_classes: must be at least 1, got {count}")
+    return count

@@ -1,6 +1,7 @@
 """Models are functions of one example; their parameters are plain trees that start as the papers say."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -10,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funcgrad.models import ACTIVATIONS, linear, mean_and_deviation, mlp, standardized
+from funcgrad.models import (
+    ACTIVATIONS,
+    INITIALIZATIONS,
+    Model,
+    describe,
+    in_dtype,
+    linear,
+    mean_and_deviation,
+    mlp,
+    standardized,
+)
 
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 5, 4, 3), dtype=np.uint8)
@@ -18,6 +29,7 @@ MODELS = {
     "linear": linear(7),
     "mlp": mlp((6,), 7),
     "deep mlp": mlp([9, 6, 5], 7, activation="gelu", dropout=0.5, layer_norm=True),
+    "residual": mlp([8, 8], 7, activation="gelu", dropout=0.5, residual=True),
 }
 
 
@@ -47,11 +59,34 @@ def plain_scores(params: dict, x: np.ndarray, activation: str, layer_norm: bool 
     """The multilayer perceptron in NumPy, float64, for a batch (N, D)."""
     for layer in params["hidden"]:
         x = x @ layer["weights"] + layer["bias"]
-        if layer_norm:
-            x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
-            x = x * layer["scale"] + layer["offset"]
+        x = normalized(x, layer) if layer_norm else x
         x = PLAIN_ACTIVATIONS[activation](x)
     return x @ params["output"]["weights"] + params["output"]["bias"]
+
+
+def normalized(x: np.ndarray, layer: dict) -> np.ndarray:
+    x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+    return x * layer["scale"] + layer["offset"]
+
+
+def plain_residual_scores(params: dict, x: np.ndarray, activation: str) -> np.ndarray:
+    """Bottleneck blocks in NumPy, float64, for a batch (N, D)."""
+
+    def dense(layer: dict, x: np.ndarray) -> np.ndarray:
+        return x @ layer["weights"] + layer["bias"]
+
+    x = dense(params["embedding"], x)
+    for block in params["blocks"]:
+        wide = PLAIN_ACTIVATIONS[activation](dense(block["widen"], normalized(x, block)))
+        x = x + dense(block["narrow"], wide)
+    return dense(params["output"], x)
+
+
+def random_params(model: Model, shape: tuple[int, ...], seed: int = 1) -> Any:
+    """Float32 numbers that no initialisation would draw: biases are not 0, scales not 1."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda: model.init(KEY, shape))
+    return jax.tree.map(lambda x: rng.normal(0.1, 0.5, x.shape).astype(np.float32), shapes)
 
 
 def test_linear_parameters_have_the_shapes_of_a_matrix_and_a_bias() -> None:
@@ -149,12 +184,194 @@ def test_linear_scores_are_a_matrix_product_and_a_bias() -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_mlp_scores_are_layers_and_activations_in_turn(activation: str, layer_norm: bool) -> None:
     model = mlp((6, 5), 4, activation=activation, layer_norm=layer_norm)
-    rng = np.random.default_rng(1)
-    shapes = jax.eval_shape(lambda: model.init(KEY, (8,)))
-    params = jax.tree.map(lambda x: rng.normal(0.1, 0.5, x.shape).astype(np.float32), shapes)
-    x = rng.normal(0, 2, (9, 8)).astype(np.float32)
+    params = random_params(model, (8,))
+    x = np.random.default_rng(2).normal(0, 2, (9, 8)).astype(np.float32)
     scores = jax.jit(jax.vmap(model.apply, (None, 0)))(params, x)
     np.testing.assert_allclose(scores, plain_scores(wide(params), x, activation, layer_norm), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_residual_blocks_are_the_formula_of_scaling_mlps(activation: str) -> None:
+    model = mlp((6, 6, 6), 5, activation=activation, residual=True)
+    params = random_params(model, (8,))
+    x = np.random.default_rng(2).normal(0, 2, (9, 8)).astype(np.float32)
+    scores = jax.jit(jax.vmap(model.apply, (None, 0)))(params, x)
+    np.testing.assert_allclose(scores, plain_residual_scores(wide(params), x, activation), rtol=1e-4, atol=1e-4)
+
+
+def test_residual_parameters_are_an_embedding_blocks_and_an_output() -> None:
+    params = jax.eval_shape(lambda: mlp((6, 6), 7, residual=True).init(KEY, (5, 4, 3)))
+    block = {
+        "scale": (6,),
+        "offset": (6,),
+        "widen": {"weights": (6, 24), "bias": (24,)},
+        "narrow": {"weights": (24, 6), "bias": (6,)},
+    }
+    assert jax.tree.map(lambda x: x.shape, params) == {
+        "embedding": {"weights": (60, 6), "bias": (6,)},
+        "blocks": [block, block],
+        "output": {"weights": (6, 7), "bias": (7,)},
+    }
+
+
+@pytest.mark.slow
+def test_residual_dropout_falls_on_the_widened_units_alone_and_differently_in_each_block() -> None:
+    model = mlp((2, 2), 8, dropout=0.5, residual=True)
+    narrow = {"weights": jnp.zeros((8, 2)), "bias": jnp.zeros(2)}
+    block = {"scale": jnp.zeros(2), "offset": jnp.ones(2), "narrow": narrow}
+    block |= {"widen": {"weights": jnp.ones((2, 8)), "bias": jnp.zeros(8)}}
+    params = {"embedding": {"weights": jnp.eye(2), "bias": jnp.zeros(2)}, "blocks": [block, block]}
+    params |= {"output": {"weights": jnp.ones((2, 8)), "bias": jnp.zeros(8)}}
+    np.testing.assert_array_equal(model.apply(params, jnp.ones(2), key=KEY), np.full(8, 2.0))  # the stream is whole
+
+    def kept(narrowed: tuple[int, ...]) -> jax.Array:
+        """What a block that sums its widened units adds: each is 2, those kept count twice."""
+        summing = narrow | {"weights": jnp.ones((8, 2))}
+        blocks = [block | {"narrow": summing if number in narrowed else narrow} for number in range(2)]
+        return jax.vmap(lambda key: model.apply(params | {"blocks": blocks}, jnp.zeros(2), key=key)[0])(
+            jax.random.split(KEY, 40)
+        )
+
+    first, second = kept((0,)), kept((1,))
+    assert set(np.unique(first)) <= {8.0 * units for units in range(9)}
+    assert np.mean(np.asarray(first != second)) > 0.4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", INITIALIZATIONS)
+def test_initialisations_have_the_deviation_that_their_papers_give(name: str) -> None:
+    inputs, outputs = 300, 200
+    variances = {
+        "he": 2 / inputs,
+        "lecun": 1 / inputs,
+        "glorot": 2 / (inputs + outputs),
+        "normal": 1e-8,
+        "zeros": 0,
+        "orthogonal": 1 / inputs,
+    }
+    expected = variances[name.split("_")[0]] ** 0.5
+    weights = np.asarray(linear(outputs, initialization=name).init(KEY, (inputs,))["weights"], np.float64)
+    assert np.std(weights) == pytest.approx(expected, rel=0.02)
+    if name == "orthogonal":
+        np.testing.assert_allclose(weights.T @ weights, np.eye(outputs), atol=1e-5)
+    if name.endswith("_uniform"):
+        assert np.abs(weights).max() == pytest.approx(expected * 3**0.5, rel=0.01)
+    if name in ("he", "lecun", "normal"):  # a normal distribution that is not cut off
+        assert np.abs(weights).max() > 3.5 * expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "without"), [("he_uniform", "lecun_uniform"), ("glorot_normal", "glorot_normal")])
+@pytest.mark.parametrize("residual", [False, True])
+def test_layers_that_no_activation_follows_begin_without_hes_factor(name: str, without: str, residual: bool) -> None:
+    params = jax.jit(lambda: mlp((50, 50), 40, residual=residual, initialization=name).init(KEY, (60,)))()
+    plain = [params["embedding"], params["blocks"][0]["narrow"]] if residual else []
+    activated = [params["blocks"][0]["widen"]] if residual else params["hidden"]
+    for expected, layers in ((name, activated), (without, [*plain, params["output"]])):
+        for layer in layers:
+            drawn = np.asarray(INITIALIZATIONS[expected](jax.random.key(9), layer["weights"].shape))
+            assert np.std(layer["weights"]) == pytest.approx(float(np.std(drawn)), rel=0.06)
+            np.testing.assert_array_equal(layer["bias"], 0)
+
+
+def test_by_default_the_same_draws_as_ever() -> None:
+    """Published results depend on them."""
+    key = jax.random.fold_in(KEY, 0)
+    params = mlp((5,), 3).init(KEY, (4,))
+    np.testing.assert_array_equal(params["hidden"][0]["weights"], (2 / 4) ** 0.5 * jax.random.normal(key, (4, 5)))
+    key = jax.random.fold_in(KEY, 1)
+    np.testing.assert_array_equal(params["output"]["weights"], 5**-0.5 * jax.random.normal(key, (5, 3)))
+    np.testing.assert_array_equal(linear(3).init(KEY, (4,))["weights"], 1e-4 * jax.random.normal(KEY, (4, 3)))
+
+
+def test_a_description_lists_every_array_and_their_total() -> None:
+    params = jax.eval_shape(lambda: mlp((512,), 10).init(KEY, (32, 32, 3)))
+    assert describe(params).splitlines() == [
+        "hidden.0.bias           512  float32        512",
+        "hidden.0.weights  3072, 512  float32  1,572,864",
+        "output.bias              10  float32         10",
+        "output.weights      512, 10  float32      5,120",
+        "total                                 1,578,506",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"layer_norm": True}, {"residual": True}])
+def test_in_bfloat16_products_are_rounded_and_parameters_gradients_and_scores_are_not(options: dict) -> None:
+    model = mlp((16, 16), 5, **options)
+    rounded = standardized(in_dtype(model, "bfloat16"), np.full(3, 128.0), np.full(3, 64.0))
+    params = jax.jit(lambda: rounded.init(KEY, (5, 4, 3)))()
+    assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+    image = jnp.asarray(IMAGES[0])
+
+    def score(model: Model, x: jax.Array, params: Any) -> tuple[jax.Array, jax.Array]:
+        scores = model.apply(params, x)
+        return scores[0], scores
+
+    apply = jax.jit(jax.value_and_grad(partial(score, rounded, image), has_aux=True))
+    plain = jax.jit(jax.value_and_grad(partial(score, model, (image.astype(float) - 128) / 64), has_aux=True))
+    ((_, scores), gradient), ((_, exact), slopes) = apply(params), plain(params)
+    assert scores.dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves(gradient)} == {np.dtype(np.float32)}
+    assert (scores != exact).any()
+    np.testing.assert_allclose(scores, exact, atol=0.05)
+    for rough, exact in zip(*map(jax.tree.leaves, (gradient, slopes)), strict=True):
+        np.testing.assert_allclose(rough, exact, atol=0.03 * np.abs(exact).max() + 1e-3)
+    products = [x for x in str(apply.trace(params).jaxpr).splitlines() if " dot_general[" in x]
+    assert products
+    assert all(":bf16[" in x for x in products)
+
+
+@pytest.mark.slow
+def test_layer_normalisation_in_bfloat16_does_not_cancel() -> None:
+    """Mean 100, deviation 1: squares with eight bits could not tell."""
+    size = 64
+    model = mlp((size,), size, layer_norm=True, activation="elu")
+    eye = {"weights": jnp.eye(size), "bias": jnp.zeros(size)}
+    params = {"hidden": [{**eye, "scale": jnp.ones(size), "offset": jnp.full(size, 4.0)}], "output": eye}
+    x = jnp.where(jnp.arange(size) % 2 == 0, 99.0, 101.0)
+    np.testing.assert_allclose(in_dtype(model, jnp.bfloat16).apply(params, x), model.apply(params, x), atol=0.05)
+
+
+def test_an_example_of_another_size_is_refused() -> None:
+    params = initial("mlp", (5, 4, 3))
+    message = r"example: has shape \(5, 4\), so 20 numbers; the parameters are for 60"
+    with pytest.raises(ValueError, match=message):
+        MODELS["mlp"].apply(params, jnp.ones((5, 4)))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: mlp(16, 3), TypeError, "hidden: needs a sequence of whole numbers such as (512, 256), got 16"),
+        (lambda: mlp("16", 3), TypeError, "hidden: needs a sequence of whole numbers such as (512, 256), got '16'"),
+        (lambda: mlp((1.5,), 3), TypeError, "hidden: needs a sequence of whole numbers such as (512, 256), got (1.5,)"),
+        (lambda: mlp((16,), 2.5), TypeError, "num_classes: needs a whole number, got 2.5"),
+        (lambda: linear(0), ValueError, "num_classes: must be at least 1, got 0"),
+        (
+            lambda: mlp((8, 9), 3, residual=True),
+            ValueError,
+            "hidden: residual blocks need sizes that are all equal, got (8, 9)",
+        ),
+        (
+            lambda: linear(3, initialization="xavier"),
+            ValueError,
+            f"initialization: 'xavier' is unknown; choose one of {', '.join(INITIALIZATIONS)}",
+        ),
+        (
+            lambda: mlp((8,), 3, initialization="zeros"),
+            ValueError,
+            "initialization: 'zeros' is for linear; with it all hidden units would stay alike",
+        ),
+        (lambda: in_dtype(linear(3), "int8"), ValueError, "dtype: needs a floating one such as 'bfloat16', got 'int8'"),
+        (lambda: in_dtype(linear(3), "bf16"), ValueError, "dtype: needs a floating one such as 'bfloat16', got 'bf16'"),
+    ],
+)
+def test_a_wrong_model_is_refused_in_one_line(make: Callable[[], Model], error: type, message: str) -> None:
+    with pytest.raises(error) as raised:
+        make()
+    assert str(raised.value) == message
 
 
 def test_without_a_key_nothing_is_dropped() -> None:
