@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
-from funcgrad import cli, datasets, knn_runs, neighbors, options, resume, runs
+from funcgrad import cli, datasets, folds, knn_runs, neighbors, options, resume, runs
 
 KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment"]
 QUICK = ["--epochs", "2", "--limit-train", "300"]
@@ -680,13 +680,65 @@ def test_what_is_kept_of_another_search_is_refused_and_a_fresh_run_removes_it(
 def test_resume_needs_a_place_and_with_nothing_there_just_runs(
     refused: Callable[..., str], run: Run, tmp_path: Path
 ) -> None:
-    line = refused("knn", "--resume")
-    assert line == "funcgrad knn: --resume: goes on from what is in --out DIR, and needs it\n"
+    for command in (["knn"], ["crossval", "knn"]):
+        line = refused(*command, "--resume")
+        assert line == f"funcgrad {' '.join(command)}: --resume: goes on from what is in --out DIR, and needs it\n"
     common = ["knn", "--k", 1, "--limit-test", 9]
     resumed = run(*common, "--out", tmp_path / "out", "--resume")
     assert resumed["metrics"] == run(*common)["metrics"]
     (tmp_path / "partial").write_text("mine")
     assert "partial is a file" in refused(*common, "--out", tmp_path)
+
+
+CROSSVAL = ["crossval", "knn", "--metric", "l1", "cosine", "--k", 1, 5, "--folds", 3, "--limit-train", 300]
+
+
+@pytest.mark.slow
+def test_a_cross_validation_that_was_interrupted_goes_on_to_the_same_result(
+    refused: Callable[..., str],
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    whole = run(*CROSSVAL)
+    with monkeypatch.context() as patch:
+        interrupted = Interrupted(patch, KeyboardInterrupt())
+        assert interrupted(*CROSSVAL, "--out", tmp_path) == 1
+    said = f"interrupted; 500 of 600 queries are kept in {tmp_path / 'partial'}, and --resume goes on"
+    assert capsys.readouterr() == ("", f"funcgrad crossval knn: {said}\n")
+    for changed, says in [
+        (["--folds", 4], "with folds 3 and not 4;"),
+        (["--shuffle"], "with shuffled False and not True, seed none and not 0;"),
+        (["--stratified"], "with stratified False and not True;"),
+        (["--metric", "l1"], "with metrics l1, cosine and not l1;"),
+        (["--k", 4], "with largest k 5 and not 4;"),
+        (["--limit-train", 290], "with training examples 300 and not 290;"),
+    ]:
+        assert f"was searched {says}" in refused(*CROSSVAL, *changed, "--out", tmp_path, "--resume")
+    assert "folds 3 and not none" in refused("knn", "--k", 5, "--out", tmp_path, "--resume")
+    monkeypatch.setattr(folds, "_merge_groups", None)  # of l1 all is kept
+    resumed = run(*CROSSVAL, "--out", tmp_path, "--resume")
+    assert resumed["metrics"] == whole["metrics"]
+    assert resumed["config"] == whole["config"]
+    assert not (tmp_path / "partial").exists()
+
+
+def test_a_cross_validation_stopped_in_its_test_search_keeps_what_came_before(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    common = [*CROSSVAL, "--metric", "l1", "--out", tmp_path]
+
+    def stopping(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(neighbors, "kneighbors", stopping)
+        assert cli.main([*map(str, common)]) == 1
+    assert "interrupted; 300 of 300 queries are kept" in capsys.readouterr().err
+    monkeypatch.setattr(folds, "_merge_groups", None)
+    run(*common, "--resume")
+    assert not (tmp_path / "partial").exists()
 
 
 def test_a_run_that_failed_says_what_is_kept_too(
@@ -739,6 +791,46 @@ def test_a_process_that_is_stopped_keeps_what_it_has_finished(number: signal.Sig
     resumed, whole = run(*common, "--resume")["metrics"], run("knn", "--k", "5")["metrics"]
     assert {**resumed, "search": {}} == {**whole, "search": {}}  # for the whole one is searched in one stretch
     assert not (tmp_path / "out" / "partial").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_cross_validation_that_is_stopped_keeps_what_it_has_finished(
+    number: signal.Signals, run: Run, tmp_path: Path
+) -> None:
+    code = f"""if True:
+        import os, signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell that runs the tests set
+        from funcgrad import blocks, cli, folds
+        merge, calls = folds._merge_groups, []
+        def stopping(*given):
+            calls.append(1)
+            if len(calls) == 6:  # 3 of the first 100 queries, 2 of the second
+                os.kill(os.getpid(), {int(number)})
+                time.sleep(30)
+            return merge(*given)
+        folds._merge_groups, blocks._PAIR_BLOCK, blocks._GROUP_ROWS = stopping, 100, 100
+        sys.exit(cli.main())
+    """
+    out = tmp_path / "out"
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, CROSSVAL), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert time.monotonic() - start < 25
+    assert [path.name for path in (out / "partial").iterdir()] == ["folds-l1-000000200-of-000000600.npz"]
+    if number == signal.SIGKILL:
+        assert done.returncode == -number
+    else:
+        said = f"interrupted; 200 of 600 queries are kept in {out / 'partial'}, and --resume goes on"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"funcgrad crossval knn: {said}\n")
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert run(*CROSSVAL, "--out", out, "--resume")["metrics"] == run(*CROSSVAL)["metrics"]
+    assert not (out / "partial").exists()
 
 
 def test_an_interrupt_that_python_must_ignore_is_raised_again() -> None:

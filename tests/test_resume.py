@@ -1,11 +1,14 @@
-"""A search in stretches gives what one search gives, whatever was kept of it before."""
+"""A search in stretches gives what one search gives, whatever was kept of it before; so does one of folds."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from funcgrad import neighbors, resume
+from funcgrad import blocks, folds, neighbors, resume
+from funcgrad.crossval import split_folds
 
 RANDOM = np.random.default_rng(0)
 QUERIES, POINTS = (RANDOM.normal(size=(count, 16)).astype(np.float32) for count in (1100, 300))
@@ -77,3 +80,107 @@ def test_stretches_are_whole_units_of_some_seconds() -> None:
     assert resume._stretch(50_000, 3072) == 1024
     assert resume._stretch(60_000, 784) % 1024 == 0
     assert resume._stretch(1, 1) > 10**9
+
+
+# Cross-validation
+
+PIXELS = np.clip(100 + 40 * POINTS, 0, 255).astype(np.uint8)
+PARTS = split_folds(300, 5)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under l1 60 queries are finished at a time, as many as a fold has under cosine."""
+    monkeypatch.setattr(blocks, "_PAIR_BLOCK", 60)
+    monkeypatch.setattr(blocks, "_GROUP_ROWS", 60)
+
+
+def all_folds(folder: Path | None, **options: Any) -> list[neighbors.Neighbors]:
+    """Of two metrics, the first measuring each pair once, the second searching fold by fold."""
+    search = resume.fold_search(["l1", "cosine"], 300, 4, folder=folder, **options)
+    return [search(neighbors.prepare(PIXELS, metric), PARTS, 4) for metric in ("l1", "cosine")]
+
+
+def stopping_after(monkeypatch: pytest.MonkeyPatch, states: int) -> Callable[..., Any]:
+    """Runs `all_folds` until so many states were kept."""
+    write, count = resume._write, 0
+
+    def stop(*given: Any) -> None:
+        nonlocal count
+        if count == states:
+            raise KeyboardInterrupt
+        count += 1
+        write(*given)
+
+    def run(*given: Any, **options: Any) -> None:
+        nonlocal count
+        count = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(resume, "_write", stop)
+            with pytest.raises(KeyboardInterrupt):
+                all_folds(*given, **options)
+
+    return run
+
+
+@pytest.mark.parametrize(("states", "names"), [(2, ["l1-000000120"]), (6, ["cosine-000000060", "l1-000000300"])])
+def test_folds_that_go_on_have_the_same_bits_as_those_that_never_stopped(
+    small_blocks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, states: int, names: list[str]
+) -> None:
+    stopping_after(monkeypatch, states)(tmp_path)
+    assert [file.name for file in sorted(tmp_path.iterdir())] == [f"folds-{name}-of-000000600.npz" for name in names]
+    assert resume.what_is_kept(tmp_path).startswith(f"{60 * states} of 600 queries are kept in ")
+    measured = []
+    merge, search = folds._merge_groups, neighbors.kneighbors
+    monkeypatch.setattr(folds, "_merge_groups", lambda *given: (measured.append("l1"), merge(*given)))
+    monkeypatch.setattr(neighbors, "kneighbors", lambda *a, **b: (measured.append("cosine"), search(*a, **b))[1])
+    again = all_folds(tmp_path, resume=True)
+    assert measured == {2: ["l1"] * (3 + 2 + 1) + ["cosine"] * 5, 6: ["cosine"] * 4}[states]
+    for mine, other in zip(again, all_folds(None), strict=True):
+        assert mine.distances.tobytes() == other.distances.tobytes()
+        assert mine.indices.tobytes() == other.indices.tobytes()
+        assert mine.info == other.info
+    resume.remove(tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_a_damaged_state_is_begun_anew_and_the_further_of_two_is_taken(
+    small_blocks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stop = stopping_after(monkeypatch, 1)
+    stop(tmp_path)
+    (first,) = tmp_path.iterdir()
+    content = first.read_bytes()
+    stop(tmp_path, resume=True)
+    (second,) = tmp_path.iterdir()
+    assert "l1-000000120-of" in second.name
+    first.write_bytes(content)  # as if the process had been killed before it was removed
+    second.write_bytes(second.read_bytes()[:-100])
+    stop(tmp_path, resume=True)
+    (third,) = tmp_path.iterdir()
+    assert third.name == second.name
+    first.write_bytes(content)
+    for mine, other in zip(all_folds(tmp_path, resume=True), all_folds(None), strict=True):
+        np.testing.assert_array_equal(mine.indices, other.indices)
+
+
+def test_folds_of_another_search_are_refused_and_a_fresh_one_removes_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopping_after(monkeypatch, 1)(tmp_path, data={"data": "a", "folds": 5})
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for changes, says in [
+        ({"data": {"data": "b", "folds": 5}}, "data a and not b; without --resume"),
+        ({"data": {"data": "a", "folds": 4}}, "folds 5 and not 4; without --resume"),
+        ({"metrics": ["l1"]}, "metrics l1, cosine and not l1; without --resume"),
+        ({"k": 5}, "largest k 4 and not 5; without --resume"),
+        ({"examples": 299}, "training examples 300 and not 299; without --resume"),
+    ]:
+        given = {"metrics": ["l1", "cosine"], "examples": 300, "k": 4, "data": {"data": "a", "folds": 5}, **changes}
+        with pytest.raises(resume.Differs, match=f"was searched with {says}"):
+            resume.fold_search(folder=tmp_path, resume=True, **given)  # type: ignore[arg-type]
+    with pytest.raises(resume.Differs, match="metrics l1, cosine and not none"):
+        resume.kneighbors(PIXELS[:9], PIXELS, 4, folder=tmp_path, resume=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    resume.fold_search(["l1"], 300, 4, folder=tmp_path)
+    assert not tmp_path.exists()
