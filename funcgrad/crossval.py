@@ -1,7 +1,6 @@
 """Cross-validation: folds, k-NN over many k and metrics in one pass, many trainings in one vmapped program."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +9,12 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from funcgrad import training
+from funcgrad import sweeps, training
+from funcgrad.blocks import parse_memory
 from funcgrad.folds import fold_neighbors
 from funcgrad.metrics import accuracy
 from funcgrad.neighbors import Metric, Neighbors, Weights, prepare, vote
+from funcgrad.steps import Examples
 
 
 class Row(NamedTuple):
@@ -23,11 +24,12 @@ class Row(NamedTuple):
     mean: float
     std: float  # of the folds as a population (divided by their number), as `numpy.std`
     folds: tuple[float, ...]
+    diverged: int = 0  # how many of its trainings
 
 
 def best(rows: Sequence[Row]) -> Row:
-    """The row of highest mean; of equals the first."""
-    return max(rows, key=lambda row: row.mean)
+    """The row of highest mean; of equals the first. One that diverged is chosen only if all did."""
+    return max(rows, key=lambda row: (not row.diverged, row.mean))
 
 
 def split_folds(
@@ -105,9 +107,9 @@ def _counting(before: int, total: int, progress: Callable[[int, int], None]) -> 
 def sweep(
     key: Array,
     model: training.Model,
-    inputs: ArrayLike,
+    inputs: Any,
     labels: ArrayLike,
-    settings: Mapping[str, ArrayLike],
+    settings: Any,
     *,
     loss: Callable[..., Array],
     optimizer: Callable[[Any], Any],
@@ -117,18 +119,22 @@ def sweep(
     seeds: int = 1,
     shuffle: Array | None = None,
     stratified: bool = False,
+    weights: ArrayLike | None = None,
+    memory: str | int = "2GiB",
     on_epoch: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """Trains every setting × fold × seed in one vmapped program and measures each on its held-out fold.
 
     All share the data and the order of the minibatches; a fold is left out by giving its examples weight 0, and seeds
-    differ in initialisation and dropout. A training that diverges counts with what its parameters then predict.
+    differ in initialisation and dropout. A training that diverges changes no other, and is counted in its row.
 
     Args:
-      settings: {name: (S,) numbers}: one entry a setting.
-      loss: (scores, label, params, setting) → the loss of one example, setting being {name: one number}.
+      settings: a tree of arrays (S, …), such as {"lr": …, "l2": …}: one entry a setting.
+      loss: (scores, label, params, setting) → the loss of one example, setting having one entry of each array.
       optimizer: setting → Optax transformation.
-      on_epoch: called with (epochs done, epochs).
+      weights: (N,) how much each example counts in training; 1 by default.
+      memory: of the trainings that run at once; they run in groups where all do not fit.
+      on_epoch: called with (epochs done, epochs), of all groups.
 
     Raises `ValueError` for settings of different lengths, and for what `funcgrad.training.fit` refuses.
 
@@ -136,63 +142,45 @@ def sweep(
     """
     inputs, labels = training.checked_examples("", inputs, labels)
     training.check_counts(epochs=epochs, batch_size=batch_size)
-    columns = {name: jnp.asarray(values) for name, values in settings.items()}
-    lengths = {name: len(values) for name, values in columns.items()}
-    if not columns or len(set(lengths.values())) != 1 or seeds < 1:
-        raise ValueError(f"settings: needs arrays of one length, and seeds ≥ 1; got lengths {lengths}, seeds={seeds}")
+    arrays = jax.tree.map(np.asarray, settings, is_leaf=_numbers)
+    lengths = {
+        jax.tree_util.keystr(path, simple=True, separator="."): x.shape[:1]
+        for path, x in jax.tree.leaves_with_path(arrays)
+    }
+    if len(set(lengths.values())) != 1 or () in lengths.values() or seeds < 1:
+        shown = {name: length[0] if length else "none" for name, length in lengths.items()}
+        raise ValueError(f"settings: needs arrays of one length, and seeds ≥ 1; got lengths {shown}, seeds={seeds}")
     parts = split_folds(len(labels), folds, shuffle=shuffle, stratify=labels if stratified else None)
     fold_of = np.empty(len(labels), np.int32)
     for number, part in enumerate(parts):
         fold_of[part] = number
-    count = next(iter(lengths.values()))
-    setting, fold, seed = map(jnp.asarray, np.indices((count, folds, seeds), np.int32).reshape(3, -1))
-    runs = {name: values[setting] for name, values in columns.items()}, fold, seed
-    batch_size = min(batch_size, len(labels))
-    seed_key, order_key = jax.random.split(key)
-
-    def functions(setting: Any) -> dict[str, Any]:
-        return {"model": model, "loss": partial(_bound_loss, loss, setting), "optimizer": optimizer(setting)}
-
-    def init(setting: Any, seed: Array) -> training.State:
-        return training.init_state(jax.random.fold_in(seed_key, seed), model, optimizer(setting), inputs.shape[1:])
-
-    @partial(jax.jit, donate_argnums=0)
-    def run_epoch(
-        states: training.State, number: Array, inputs: Array, labels: Array, fold_of: Array
-    ) -> training.State:
-        key = jax.random.fold_in(order_key, number)
-        order = training.shuffled(key, len(labels), batch_size)
-
-        def one_run(state: training.State, setting: Any, fold: Array, seed: Array) -> training.State:
-            weights = (fold_of != fold).astype(float)
-            own_key = jax.random.fold_in(jax.random.fold_in(key, 1), seed)
-            options = {"batch_size": batch_size, **functions(setting)}
-            return training.epoch(state, own_key, inputs, labels, weights, order, **options)[0]
-
-        return jax.vmap(one_run)(states, *runs)
-
-    @jax.jit
-    def held_out_accuracy(params: Any, inputs: Array, labels: Array, fold_of: Array) -> Array:
-        def one_run(params: Any, setting: Any, fold: Array) -> Array:
-            _, right = training.evaluate(model, params, inputs, labels, functions(setting)["loss"])
-            held_out = fold_of == fold
-            return jnp.sum(held_out & right) / jnp.sum(held_out)
-
-        return jax.vmap(one_run)(params, *runs[:2])
-
-    states = jax.jit(jax.vmap(init))(runs[0], seed)
-    training.check_range("labels", labels, model, jax.tree.map(lambda x: x[0], states.params), inputs)
-    for number in range(1, epochs + 1):
-        states = run_epoch(states, np.int32(number), inputs, labels, fold_of)
-        if on_epoch is not None:
-            on_epoch(number, epochs)
-    accuracies = np.asarray(held_out_accuracy(states.params, inputs, labels, fold_of), float).reshape(count, -1)
-    names = [{name: np.asarray(values)[i].item() for name, values in settings.items()} for i in range(count)]
-    return [_row(name, right) for name, right in zip(names, accuracies, strict=True)]
+    shapes = jax.eval_shape(lambda key: model.init(key, inputs.shape[1:]), key)
+    training.check_range("labels", labels, model, shapes, inputs)
+    (count,) = next(iter(lengths.values()))
+    setting, fold, seed = np.indices((count, folds, seeds), np.int32).reshape(3, -1)
+    trained = sweeps.train_all(
+        key,
+        model,
+        Examples(jnp.asarray(inputs), jnp.asarray(labels), jnp.asarray(training.checked_weights(weights, len(labels)))),
+        fold_of,
+        sweeps.Runs(jax.tree.map(lambda x: x[setting], arrays), fold, seed),
+        loss=loss,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=min(batch_size, len(labels)),
+        memory=parse_memory(memory),
+        progress=on_epoch,
+    )
+    accuracies, diverged = (x.reshape(count, -1) for x in trained)
+    each = [jax.tree.map(lambda x, i=i: x[i].tolist(), arrays) for i in range(count)]
+    return [
+        _row(setting, right)._replace(diverged=int(lost.sum()))
+        for setting, right, lost in zip(each, accuracies, diverged, strict=True)
+    ]
 
 
-def _bound_loss(loss: Callable[..., Array], setting: Any, scores: Array, label: Array, params: Any) -> Array:
-    return loss(scores, label, params, setting)
+def _numbers(x: Any) -> bool:
+    return isinstance(x, list | tuple) and len(x) > 0 and all(isinstance(value, int | float) for value in x)
 
 
 def _row(setting: dict[str, Any], accuracies: np.ndarray) -> Row:

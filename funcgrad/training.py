@@ -1,164 +1,80 @@
-"""Training: a step is a pure function, an epoch is one compiled scan of steps, `fit` is a loop over epochs.
+"""Training: `fit` is a loop over epochs, an epoch a compiled loop of steps (`funcgrad.steps`).
 
     fitted = fit(jax.random.key(0), model, images, labels,
-                 loss=make_loss("softmax"), optimizer=optax.adam(1e-3), epochs=10, batch_size=128)
+                 loss=make_loss("softmax"), optimizer=make_optimizer("adamw", 1e-3), epochs=10, batch_size=128)
     scores = predict(model, fitted.params, test_images)
 
-Model, loss and optimizer come in as functions. The same key gives the same bits on one machine and one JAX version.
+Model, loss and optimizer come in as functions. The same key gives the same bits on one machine, one JAX version and one
+mesh, whether a training runs through or is stopped and goes on.
 """
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from numbers import Real
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array, lax
+from jax import Array
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-Params = Any
-Loss = Callable[[Array, Array, Params], Array]  # (scores, label, params) → the loss of one example
-Augment = Callable[[Array, Array], Array]  # (key, image) → image
+from funcgrad import checkpoint as checkpoints
+from funcgrad import sharding
+from funcgrad.feeding import Feed, make_feed
+from funcgrad.optimizers import OPTIMIZERS as OPTIMIZERS
+from funcgrad.optimizers import SCHEDULES as SCHEDULES
+from funcgrad.optimizers import make_optimizer as make_optimizer
+from funcgrad.optimizers import make_schedule as make_schedule
+from funcgrad.steps import Augment, Loss, Mix, Model, Params, State, Sums, evaluate, init_state, no_sums, run_steps
+
+_LOOK = 1.0  # seconds of training between two looks at whether to go on
 
 
-class Model(Protocol):
-    """What training needs of a model; `funcgrad.models.Model` is one."""
+class Checkpoint(NamedTuple):
+    """Where and how often a training is kept, so that it can go on after it was stopped."""
 
-    @property
-    def init(self) -> Callable[..., Params]: ...
-    @property
-    def apply(self) -> Callable[..., Array]: ...
-
-
-class State(NamedTuple):
-    """All that a step changes."""
-
-    params: Params
-    opt_state: Any
+    folder: str | Path
+    every: int = 1  # epochs
+    keep: int | None = 3  # how many of the last stay; None: all
+    resume: bool = False  # go on from the last one that is whole
+    config: Mapping[str, Any] = MappingProxyType({})  # what else has to be the same when it goes on
 
 
 class Fit(NamedTuple):
     """The outcome of `fit`."""
 
-    params: Params  # after the last epoch
+    params: Params  # after the last step
     best_params: Params  # after the epoch of highest validation accuracy; the last ones where nothing was validated
     history: dict[str, list[float]]  # train_loss, train_accuracy[, validation_loss, validation_accuracy], one an epoch
     epochs_done: int
-    stopped_by: str  # "epochs", or "diverged" when the loss was no longer finite
+    stopped_by: str  # "epochs", "patience", "interrupt", or "diverged": a loss or a gradient was not finite
+    notes: tuple[str, ...] = ()  # what a user should know: a damaged checkpoint, where numbers were not finite
 
 
-class Batch(NamedTuple):
-    inputs: Array  # (B, …)
-    labels: Array  # (B,)
-    weights: Array  # (B,) how much each example counts; 0 is not at all
-    keys: Array  # (B,) one a example, for augmentation and dropout
+class Progress(NamedTuple):
+    """All that a training is at one moment, and what a checkpoint holds."""
 
-
-def init_state(key: Array, model: Model, optimizer: optax.GradientTransformation, shape: tuple[int, ...]) -> State:
-    params = model.init(key, shape)
-    return State(params, optimizer.init(params))
-
-
-def step(
-    state: State,
-    batch: Batch,
-    *,
-    model: Model,
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
-    augment: Augment | None = None,
-) -> tuple[State, tuple[Array, Array]]:
-    """One update → the new state, and the weighted sums over the batch of (loss, right predictions)."""
-
-    def one_example(params: Params, x: Array, label: Array, key: Array) -> tuple[Array, Array]:
-        augment_key, dropout_key = jax.random.split(key)
-        x = x if augment is None else augment(augment_key, x)
-        scores = model.apply(params, x, key=dropout_key)
-        return loss(scores, label, params), jnp.argmax(scores).astype(label.dtype) == label
-
-    def mean_loss(params: Params) -> tuple[Array, tuple[Array, Array]]:
-        losses, right = jax.vmap(one_example, (None, 0, 0, 0))(params, batch.inputs, batch.labels, batch.keys)
-        total = jnp.sum(batch.weights * losses)
-        return total / jnp.maximum(jnp.sum(batch.weights), 1), (
-            total,
-            jnp.sum(batch.weights * right.astype(total.dtype)),
-        )
-
-    gradients, sums = jax.grad(mean_loss, has_aux=True)(state.params)
-    with jax.numpy_dtype_promotion(
-        "standard"
-    ):  # Optax mixes int32 and float32; a caller's strictness is for his own code
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    return State(optax.apply_updates(state.params, updates), opt_state), sums
-
-
-def epoch(
-    state: State,
-    key: Array,
-    inputs: Array,
-    labels: Array,
-    weights: Array,
-    order: Array,
-    *,
-    batch_size: int,
-    **functions: Any,
-) -> tuple[State, tuple[Array, Array]]:
-    """One pass over the examples in the given order (see `shuffled`) → the state, and the mean (loss, accuracy).
-
-    The means are taken while the parameters change, dropout and augmentation included, as is usual for training curves.
-    """
-    batches = order.reshape(-1, batch_size)
-
-    def body(state: State, numbered: tuple[Array, Array]) -> tuple[State, tuple[Array, Array]]:
-        number, rows = numbered
-        counts = jnp.where(rows < 0, 0, weights[rows])
-        keys = jax.random.split(jax.random.fold_in(key, number), batch_size)
-        return step(state, Batch(inputs[rows], labels[rows], counts, keys), **functions)
-
-    state, sums = lax.scan(body, state, (jnp.arange(len(batches)), batches))
-    counted = jnp.sum(weights)
-    return state, (jnp.sum(sums[0]) / counted, jnp.sum(sums[1]) / counted)
-
-
-def shuffled(key: Array, count: int, batch_size: int) -> Array:
-    """A random order of `count` examples, filled up to whole batches with −1, which stands for none."""
-    return jnp.pad(jax.random.permutation(key, count), (0, -count % batch_size), constant_values=-1)
-
-
-@partial(jax.jit, static_argnames=("batch_size", "model", "loss", "optimizer", "augment"), donate_argnums=0)
-def run_epoch(
-    state: State, key: Array, number: Array, inputs: Array, labels: Array, *, batch_size: int, **functions: Any
-) -> tuple[State, tuple[Array, Array]]:
-    """Epoch `number` of a training with all examples counting alike. What it draws depends on key and number alone."""
-    order_key, step_key = jax.random.split(jax.random.fold_in(key, number))
-    order = shuffled(order_key, len(labels), batch_size)
-    weights = jnp.ones(len(labels))
-    return epoch(state, step_key, inputs, labels, weights, order, batch_size=batch_size, **functions)
-
-
-def evaluate(model: Model, params: Params, inputs: Array, labels: Array, loss: Loss) -> tuple[Array, Array]:
-    """Each example's loss and whether it is predicted right, (N,) each."""
-
-    def one_example(example: tuple[Array, Array]) -> tuple[Array, Array]:
-        scores = model.apply(params, example[0])
-        return loss(scores, example[1], params), jnp.argmax(scores).astype(example[1].dtype) == example[1]
-
-    return lax.map(one_example, (inputs, labels), batch_size=1024)
-
-
-@partial(jax.jit, static_argnames=("model", "loss"))
-def _validate(params: Params, inputs: Array, labels: Array, *, model: Model, loss: Loss) -> tuple[Array, Array]:
-    losses, right = evaluate(model, params, inputs, labels, loss)
-    return jnp.mean(losses), jnp.mean(right.astype(losses.dtype))
+    state: State
+    best_params: Params  # None: nothing was validated
+    key_data: Any  # (2,) uint32
+    epochs: int  # finished
+    step: int  # steps done of the epoch after these,
+    sums: Sums  # and what they gave
+    best: float  # highest validation accuracy
+    waited: int  # epochs since then
+    history: dict[str, list[float]]
 
 
 def fit(
     key: Array,
     model: Model,
-    inputs: ArrayLike,
+    inputs: Any,
     labels: ArrayLike,
     *,
     loss: Loss,
@@ -166,10 +82,19 @@ def fit(
     epochs: int,
     batch_size: int,
     augment: Augment | None = None,
+    mix: Mix | None = None,
+    weights: ArrayLike | None = None,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
+    patience: int | None = None,
+    skip_nonfinite: bool = False,
+    checkpoint: Checkpoint | None = None,
+    mesh: Mesh | None = None,
+    stream: bool | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    on_steps: Callable[[int, int, dict[str, float]], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Fit:
-    """Trains a model; each epoch is one compiled program on the device.
+    """Trains a model, all of it on the device.
 
     Args:
       key: `jax.random.key`; initialisation, order, augmentation and dropout come from it.
@@ -179,78 +104,236 @@ def fit(
       optimizer: any Optax transformation; see `make_optimizer`.
       epochs, batch_size: how often over all examples, how many a step (N if there are fewer). The last step of an
         epoch takes what is left.
-      augment: (key, input) → input, for one example.
+      augment: (key, input) → input, for one example; see `funcgrad.augment`.
+      mix: (key, input, other) → (mixed, share of the first), by which the loss is shared too: `funcgrad.augment.mixup`.
+      weights: (N,) how much each example counts; 1 by default.
       validation: inputs and labels to measure after each epoch.
+      patience: ends the training after so many epochs in which the validation accuracy did not rise.
+      skip_nonfinite: leaves out a step whose loss or gradients are not finite, in place of ending the training.
+      checkpoint: where the training is kept, and whether it goes on from there.
+      mesh: devices that share each batch; see `funcgrad.sharding.make_mesh`. All processes of a run call `fit` alike.
+      stream: whether the inputs stay on the host, a part being transferred while the one before trains. By default
+        those do that are memory-mapped or larger than 4 GiB. The result is the same to the bit.
       on_epoch: called after each epoch with its number from 1 and its metrics.
+      on_steps: called every second or so with the steps done, the steps of all epochs, and this epoch's means so far.
+      should_stop: asked as often; once it says so, the training is kept (see `checkpoint`) and ends.
 
     Raises:
-      ValueError: epochs or batch_size below 1, lengths that differ, labels out of the model's range.
+      ValueError: counts below 1, lengths that differ, labels out of the model's range, a checkpoint of another
+        training (`checkpoint.Differs`), and whatever else does not fit together.
+      OSError: a checkpoint could not be written; those before it are whole.
     """
     inputs, labels = checked_examples("", inputs, labels)
-    check_counts(epochs=epochs, batch_size=batch_size)
+    check_counts(epochs=epochs, batch_size=batch_size, patience=patience)
+    if patience is not None and validation is None:
+        raise ValueError("patience: needs validation inputs and labels to watch")
+    counted = checked_weights(weights, len(labels))
+    size = sharding.batch_size_for(mesh, min(batch_size, len(labels)), len(labels))
     init_key, epochs_key = jax.random.split(key)
-    state = jax.jit(partial(init_state, model=model, optimizer=optimizer, shape=inputs.shape[1:]))(init_key)
+    init = jax.jit(partial(init_state, model=model, optimizer=optimizer, shape=inputs.shape[1:]))
+    state = sharding.place_state(mesh, init(init_key))
     check_range("labels", labels, model, state.params, inputs)
-    held_out = None
+    measure = None
     if validation is not None:
-        if not isinstance(validation, tuple | list) or len(validation) != 2:
-            raise ValueError(f"validation: needs a pair (inputs, labels), got {type(validation).__name__}")
-        held_out = checked_examples("validation ", *validation)
-        if held_out[0].shape[1:] != inputs.shape[1:]:
-            raise ValueError(f"validation inputs: have shape {held_out[0].shape[1:]}, the inputs {inputs.shape[1:]}")
-        check_range("validation labels", held_out[1], model, state.params, inputs)
+        held_out = sharding.replicate(mesh, _checked_validation(validation, inputs, model, state.params))
+        measure = partial(_validate, inputs=held_out[0], labels=held_out[1], model=model, loss=loss)
 
-    functions = {"model": model, "loss": loss, "optimizer": optimizer, "augment": augment}
-    batch_size = min(batch_size, len(labels))
-    history: dict[str, list[float]] = {}
-    best_params, best = None, -np.inf
+    steps = -(-len(labels) // size)
+    feed = make_feed(inputs, labels, counted, size, mesh=mesh, stream=stream)
+    functions = {"model": model, "loss": loss, "optimizer": optimizer, "augment": augment, "mix": mix}
+    functions["finite"] = "skip" if skip_nonfinite else "stop"
 
-    def outcome(epochs_done: int, stopped_by: str) -> Fit:
-        return Fit(state.params, state.params if best_params is None else best_params, history, epochs_done, stopped_by)
+    def no_steps() -> Sums:
+        return sharding.replicate(mesh, no_sums(counted.dtype))
 
-    for number in range(1, epochs + 1):
-        state, (train_loss, train_accuracy) = run_epoch(
-            state, epochs_key, np.int32(number), inputs, labels, batch_size=batch_size, **functions
-        )
-        measured = {"train_loss": float(train_loss), "train_accuracy": float(train_accuracy)}
-        if held_out is not None:
-            validation_loss, validation_accuracy = _validate(state.params, *held_out, model=model, loss=loss)
-            measured |= {"validation_loss": float(validation_loss), "validation_accuracy": float(validation_accuracy)}
-        for name, value in measured.items():
-            history.setdefault(name, []).append(value)
-        if on_epoch is not None:
-            on_epoch(number, measured)
-        if not np.isfinite(measured["train_loss"]):
-            return outcome(number, "diverged")
-        if held_out is not None and measured["validation_accuracy"] > best:
-            best = measured["validation_accuracy"]
-            best_params = jax.tree.map(jnp.copy, state.params)  # the next epoch consumes the state
-    return outcome(epochs, "epochs")
+    best_params = None if measure is None else _copied(state.params)
+    now = Progress(state, best_params, np.asarray(jax.random.key_data(epochs_key)), 0, 0, no_steps(), -1.0, 0, {})
+    notes: list[str] = []
+    with _kept(checkpoint, {"epochs": epochs, "batch_size": size, "examples": len(labels)}) as (restore, save):
+        now, notes = restore(now)
+        saved = now.epochs, now.step
+        stopped_by = ""
+        while not stopped_by:
+            if patience is not None and now.waited >= patience:
+                stopped_by = "patience"
+            elif now.epochs == epochs:
+                stopped_by = "epochs"
+            else:
+                told = _of_all(on_steps, now.epochs * steps, epochs * steps)
+                now, stopped_by = _run_epoch(now, feed, functions, told, should_stop)
+                if stopped_by == "diverged":
+                    notes.append(_not_finite(now))
+                elif now.step == steps and (lost := _lost(now.state.params)):
+                    stopped_by = "diverged"  # by the last step's update
+                    notes.append(f"epoch {now.epochs + 1}, after its last step: {lost} is not finite")
+            if now.step == steps and stopped_by != "diverged":
+                if (skipped := int(now.sums.skipped)) > 0:
+                    notes.append(f"{_not_finite(now)}; left out {skipped} of the {steps} steps of this epoch")
+                now, measured = _finish(now._replace(sums=no_steps()), now.sums, measure)
+                if on_epoch is not None:
+                    on_epoch(now.epochs, measured)
+            due = now.epochs % (1 if checkpoint is None else checkpoint.every) == 0 and now.step == 0
+            if (due or stopped_by) and stopped_by != "diverged" and saved != (now.epochs, now.step):
+                saved = now.epochs, now.step
+                save(now.epochs * steps + now.step, now)
+    best = now.state.params if now.best_params is None or now.best < 0 else now.best_params
+    params, best = sharding.gathered((now.state.params, best))
+    return Fit(params, best, now.history, now.epochs, stopped_by, tuple(notes))
 
 
-def checked_examples(name: str, inputs: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
-    """Both as arrays, labels int32. Raises `ValueError` unless there is an integer label for each input."""
-    wide = isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.size > 0
-    if wide and not -(2**31) <= np.min(labels) <= np.max(labels) < 2**31:  # JAX would wrap them around
-        raise ValueError(f"{name}labels: go from {np.min(labels)} to {np.max(labels)}, beyond any number of classes")
-    inputs, labels = jnp.asarray(inputs), jnp.asarray(labels)
+@contextlib.contextmanager
+def _kept(checkpoint: Checkpoint | None, config: Mapping[str, Any]) -> Iterator[tuple[Callable, Callable]]:
+    """Two functions: what was kept instead of a fresh `Progress`, with notes; and keeping one, with its step."""
+    if checkpoint is None:
+        yield lambda now: (now, []), lambda step, now: None
+        return
+    folder, config = checkpoint.folder, {**checkpoint.config, **config}
+
+    def restore(now: Progress) -> tuple[Progress, list[str]]:
+        found = checkpoints.restore(folder, now, config=config) if checkpoint.resume else None
+        return (now, []) if found is None else (found.tree, list(found.notes))
+
+    check_counts(every=checkpoint.every)
+    if not checkpoint.resume and jax.process_index() == 0:
+        checkpoints.remove(folder)
+    with checkpoints.saver(folder, config=config, keep=checkpoint.keep) as save:
+        yield restore, lambda step, now: save(step, sharding.gathered(now))
+
+
+def _run_epoch(
+    now: Progress,
+    feed: Feed,
+    functions: Mapping[str, Any],
+    told: Callable[[int, dict[str, float]], None] | None,
+    should_stop: Callable[[], bool],
+) -> tuple[Progress, str]:
+    """What is left of the epoch, and why it ended early: "interrupt", "diverged", or nothing."""
+    pace = 1  # steps between two looks: as many as take a second, once we know
+    number = np.int32(now.epochs + 1)
+    for part in feed(now.key_data, now.epochs + 1, now.step):
+        while now.step < part.stop:
+            began, stop = time.perf_counter(), min(now.step + pace, part.stop)
+            span = (np.int32(x) for x in (part.first, now.step - part.first, stop - part.first))
+            state, sums = run_steps(
+                now.state, now.sums, now.key_data, number, part.examples, part.order, *span, **functions
+            )
+            diverged = int(sums.bad_step) >= 0 and functions["finite"] == "stop"  # waits for the steps
+            pace = max(1, int(_LOOK * (stop - now.step) / (time.perf_counter() - began)))
+            now = now._replace(state=state, sums=sums, step=stop)
+            if diverged:
+                return now, "diverged"
+            if told is not None:
+                loss, accuracy = sums.means
+                told(stop, {"train_loss": float(loss), "train_accuracy": float(accuracy)})
+            if should_stop():
+                return now, "interrupt"
+    return now, ""
+
+
+def _of_all(
+    on_steps: Callable[[int, int, dict[str, float]], None] | None, before: int, total: int
+) -> Callable[[int, dict[str, float]], None] | None:
+    return None if on_steps is None else lambda step, means: on_steps(before + step, total, means)
+
+
+def _finish(now: Progress, sums: Sums, measure: Callable[[Params], Any] | None) -> tuple[Progress, dict[str, float]]:
+    """The end of an epoch: what it gave goes into the history, and its parameters may be the best so far."""
+    measured = dict(zip(("train_loss", "train_accuracy"), map(float, sums.means), strict=True))
+    now = now._replace(epochs=now.epochs + 1, step=0)
+    if measure is not None:
+        loss, accuracy = map(float, measure(now.state.params))
+        measured |= {"validation_loss": loss, "validation_accuracy": accuracy}
+        now = now._replace(waited=now.waited + 1)
+        if accuracy > now.best and np.isfinite(loss):
+            now = now._replace(best=accuracy, waited=0, best_params=_copied(now.state.params))
+    history = {name: [*now.history.get(name, []), value] for name, value in measured.items()}
+    return now._replace(history=history), measured
+
+
+def _copied(params: Params) -> Params:
+    return jax.tree.map(jnp.copy, params)  # the next step consumes the state
+
+
+def _names(params: Params) -> list[str]:
+    paths = [path for path, _ in jax.tree.leaves_with_path(params)]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") or "the parameters" for path in paths]
+
+
+def _not_finite(now: Progress) -> str:
+    """Which step of an epoch was the first whose numbers went wrong, in words."""
+    array = int(now.sums.bad_array)
+    what = "the loss" if array == 0 else f"the gradient of {_names(now.state.params)[array - 1]}"
+    return f"epoch {now.epochs + 1}, step {int(now.sums.bad_step) + 1}: {what} is not finite"
+
+
+def _lost(params: Params) -> str:
+    """The first array of the parameters that is not finite."""
+    finite = np.asarray(_finite(params))
+    return "" if finite.all() else _names(params)[int(np.argmin(finite))]
+
+
+@jax.jit
+def _finite(params: Params) -> Array:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)])
+
+
+@partial(jax.jit, static_argnames=("model", "loss"))
+def _validate(params: Params, inputs: Array, labels: Array, *, model: Model, loss: Loss) -> tuple[Array, Array]:
+    losses, right = evaluate(model, params, inputs, labels, loss)
+    return jnp.mean(losses), jnp.mean(right.astype(losses.dtype))
+
+
+# What comes in.
+
+
+def checked_examples(name: str, inputs: Any, labels: ArrayLike) -> tuple[Any, np.ndarray]:
+    """Inputs as an array, of NumPy where they were, labels int32. `ValueError` unless there is one for each input."""
+    inputs, labels = inputs if hasattr(inputs, "dtype") else np.asarray(inputs), np.asarray(labels)
+    if inputs.dtype == object or inputs.ndim == 0:
+        raise ValueError(f"{name}inputs: needs numbers (N, …), got {inputs.dtype} of shape {inputs.shape}")
     if labels.ndim != 1 or len(inputs) != len(labels) or not len(labels):
         raise ValueError(f"{name}labels: needs one for each of the {len(inputs)} inputs, got shape {labels.shape}")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
+    if labels.dtype.kind not in "iu":
         raise ValueError(f"{name}labels: needs integers, got {labels.dtype}")
-    return inputs, labels.astype(jnp.int32)
+    if not -(2**31) <= np.min(labels) <= np.max(labels) < 2**31:
+        raise ValueError(f"{name}labels: go from {np.min(labels)} to {np.max(labels)}, beyond any number of classes")
+    return inputs, labels.astype(np.int32)
 
 
-def check_counts(**counts: int) -> None:
-    """Raises `ValueError` for a count below 1."""
+def _checked_validation(pair: Any, inputs: Any, model: Model, params: Params) -> tuple[Any, np.ndarray]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(f"validation: needs a pair (inputs, labels), got {type(pair).__name__}")
+    held_out, labels = checked_examples("validation ", *pair)
+    if held_out.shape[1:] != inputs.shape[1:]:
+        raise ValueError(f"validation inputs: have shape {held_out.shape[1:]}, the inputs {inputs.shape[1:]}")
+    check_range("validation labels", labels, model, params, inputs)
+    return held_out, labels
+
+
+def checked_weights(weights: ArrayLike | None, count: int) -> np.ndarray:
+    """Weights (N,) of JAX's floats, 1 by default. Raises `ValueError` for others than finite ones from 0 up."""
+    dtype = jnp.result_type(float)
+    if weights is None:
+        return np.ones(count, dtype)
+    weights = np.asarray(weights, dtype)
+    if weights.shape != (count,):
+        raise ValueError(f"weights: needs one for each of the {count} inputs, got shape {weights.shape}")
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError("weights: needs finite numbers from 0 up, and one above 0")
+    return weights
+
+
+def check_counts(**counts: int | None) -> None:
+    """Raises `ValueError` for a count below 1; None is none."""
     for name, count in counts.items():
-        if count < 1:
+        if count is not None and count < 1:
             raise ValueError(f"{name}: must be at least 1, got {count}")
 
 
-def check_range(name: str, labels: Array, model: Model, params: Params, inputs: Array) -> None:
+def check_range(name: str, labels: np.ndarray, model: Model, params: Params, inputs: Any) -> None:
     """Raises `ValueError` for labels that are no class of the model."""
-    num_classes = jax.eval_shape(model.apply, params, inputs[0]).shape[-1]
+    example = jax.ShapeDtypeStruct(inputs.shape[1:], jax.dtypes.canonicalize_dtype(inputs.dtype))
+    num_classes = jax.eval_shape(model.apply, params, example).shape[-1]
     if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
         raise ValueError(
             f"{name}: go from {labels.min()} to {labels.max()}, the model has classes 0 … {num_classes - 1}"
@@ -258,7 +341,13 @@ def check_range(name: str, labels: Array, model: Model, params: Params, inputs: 
 
 
 def predict(model: Model, params: Params, inputs: Any, *, batch_size: int = 4096) -> np.ndarray:
-    """Scores (N, num_classes) of inputs (N, …), in batches: NumPy arrays may exceed the device's memory."""
+    """Scores (N, num_classes) of inputs (N, …), in batches: NumPy arrays may exceed the device's memory.
+
+    Raises `ValueError` for inputs of a shape or number that the model cannot take.
+    """
+    inputs = inputs if hasattr(inputs, "dtype") else np.asarray(inputs)
+    if inputs.ndim == 0 or not len(inputs):
+        raise ValueError(f"inputs: needs (N, …) with N at least 1, got shape {inputs.shape}")
     batches = (jnp.asarray(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size))
     return np.concatenate([np.asarray(_predict(params, batch, model=model)) for batch in batches])
 
@@ -266,90 +355,3 @@ def predict(model: Model, params: Params, inputs: Any, *, batch_size: int = 4096
 @partial(jax.jit, static_argnames="model")
 def _predict(params: Params, inputs: Array, *, model: Model) -> Array:
     return jax.vmap(model.apply, (None, 0))(params, inputs)
-
-
-# Optimizers and schedules, by their Optax names.
-
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "adabelief": optax.adabelief,
-    "adadelta": optax.adadelta,
-    "adafactor": optax.adafactor,
-    "adagrad": optax.adagrad,
-    "adam": optax.adam,
-    "adamax": optax.adamax,
-    "adamaxw": optax.adamaxw,
-    "adamw": optax.adamw,
-    "adan": optax.adan,
-    "amsgrad": optax.amsgrad,
-    "fromage": optax.fromage,
-    "lamb": optax.lamb,
-    "lars": optax.lars,
-    "lion": optax.lion,
-    "momentum": partial(optax.sgd, momentum=0.9),
-    "nadam": optax.nadam,
-    "nadamw": optax.nadamw,
-    "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
-    "novograd": optax.novograd,
-    "radam": optax.radam,
-    "rmsprop": optax.rmsprop,
-    "sgd": optax.sgd,
-    "sign_sgd": optax.sign_sgd,
-    "yogi": optax.yogi,
-}
-_DECAY_MASK = {  # those that decay weights themselves, and what they call the choice of which weights
-    "adamaxw": "mask",
-    "adamw": "mask",
-    "adan": "mask",
-    "lamb": "mask",
-    "lars": "weight_decay_mask",
-    "lion": "mask",
-    "nadamw": "mask",
-}
-SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
-    "constant": lambda rate, steps: optax.constant_schedule(rate),
-    "cosine": optax.cosine_decay_schedule,
-    "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
-}
-
-
-def make_optimizer(
-    name: str,
-    learning_rate: float | Array,
-    *,
-    schedule: str = "constant",
-    steps: int = 1,
-    warmup_steps: int = 0,
-    weight_decay: float | Array = 0.0,
-) -> optax.GradientTransformation:
-    """An Optax optimizer by name, its learning rate following a schedule over so many steps.
-
-    The schedule ("constant", "cosine" or "linear", the latter two down to 0 at `steps`) begins after `warmup_steps` of
-    linear rise from 0. `weight_decay` is decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101) and touches weights
-    only, not biases; only the optimizers that have it take it.
-
-    Raises `ValueError` for unknown names, a learning rate that is not above 0, a negative weight decay, or one for an
-    optimizer without it.
-    """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer: {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule: {schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}")
-    given = isinstance(learning_rate, Real), isinstance(weight_decay, Real)  # else swept, and traced
-    if given[0] and not (0 < learning_rate < float("inf")):
-        raise ValueError(f"learning_rate: must be above 0 and finite, got {learning_rate}")
-    if given[1] and not (0 <= weight_decay < float("inf")):
-        raise ValueError(f"weight_decay: must be at least 0 and finite, got {weight_decay}")
-    decays = name in _DECAY_MASK
-    if not decays and not (given[1] and weight_decay == 0):
-        raise ValueError(f"weight_decay: {name!r} has none; use an L2 penalty, or one of {', '.join(_DECAY_MASK)}")
-    if not 0 <= warmup_steps < steps and warmup_steps:
-        raise ValueError(f"warmup_steps: needs 0 … {steps - 1}, fewer than all steps; got {warmup_steps}")
-    rate = SCHEDULES[schedule](learning_rate, steps - warmup_steps)
-    if warmup_steps:
-        rate = optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup_steps), rate], [warmup_steps])
-    options = {"weight_decay": weight_decay, _DECAY_MASK[name]: _weights_only} if decays else {}
-    return OPTIMIZERS[name](rate, **options)
-
-
-def _weights_only(params: Params) -> Params:
-    return jax.tree.map(lambda x: x.ndim > 1, params)

@@ -253,6 +253,31 @@ def test_a_setting_that_diverges_changes_no_other() -> None:
     assert rows[0].folds == rows[2].folds == plain_sweep().folds
     _, labels = digits(100)  # scores that are not numbers have their maximum in the first class
     assert rows[1].folds == tuple(np.float32(np.mean(labels[fold] == 0)) for fold in split_folds(100, 3))
+    assert [row.diverged for row in rows] == [0, 3, 0]
+    assert best([rows[1]._replace(mean=1.0), rows[2]]) == rows[2]
+
+
+@pytest.mark.slow
+def test_groups_that_fit_the_memory_give_the_same_rows() -> None:
+    settings = {"lr": np.array([0.02, 0.2, 0.5, 1.0], np.float32)}
+    told: list[tuple[int, int]] = []
+    grouped = swept(settings=settings, memory=400_000, on_epoch=lambda *counts: told.append(counts))
+    assert 2 <= told[-1][1] // 3 <= 12
+    assert told == [(done, told[-1][1]) for done in range(1, told[-1][1] + 1)]
+    for row, other in zip(swept(settings=settings), grouped, strict=True):
+        np.testing.assert_allclose(row.folds, other.folds, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_settings_may_be_any_tree() -> None:
+    settings = (np.array([0.2, 0.5], np.float32), [np.array([[0.0, 1.0], [0.0, 0.0]], np.float32)])
+
+    def shifted(scores: jax.Array, label: jax.Array, params: Any, setting: Any) -> jax.Array:
+        return SOFTMAX(scores, label, params) + jnp.sum(setting[1][0]) * 0.1 * jnp.sum(params["weights"] ** 2)
+
+    rows = swept(settings=settings, loss=shifted, optimizer=lambda setting: optax.sgd(setting[0]))
+    assert [row.setting for row in rows] == [(np.float32(0.2), [[0.0, 1.0]]), (0.5, [[0.0, 0.0]])]
+    assert rows[1] == plain_sweep()._replace(setting=(0.5, [[0.0, 0.0]]))
 
 
 @pytest.mark.slow
@@ -290,7 +315,7 @@ def test_the_same_key_gives_the_same_rows_and_on_epoch_is_told() -> None:
     ("changes", "message"),
     [
         ({"settings": {}}, "settings: needs arrays of one length"),
-        ({"settings": {"lr": [0.1, 0.2], "l2": [0.1]}}, "settings: needs .* got lengths {'lr': 2, 'l2': 1}"),
+        ({"settings": {"lr": [0.1, 0.2], "l2": [0.1]}}, "settings: needs .* got lengths {'l2': 1, 'lr': 2}"),
         ({"seeds": 0}, "seeds ≥ 1; .* seeds=0"),
         ({"folds": 1}, "folds: needs 2 to 100"),
         ({"epochs": 0}, "epochs: must be at least 1, got 0"),
