@@ -14,14 +14,12 @@ A folder holds one folder for each step:
 
 It is written under another name and renamed when it is whole, so that a process may be killed at any moment. Nothing is
 forced to the disk: what a power cut damages is recognised by its checksums, and an older one is used.
-
-`save_params` and `load_params` keep the final product of a run: parameters alone, as one safetensors file.
 """
 
 import contextlib
 import functools
-import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -114,8 +112,8 @@ def restore(folder: str | Path, like: Any, *, config: Mapping[str, Any] | None =
     Args:
       folder: that of `saver`; every process has to see it.
       like: a tree of the same structure, shapes and dtypes. Arrays come back as JAX arrays with its shardings where it
-        has JAX arrays or `jax.ShapeDtypeStruct`, else as NumPy arrays; dicts and lists of plain Python values may have
-        grown. Weak types come back strong, and NumPy's float64 scalars as floats.
+        has JAX arrays, else as NumPy arrays; dicts and lists of plain Python values may have grown. Weak types come
+        back strong, and NumPy's float64 scalars as floats.
       config: what the checkpoint has to have been saved with; None takes any.
 
     Raises:
@@ -197,7 +195,7 @@ def _write(folder: Path, step: int, arrays: dict[str, np.ndarray], about: str, k
         for other in kept[:first] + kept[here + 1 :]:
             _remove(other)
     except Exception as error:  # of the file system, of Orbax and of TensorStore, each with its own class
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)  # other threads of Orbax may still write; the next save clears it
         raise OSError(f"checkpoint: {path} could not be written: {_first_line(error)}") from error
 
 
@@ -321,11 +319,12 @@ def _read(path: Path, saved: dict[str, Any], like: Any, where: str) -> Any:
     def value(name: str, leaf: Any) -> Any:
         if _plain(leaf):
             return saved[name]["value"]
+        if not leaf.size:
+            return leaf
         if _is_key(leaf):
-            return _placed(
-                jax.random.wrap_key_data(jax.numpy.asarray(arrays[name]), impl=jax.random.key_impl(leaf)), leaf
-            )
-        return _placed(arrays[name] if name in arrays else np.zeros(leaf.shape, leaf.dtype), leaf)
+            data = jax.numpy.asarray(arrays[name])
+            return _placed(jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)), leaf)
+        return _placed(arrays[name], leaf)
 
     return jax.tree.unflatten(structure, [value(name, leaf) for name, leaf in leaves.items()])
 
@@ -342,9 +341,7 @@ def _placed(value: Any, like: Any) -> Any:
         return value
     if isinstance(like, np.generic):
         return value[()]
-    if (sharding := getattr(like, "sharding", None)) is None:
-        return jax.numpy.asarray(value)
-    return jax.make_array_from_callback(like.shape, sharding, lambda index: value[index])
+    return jax.make_array_from_callback(like.shape, like.sharding, lambda index: value[index])
 
 
 class _Orbax(NamedTuple):
@@ -363,94 +360,13 @@ def _orbax() -> _Orbax:
     )
     handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=options)
     checkpointer = ocp.Checkpointer(handler, multiprocessing_options=options)
-    return _Orbax(lambda path, arrays: checkpointer.save(path, args=ocp.args.PyTreeSave(arrays)), checkpointer.restore)
 
+    def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+        log = logging.getLogger("absl")
+        before, log.disabled = log.disabled, True  # the tracebacks of its threads; what failed is raised as well
+        try:
+            checkpointer.save(path, args=ocp.args.PyTreeSave(arrays))
+        finally:
+            log.disabled = before
 
-# Parameters alone
-
-
-def save_params(path: str | Path, params: Any, metadata: Mapping[str, str]) -> None:
-    """Writes parameters as one safetensors file, aside and then renamed.
-
-    Args:
-      params: dicts, lists and tuples of arrays, as in `funcgrad.models`. Names are paths: "hidden.0.weights".
-      metadata: text by name, kept in the header. "sha256" is added: a digest of everything else.
-
-    Raises `ValueError` for a tree that its names do not tell (empty parts, a dot or numbers as names), arrays that
-    NumPy has no dtype of its own for, and metadata called "sha256".
-    """
-    from safetensors.numpy import save
-
-    path = Path(path)
-    if "sha256" in metadata:
-        raise ValueError("metadata: 'sha256' is taken by the digest of the file")
-    flat = jax.tree.leaves_with_path(jax.device_get(params))
-    arrays = {_name(path_in_tree): np.array(leaf, order="C") for path_in_tree, leaf in flat}
-    rebuilt: Any = jax.tree.structure(_nested(arrays))
-    if rebuilt != jax.tree.structure(_tuples_as_lists(params)):
-        raise ValueError("params: needs dicts, lists and tuples of arrays, none empty, no name with a dot or of digits")
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"params: {name} is {array.dtype}; needs floats, integers or bool as NumPy has them")
-    data = save(arrays, {**metadata, "sha256": _digest(arrays, metadata)})
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_bytes(data)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def load_params(path: str | Path) -> tuple[Any, dict[str, str]]:
-    """What `save_params` has written: nested dicts and lists of NumPy arrays, and the metadata.
-
-    Raises `FileNotFoundError`, and `ValueError` for a file that is damaged or that `save_params` has not written.
-    """
-    from safetensors import safe_open
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist or is no file; needs what save_params has written")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
-        digest = metadata.pop("sha256", "")
-    except Exception as error:  # of safetensors, its own class, and KeyError for a dtype
-        raise ValueError(f"{path} is damaged or no safetensors file: {_first_line(error)}") from error
-    if digest != _digest(arrays, metadata):
-        raise ValueError(f"{path} is damaged or was not written by funcgrad: its digest is another")
-    return _nested(arrays), metadata
-
-
-def _digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
-    shapes = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
-    digest = hashlib.sha256(json.dumps([shapes, dict(metadata)], sort_keys=True).encode())
-    for name in sorted(arrays):
-        digest.update(arrays[name].tobytes())
-    return digest.hexdigest()
-
-
-def _nested(arrays: Mapping[str, np.ndarray]) -> Any:
-    """Arrays by path → nested dicts, and lists where the names are 0, 1, …"""
-    root: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *parents, last = name.split(".")
-        inner = root
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = array
-    return _numbers_as_lists(root)
-
-
-def _numbers_as_lists(tree: Any) -> Any:
-    if not isinstance(tree, dict):
-        return tree
-    tree = {name: _numbers_as_lists(value) for name, value in tree.items()}
-    numbers = [str(number) for number in range(len(tree))]
-    return [tree[number] for number in numbers] if sorted(tree) == sorted(numbers) else tree
-
-
-def _tuples_as_lists(tree: Any) -> Any:
-    if type(tree) is dict:
-        return {name: _tuples_as_lists(value) for name, value in tree.items()}
-    return [_tuples_as_lists(value) for value in tree] if type(tree) in (list, tuple) else tree
+    return _Orbax(save, checkpointer.restore)

@@ -1,6 +1,5 @@
 """A checkpoint gives back bit for bit what went in; or an older one is used, or one clear line says why not."""
 
-import json
 import os
 import random
 import re
@@ -91,9 +90,6 @@ def test_arrays_return_to_where_they_lay(tmp_path: Path) -> None:
     restored = found(tmp_path, tree).tree
     assert bits(restored) == bits(tree)
     assert {name: array.sharding for name, array in restored.items()} == {"a": rows, "b": everywhere}
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), {"a": tree["a"]})
-    checkpoint.save(tmp_path, 2, {"a": tree["a"]}, config={})
-    assert bits(found(tmp_path, shapes).tree) == bits({"a": tree["a"]})
 
 
 def test_what_is_saved_is_the_state_at_the_call_though_it_is_consumed_afterwards(tmp_path: Path) -> None:
@@ -184,7 +180,7 @@ def test_damage_to_any_file_is_noticed_and_the_one_before_is_used(damage: str, t
         path.relative_to(tmp_path) for path in (tmp_path / "whole" / "step-000000001").rglob("*") if path.is_file()
     ]
     assert len(files) >= 5
-    for file in files * 3:
+    for file in files * 2:
         shutil.rmtree(tmp_path / "damaged", ignore_errors=True)
         shutil.copytree(tmp_path / "whole", tmp_path / "damaged")
         DAMAGE[damage](tmp_path / "damaged" / file.relative_to("whole"), rng)
@@ -196,6 +192,7 @@ def test_damage_to_any_file_is_noticed_and_the_one_before_is_used(damage: str, t
         assert "\n" not in note
 
 
+@pytest.mark.slow
 def test_every_single_byte_is_guarded(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, 1, {"a": jnp.arange(3.0)}, config={})
     path = tmp_path / "step-000000001"
@@ -288,7 +285,7 @@ def test_the_error_of_the_writer_comes_at_the_next_save_and_the_one_after_works(
 
 
 def test_importing_it_loads_nothing_slow() -> None:
-    code = "import sys, funcgrad.checkpoint; print({'orbax', 'safetensors', 'tensorstore'} & set(sys.modules))"
+    code = "import sys, funcgrad.checkpoint, funcgrad.parameters; print({'orbax', 'safetensors'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -323,6 +320,7 @@ with checkpoint.saver(folder, config={}, keep=keep) as save:
 def test_a_process_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     """Twelve times: it goes on from what the one before left, writes without pause, and is killed."""
     rng, before, folder = random.Random(0), 0, tmp_path / "kept"
+    interrupted = 0
     for _ in range(12):
         command = [sys.executable, "-c", WRITER, str(folder), "2", "2", "0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as writer:
@@ -330,11 +328,14 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path
             line = writer.stdout.readline()
             time.sleep(rng.uniform(0, 1.5))
             writer.kill()
+            writer.wait()
             assert line.startswith("from "), writer.communicate()[1]
         assert int(line.split()[1]) >= before, "a checkpoint that had been whole was lost"
         steps = checkpoint.steps(folder)
         before = steps[-1] if steps else 0
+        interrupted += bool(list(folder.glob(".step-*")))
     assert before > 12
+    assert interrupted > 3
     like = {"a": np.zeros(500_000, np.float32), "b": jnp.zeros(3), "history": {}}
     restored = found(folder, like)
     assert (restored.step, restored.notes) == (before, ())
@@ -352,12 +353,15 @@ def test_a_full_disk_is_an_error_and_leaves_the_last_good_checkpoint(tmp_path: P
     last = done.stderr.strip().splitlines()[-1]
     failed = re.fullmatch(r"OSError: checkpoint: .*/step-(\d+) could not be written: .*too large.*", last)
     assert failed, last
+    assert "ERROR" not in done.stderr, "what Orbax's threads log"
     step = int(failed[1])
     assert step in (3, 4)  # the third may still have been under way when the limit came
-    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
-    assert names == [f"step-{number:09}" for number in (step - 2, step - 1)]
+    assert checkpoint.steps(tmp_path / "kept") == [step - 2, step - 1]
     like = {"a": np.zeros(500_000, np.float32), "b": jnp.zeros(3), "history": {}}
     assert found(tmp_path / "kept", like).step == step - 1
+    checkpoint.save(tmp_path / "kept", step, like, config={}, keep=2)
+    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    assert names == [f"step-{number:09}" for number in (step - 1, step)], "leftovers"
 
 
 TWO = """
@@ -418,71 +422,3 @@ def test_of_two_processes_one_writes_and_both_read(tmp_path: Path) -> None:
         for process in processes:
             process.kill()
     assert checkpoint.steps(tmp_path) == [1, 2]
-
-
-# Parameters alone
-
-
-def test_parameters_come_back_by_their_names(tmp_path: Path) -> None:
-    from safetensors.numpy import load_file
-
-    params = models.mlp((8, 4), 3, layer_norm=True).init(jax.random.key(0), (5,))
-    path = tmp_path / "params.safetensors"
-    checkpoint.save_params(path, params, {"model": "mlp", "é": "\n"})
-    loaded, metadata = checkpoint.load_params(path)
-    assert metadata == {"model": "mlp", "é": "\n"}
-    assert bits(loaded) == bits(jax.tree.map(np.asarray, params))
-    assert {"hidden.0.weights", "hidden.1.scale", "output.bias"} < set(load_file(path))
-    checkpoint.save_params(path, ((np.ones((2, 3)).T, {"a": np.float16(1)}), [jnp.arange(3)]), {})
-    loaded, _ = checkpoint.load_params(path)
-    assert jax.tree.structure(loaded) == jax.tree.structure([[0, {"a": 0}], [0]])
-    assert loaded[0][0].shape == (3, 2)
-    assert [path.name for path in tmp_path.iterdir()] == ["params.safetensors"]
-    many = {"layers": [np.full(1, number) for number in range(12)]}
-    checkpoint.save_params(path, many, {})
-    assert bits(checkpoint.load_params(path)[0]) == bits(many)
-
-
-@pytest.mark.parametrize(
-    "params", [{}, {"a": []}, {"a.b": np.ones(1)}, {"0": np.ones(1)}, {"a": None, "b": np.ones(1)}, np.ones(1)], ids=str
-)
-def test_parameters_that_their_names_would_not_tell_are_refused(params: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^params: needs dicts, lists and tuples of arrays"):
-        checkpoint.save_params(tmp_path / "params", params, {})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_parameters_of_other_dtypes_and_reserved_metadata_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^params: a.0 is bfloat16; needs floats"):
-        checkpoint.save_params(tmp_path / "params", {"a": [jnp.ones(1, jnp.bfloat16)]}, {})
-    with pytest.raises(ValueError, match=r"^metadata: 'sha256' is taken"):
-        checkpoint.save_params(tmp_path / "params", {"a": jnp.ones(1)}, {"sha256": ""})
-
-
-def test_a_damaged_file_of_parameters_is_one_clear_line(tmp_path: Path) -> None:
-    path, params, metadata = tmp_path / "params.safetensors", {"a": [np.arange(3.0)]}, {"model": "linear"}
-    checkpoint.save_params(path, params, metadata)
-    data = path.read_bytes()
-    harmless = 0
-    for position in range(len(data)):
-        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
-        try:
-            loaded, said = checkpoint.load_params(path)
-        except ValueError as caught:
-            line = str(caught)
-        else:
-            line = str(path)
-            harmless += 1  # nothing but the order or the white space of the header
-            assert (bits(loaded), said) == (bits(params), metadata)
-        assert line.startswith(str(path))
-        assert "\n" not in line
-    assert harmless < 16
-    for length in range(len(data)):
-        path.write_bytes(data[:length])
-        with pytest.raises(ValueError, match=r"params.safetensors is damaged"):
-            checkpoint.load_params(path)
-    path.write_text(json.dumps({"a": 1}))
-    with pytest.raises(ValueError, match=r"params.safetensors is damaged"):
-        checkpoint.load_params(path)
-    with pytest.raises(FileNotFoundError, match="nothing does not exist"):
-        checkpoint.load_params(tmp_path / "nothing")
