@@ -215,7 +215,7 @@ _PAIR_BLOCK, _GROUP_ROWS = 1152, 9216  # of one table; of the tables that are th
 class PairPlan(NamedTuple):
     """Compiled functions, and the sizes they were compiled for."""
 
-    table: Callable[..., Array]  # blocks (B, D), (B, D) → sort keys (B, B)
+    table: Callable[..., Array]  # see `fold_table`
     turned: Callable[[Any], Array]  # a table's transpose
     merged: Callable[..., tuple[Array, Array]]  # see `merge_tables`
     numbers: Callable[[Any], Array]  # from sort keys
@@ -224,19 +224,18 @@ class PairPlan(NamedTuple):
     group: int  # blocks of points that are merged at once
 
 
-def merge_tables(
-    keys: Array, indices: Array, fold: Array, tables: tuple[Array, ...], folds: Array, numbers: Array
-) -> tuple[Array, Array]:
-    """Merges blocks of points into the best k (B, k) of a block of queries, but for those of a query's own fold.
+def fold_table(a: Array, b: Array, fold_a: Array, fold_b: Array, *, search: Search) -> Array:
+    """Sort keys (B, B) of two blocks (B, D), whose folds are (B,); no neighbours are pairs of one fold, and fold -1."""
+    keys = _sort_keys(ranking_distances(a, b, search.metric, search.p), _lowest(search.metric, a.dtype, a.shape[1]))
+    fold_a, fold_b = jnp.expand_dims(fold_a, 1), jnp.expand_dims(fold_b, 0)
+    return jnp.where((fold_a == fold_b) | (fold_a < 0) | (fold_b < 0), _last(keys.dtype), keys)
 
-    fold (B,): of the queries; tables: sort keys, (B, B) each; folds, numbers: of all their points, as `Points.numbers`.
-    """
-    table = jnp.concatenate(tables, axis=1)
-    own = jnp.expand_dims(fold, 1) == jnp.expand_dims(folds, 0)
-    last = _last(table.dtype)
-    table = jnp.where(own | (jnp.expand_dims(numbers, 0) < 0), last, table)
-    missing = -table.shape[1] % _GROUP
-    table = jnp.pad(table, ((0, 0), (0, missing)), constant_values=last)
+
+def merge_tables(keys: Array, indices: Array, tables: tuple[Array, ...], numbers: Array) -> tuple[Array, Array]:
+    """Merges tables (B, B), of points with ascending numbers, into the best k (B, k) of a block of queries."""
+    missing = -sum(table.shape[1] for table in tables) % _GROUP
+    filling = jnp.full((len(keys), missing), _last(keys.dtype))
+    table = jnp.concatenate([*tables, filling], axis=1)
     return _merged(keys, indices, table, jnp.pad(numbers, (0, missing), constant_values=-1))
 
 
@@ -267,22 +266,19 @@ def fit_pairs_to_memory(search: Search, count: int, fold: int, dimensions: int, 
 def _compile_pairs(search: Search, block: int, group: int, dimensions: int, dtype: Any) -> tuple[PairPlan, int]:
     shape = jax.ShapeDtypeStruct
     lowest = _lowest(search.metric, dtype, dimensions)
-
-    def keys_of(queries: Array, points: Array) -> Array:
-        return _sort_keys(ranking_distances(queries, points, search.metric, search.p), lowest)
+    rows, ints = shape((block, dimensions), dtype), partial(shape, dtype=jnp.int32)
+    ranked = jax.eval_shape(partial(ranking_distances, metric=search.metric, p=search.p), rows, rows)
 
     def numbers_of(keys: Any) -> Array:
         return _from_sort_keys(keys, lowest, ranked.dtype)
 
-    rows, ints = shape((block, dimensions), dtype), partial(shape, dtype=jnp.int32)
-    ranked = jax.eval_shape(partial(ranking_distances, metric=search.metric, p=search.p), rows, rows)
-    keys = jax.eval_shape(keys_of, rows, rows)
+    table, merged = jax.jit(partial(fold_table, search=search)), jax.jit(merge_tables)
+    blocks = rows, rows, ints((block,)), ints((block,))
+    keys = jax.eval_shape(table, *blocks)
     best = shape((block, search.k), keys.dtype), ints((block, search.k))
-    table, merged = jax.jit(keys_of), jax.jit(merge_tables)
-    points = ints((group * block,))
     compiled: tuple[Any, Any] = (
-        table.lower(rows, rows).compile().memory_analysis(),
-        merged.lower(*best, ints((block,)), (keys,) * group, points, points).compile().memory_analysis(),
+        table.lower(*blocks).compile().memory_analysis(),
+        merged.lower(*best, (keys,) * group, ints((group * block,))).compile().memory_analysis(),
     )
     temporary = max(memory.temp_size_in_bytes + memory.output_size_in_bytes for memory in compiled)
     plan = PairPlan(table, jax.jit(jnp.transpose), merged, jax.jit(numbers_of), _last(keys.dtype), block, group)

@@ -103,7 +103,7 @@ def _fold_by_fold(
 class _Block(NamedTuple):
     where: slice  # of all points; empty past the end
     rows: Any  # (B, D)
-    numbers: np.ndarray  # (B,) int32; -1 past the end
+    numbers: np.ndarray  # (B,) int32; -1 past the end, as the folds
     folds: np.ndarray  # (B,) int32
 
 
@@ -162,7 +162,8 @@ def _merge_groups(state: State, plan: PairPlan, queries: list[_Block], points: l
     for i, a in enumerate(queries):
         for j, b in enumerate(points):
             if points is not queries or i <= j:
-                tables[i, j] = nothing if _in_one_fold(a, b) else jax.block_until_ready(plan.table(a.rows, b.rows))
+                table = nothing if _in_one_fold(a, b) else plan.table(a.rows, b.rows, a.folds, b.folds)
+                tables[i, j] = jax.block_until_ready(table)
 
     def turned(i: int, j: int) -> Any:
         return plan.turned(tables[i, j])
@@ -177,9 +178,8 @@ def _merge_groups(state: State, plan: PairPlan, queries: list[_Block], points: l
 
 def _in_one_fold(a: _Block, b: _Block) -> bool:
     """Whether no pair of the two counts."""
-    folds = np.concatenate([block.folds[block.numbers >= 0] for block in (a, b)])
-    empty = (a.numbers < 0).all() or (b.numbers < 0).all()
-    return bool(empty or (folds == folds[0]).all())
+    folds = [block.folds[block.folds >= 0] for block in (a, b)]
+    return not all(map(len, folds)) or len(np.unique(np.concatenate(folds))) == 1
 
 
 def _merge(state: State, plan: PairPlan, block: _Block, tables: list[Any], points: list[_Block]) -> None:
@@ -188,6 +188,5 @@ def _merge(state: State, plan: PairPlan, block: _Block, tables: list[Any], point
         return
     missing = (0, plan.block - rows), (0, 0)
     best = (np.pad(x[block.where], missing) for x in (state.distances, state.indices))
-    folds, numbers = (np.concatenate(x) for x in zip(*((b.folds, b.numbers) for b in points), strict=True))
-    found = plan.merged(*best, block.folds, tuple(tables), folds, numbers)
+    found = plan.merged(*best, tuple(tables), np.concatenate([other.numbers for other in points]))
     state.distances[block.where], state.indices[block.where] = (np.asarray(x)[:rows] for x in found)

@@ -113,9 +113,9 @@ def test_every_pair_of_two_folds_is_measured_once_and_none_of_one(monkeypatch: p
     def counting(*sizes: Any) -> blocks.PairPlan:
         plan = compiled(*sizes)
 
-        def table(a: jax.Array, b: jax.Array) -> jax.Array:
+        def table(a: jax.Array, b: jax.Array, *folds: np.ndarray) -> jax.Array:
             measured[np.ix_(np.ravel(a), np.ravel(b))] += 1
-            return plan.table(a, b)
+            return plan.table(a, b, *folds)
 
         return plan._replace(table=table)
 
@@ -174,8 +174,8 @@ def test_it_lowers_for_every_platform() -> None:
     plan = blocks.fit_pairs_to_memory(search, 40, 10, 8, np.dtype(np.uint8), 10**8)
     rows, ints = jax.ShapeDtypeStruct((plan.block, 8), np.uint8), jax.ShapeDtypeStruct((plan.block,), np.int32)
     platforms = ("cpu", "cuda", "tpu")
-    assert jax.export.export(plan.table, platforms=platforms)(rows, rows).platforms == platforms
+    assert jax.export.export(plan.table, platforms=platforms)(rows, rows, ints, ints).platforms == platforms
     table = jax.ShapeDtypeStruct((plan.block, plan.block), np.float32)
     best = (jax.ShapeDtypeStruct((plan.block, 3), dtype) for dtype in (np.float32, np.int32))
-    exported = jax.export.export(plan.merged, platforms=platforms)(*best, ints, (table,), ints, ints)
+    exported = jax.export.export(plan.merged, platforms=platforms)(*best, (table,), ints)
     assert exported.platforms == platforms
