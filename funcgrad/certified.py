@@ -44,6 +44,7 @@ class Bounds(NamedTuple):
     size: np.ndarray  # (Q,) float64, of what is added up where terms cancel: |a|·|b| at most; 0 where none do
 
 
+@np.errstate(over="ignore", invalid="ignore")  # where a norm is beyond the dtype, there is no bound
 def summarize(points: Any, metric: Metric, dtype: Any, known: Summary | None = None) -> Summary | None:
     """One pass over the points (two, of l2), a block at a time; None for a metric that needs none.
 
@@ -68,7 +69,7 @@ def summarize(points: Any, metric: Metric, dtype: Any, known: Summary | None = N
 
     def norms(i: int) -> tuple[np.ndarray, np.ndarray | None]:
         block = np.asarray(points[i : i + rows]).astype(dtype, copy=False)
-        with np.errstate(over="ignore", invalid="ignore"):  # then there is no bound: see `query_bounds`
+        with np.errstate(over="ignore", invalid="ignore"):  # again: each thread has its own
             return _norms(block, scale), None if centre is None else _norms(block - centre, scale)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -236,7 +237,7 @@ def certify(
     numbers, indices: (Q, m), m ≥ k, from the filter in ascending order; -1 is no candidate. available: how many points
     there are to choose from.
     """
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         lower = bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64)
     lower[np.isneginf(numbers) | np.isnan(lower)] = -np.inf
     if metric == "l2":

@@ -295,10 +295,11 @@ def vote(
     ks: Sequence[int] = (1, 3, 5),
     weights: Weights = "uniform",
     temperature: float = 0.07,
-) -> Array:
+) -> np.ndarray:
     """The votes of the first k neighbours for each class, for several k in one pass → (len(ks), Q, num_classes).
 
-    The winner is `jnp.argmax(votes, axis=-1)`, which gives a tie to the smaller label.
+    The winner is `np.argmax(votes, axis=-1)`, which gives a tie to the smaller label. Votes are float32 where the
+    distances are, else float64.
 
     Args:
       labels: (N,) the points' labels, 0 … num_classes − 1.
@@ -332,7 +333,7 @@ def vote(
     distances = distances if distances.dtype == np.float32 else distances.astype(np.float64)
     with jax.enable_x64(jax.config.read("jax_enable_x64") or distances.dtype == np.float64):
         scaled = np.asarray(temperature, distances.dtype) if weights == "softmax" else None
-        return jnp.asarray(_vote(distances, indices, labels, scaled, function, ks, num_classes), jnp.float32)
+        return np.asarray(_vote(distances, indices, labels, scaled, function, ks, num_classes), distances.dtype)
 
 
 @partial(jax.jit, static_argnums=(4, 5, 6))
@@ -390,8 +391,9 @@ def classify(
     array([0], dtype=int32)
     """
     index, labels = _as_index(index_or_points, metric, p, options.get("mesh")), np.asarray(labels)
-    if len(labels) != len(index.points):
-        raise ValueError(f"labels: needs one for each of the {len(index.points)} points, got {len(labels)}")
+    if labels.shape != (len(index.points),) or labels.dtype.kind not in "iu" or labels.min() < 0:
+        got = f"{labels.dtype} {labels.shape}: {labels.ravel()[:3].tolist()}, …"
+        raise ValueError(f"labels: needs a whole number from 0 for each of the {len(index.points)} points, got {got}")
     neighbors = kneighbors(queries, index, k, **options)
     votes = vote(neighbors, labels, int(labels.max()) + 1, ks=(k,), weights=weights, temperature=temperature)
-    return np.asarray(jnp.argmax(votes[0], axis=-1), np.int32)
+    return np.argmax(votes[0], axis=-1).astype(np.int32)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -257,89 +258,11 @@ def test_an_index_of_half_precision_is_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(neighbors.load_index(tmp_path / "index.npz").points, np.ones((3, 2)))
 
 
-# Floats: the certificate.
-
-
-def float64_table(queries: np.ndarray, points: np.ndarray, metric: str) -> np.ndarray:
-    """Brute force in float64 (longdouble for what is inner products), written for these tests alone."""
-    a, b = queries.astype(np.longdouble)[:, None], points.astype(np.longdouble)[None]
-    if metric == "l1":
-        return np.abs(a - b).sum(-1)
-    if metric == "l2":
-        return np.sqrt(((a - b) ** 2).sum(-1))
-    if metric == "chebyshev":
-        return np.abs(a - b).max(-1)
-    if metric == "minkowski":
-        return (np.abs(a - b) ** 3).sum(-1) ** (np.longdouble(1) / 3)
-    products = (a * b).sum(-1)
-    if metric == "dot":
-        return -products
-    return 1 - products / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-
-
-def far_cluster(rng: np.random.Generator) -> np.ndarray:
-    return 1e4 + rng.normal(size=(400, 24)) * 1e-2  # the norms are a million times the distances
+# Floats: the certificate. What data it withstands is in test_adversarial.py.
 
 
 def two_clusters(rng: np.random.Generator) -> np.ndarray:
     return np.where(np.arange(400)[:, None] % 2, 3000.0, -3000.0) + rng.normal(size=(400, 24))
-
-
-HARD = {
-    "normal": lambda rng: rng.normal(size=(400, 24)),
-    "far": far_cluster,
-    "two clusters": two_clusters,
-    "tiny": lambda rng: rng.normal(size=(400, 24)) * 1e-25,
-    "huge": lambda rng: rng.normal(size=(400, 24)) * 1e25,
-    "scales apart": lambda rng: rng.normal(size=(400, 24)) * 10.0 ** rng.integers(-8, 8, (400, 1)),
-    "duplicates": lambda rng: np.repeat(rng.normal(size=(8, 24)), 50, axis=0),
-    "near duplicates": lambda rng: np.repeat(rng.normal(size=(8, 24)), 50, axis=0) + 1e-6 * rng.normal(size=(400, 24)),
-    "one point": lambda rng: np.zeros((400, 24)),
-}
-
-
-@pytest.mark.parametrize("metric", ["l1", "l2", "cosine", "dot", "chebyshev", "minkowski"])
-@pytest.mark.parametrize("kind", HARD)
-@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
-def test_floats_have_the_neighbors_of_a_float64_brute_force(kind: str, metric: str, dtype: type) -> None:
-    points = HARD[kind](np.random.default_rng(3))
-    if metric == "dot" and kind in ("tiny", "huge"):
-        points = points * (1e10 if kind == "tiny" else 1e-10)  # a product must itself be a float32
-    points = points.astype(dtype)
-    queries = points[::9] if kind != "one point" else points[:3] + 1
-    k = 10
-    with np.errstate(invalid="ignore"):
-        table = np.nan_to_num(float64_table(queries, points, metric).astype(np.float64), nan=1.0)
-    found = kneighbors(queries, points, k, metric=metric, p=3.0 if metric == "minkowski" else None, memory="90KiB")
-    order = np.argsort(table, axis=1, kind="stable")
-    sizes = np.ones((len(queries), 1))
-    if metric == "dot":
-        sizes = (
-            np.linalg.norm(queries.astype(float), axis=1)[:, None] * np.linalg.norm(points.astype(float), axis=1).max()
-        )
-    gap = np.take_along_axis(table, order[:, k : k + 1], 1) - np.take_along_axis(table, order[:, k - 1 : k], 1)
-    scale = sizes[:, 0] if metric in ("cosine", "dot") else np.take_along_axis(table, order[:, k : k + 1], 1)[:, 0]
-    settled = gap[:, 0] > 1e-6 * scale
-    same = np.sort(found.indices, axis=1) == np.sort(order[:, :k], axis=1)
-    assert same[settled].all()
-    exact = np.take_along_axis(table, found.indices.astype(int), axis=1)
-    relative = 1e-10 if dtype == np.float64 else 1e-6
-    if metric in ("cosine", "dot"):
-        assert (np.abs(found.distances - exact) <= relative * sizes).all()
-    else:
-        np.testing.assert_allclose(found.distances, exact, rtol=relative)
-        if kind != "one point":  # the queries are points
-            assert (found.distances[:, 0] == 0).all()
-
-
-@pytest.mark.parametrize("metric", ["l2", "cosine"])
-def test_no_block_changes_a_bit_of_floats(metric: str) -> None:
-    points = HARD["near duplicates"](np.random.default_rng(1)).astype(np.float32)
-    whole = kneighbors(points, points, 7, metric=metric)
-    for memory in ("60KiB", "300KiB"):
-        cut = kneighbors(points, points, 7, metric=metric, memory=memory)
-        np.testing.assert_array_equal(cut.indices, whole.indices)
-        np.testing.assert_array_equal(cut.distances, whole.distances)
 
 
 def test_what_cannot_be_proved_is_searched_again_and_info_says_so() -> None:
@@ -372,7 +295,7 @@ def test_a_filter_never_goes_above_the_distance(metric: str) -> None:
         factors, offsets = certified.point_terms(metric, summary, error)
         numbers = offsets - factors * (bounds.queries @ points.T)
     lower = bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64)
-    exact = float64_table(queries, points, metric) ** (2 if metric == "l2" else 1)
+    exact = cases.table(queries, points, metric) ** (2 if metric == "l2" else 1)
     assert (lower <= exact).all()
     sizes = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(points, axis=1) if metric != "cosine" else 1
     assert (exact - lower <= 1e-3 * (np.abs(exact) if metric == "l1" else sizes)).all()
@@ -400,6 +323,19 @@ def test_votes_by_distance_need_more_digits_than_a_float32_has() -> None:
     assert int(jnp.argmax(vote(far, [1, 0, 0], 2, ks=(3,), weights="softmax"))) == 1
     near = neighbors_at([[0, 0, 0]])._replace(distances=np.array([[0.0, 1e-50, 1e-50]]))
     assert int(jnp.argmax(vote(near, [1, 0, 0], 2, ks=(3,), weights="distance"))) == 1
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance", "softmax", lambda distances: 1 + distances])
+@pytest.mark.parametrize(("dtype", "of_votes"), [("float32", "float32"), ("float64", "float64"), ("int32", "float64")])
+def test_votes_have_the_digits_of_the_distances(weights: Any, dtype: str, of_votes: str) -> None:
+    found = neighbors_at([[3, 7, 11]])._replace(distances=np.array([[3, 7, 11]], dtype))
+    votes = vote(found, [0, 1, 1], 2, ks=(3,), weights=weights)
+    assert votes.dtype == of_votes
+    function = {"uniform": np.ones_like, "distance": np.reciprocal, "softmax": lambda d: np.exp((3 - d) / 0.07)}
+    expected = (function[weights] if isinstance(weights, str) else weights)(np.array([3.0, 7.0, 11.0]))
+    np.testing.assert_allclose(
+        votes[0, 0], [expected[0], expected[1:].sum()], rtol=float(np.finfo(of_votes).eps) * 1000
+    )
 
 
 def test_a_tie_goes_to_the_smaller_label() -> None:
@@ -494,7 +430,16 @@ def not_a_number(a: jax.Array, b: jax.Array) -> jax.Array:
         (lambda: kneighbors(POINTS, prepare(POINTS, "l1"), 1, metric="cosine"), "the index was prepared for 'l1'"),
         (lambda: kneighbors(POINTS, POINTS, 1, metric=lambda a, b: jnp.inf + a[0]), "metric: gave infinity"),
         (lambda: radius_neighbors(POINTS, POINTS, 1, max_neighbors=0), "max_neighbors: must be at least 1"),
-        (lambda: classify(POINTS, POINTS, [0, 1], 1), "labels: needs one for each of the 5 points, got 2"),
+        (
+            lambda: classify(POINTS, POINTS, [0, 1], 1),
+            "labels: needs a whole number from 0 for each of the 5 points, got int64 .2,.: .0, 1.",
+        ),
+        (
+            lambda: classify(POINTS, POINTS, list("abcde"), 1),
+            "labels: needs a whole .* got <U1 .5,.: .'a', 'b', 'c'., …",
+        ),
+        (lambda: classify(POINTS, POINTS, [0, 1, 2, -1, 0], 1), "labels: needs a whole number from 0"),
+        (lambda: classify(POINTS, POINTS, 0, 1), r"labels: needs a whole .* got int64 \(\): .0., …"),
     ],
 )
 def test_errors_name_the_argument(call: Callable[[], Any], message: str) -> None:
