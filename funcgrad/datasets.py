@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import operator
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -102,7 +103,9 @@ def load(
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction is {test_fraction!r}; a number between 0 and 1 is accepted")
     shape = _size(size)
-    given = [name] if isinstance(name, str | Path) else list(name)
+    given = list(name) if isinstance(name, Sequence) and not isinstance(name, str) else [name]
+    if not all(isinstance(one, str | Path) for one in given):
+        raise ValueError(f"name is {name!r}; a name, a path, or paths of .npy files are accepted")
     paths = [Path(one).expanduser() for one in given]
     kinds = {path.suffix for path in paths}
     source = None
@@ -367,6 +370,8 @@ def _from_npz(path: Path, fraction: float) -> Dataset:
         if "classes" in arrays
         else None
     )
+    if twice := [one for one, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{path}: classes has {', '.join(map(repr, twice))} more than once; each needs its own name")
     return _from_arrays(path.name, [(f"{path}: {key}", arrays[key]) for key in keys], names, fraction)
 
 
