@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "augment",
+    "checkpoint",
     "crossval",
     "datasets",
     "distances",
@@ -19,6 +21,8 @@ __all__ = [
     "metrics",
     "models",
     "neighbors",
+    "optimizers",
+    "parameters",
     "plots",
     "prepare",
     "report",

@@ -8,30 +8,29 @@ import argparse
 import json
 import math
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from funcgrad import options
+from funcgrad.interrupts import Interrupts, watched
 
 Call = Callable[..., Any]  # one of `funcgrad.runs`, its options bound: (dataset, bars=…) → Outcome
 
-_NOT_CONFIG = ("command", "out", "resume", "json", "quiet", "debug")
+_NOT_CONFIG = ("command", "out", "resume", "json", "quiet", "debug", "distributed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     arguments = options.parser().parse_args(argv)
     try:
-        with _interrupts() as raise_if_interrupted:
-            status = _COMMANDS[arguments.command](arguments, raise_if_interrupted)
+        with watched() as interrupts:
+            status = _COMMANDS[arguments.command](arguments, interrupts)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read the output, like `head`, has enough
@@ -61,46 +60,6 @@ class _Unfinished(Exception):
         self.cause = cause
 
 
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], None]]:
-    """Gives a function that raises KeyboardInterrupt if there has been one: NumPy swallows it while it is imported.
-
-    Where Python itself must ignore it, in a destructor or a callback of the garbage collector, it is raised again.
-    SIGTERM, which is how batch systems stop a run, does the same. What someone else handles or ignores is left alone.
-    """
-    came = 0
-    usual_unraisable = sys.unraisablehook
-
-    def note(number: int, _: Any) -> NoReturn:
-        nonlocal came
-        came = number
-        raise KeyboardInterrupt
-
-    def raise_if_interrupted() -> None:
-        if came:
-            raise KeyboardInterrupt
-
-    def again(ignored: Any) -> None:
-        if ignored.exc_type is not KeyboardInterrupt:
-            return usual_unraisable(ignored)
-        return threading.Timer(0.05, os.kill, [os.getpid(), came]).start()  # when we are out of the callback
-
-    usual: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    main_thread = threading.current_thread() is threading.main_thread()
-    ours = [number for number, handler in usual.items() if main_thread and signal.getsignal(number) is handler]
-    for number in ours:
-        signal.signal(number, note)
-    if ours:
-        sys.unraisablehook = again
-    try:
-        yield raise_if_interrupted
-    finally:
-        for number in ours:
-            signal.signal(number, usual[number])
-        if ours:
-            sys.unraisablehook = usual_unraisable
-
-
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
@@ -126,12 +85,27 @@ def _kept(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _unfinished(arguments: argparse.Namespace) -> Path | None:
     """Where a run that can be resumed keeps what it has finished."""
-    return arguments.out / "partial" if "resume" in arguments and arguments.out is not None else None
+    if "resume" not in arguments or arguments.out is None:
+        return None
+    return arguments.out / ("checkpoints" if _trains(arguments) else "partial")
+
+
+def _trains(arguments: argparse.Namespace) -> bool:
+    return arguments.command.startswith("train ")
 
 
 def _train(runs: Any, arguments: argparse.Namespace) -> Call:
-    chosen = runs.TrainOptions(**_train_options(arguments), **_named(arguments, *runs.SWEPT, "validation"))
+    names = ["validation", "patience", "augment", "mixup", "dtype", "skip_nonfinite"]
+    names += ["checkpoint_every", "keep", "devices", "split_hidden"]
+    given = {**_train_options(arguments), **_named(arguments, *runs.SWEPT, *names), **_kept(arguments)}
+    if given["devices"] is None and arguments.distributed is None:
+        given["devices"] = given["split_hidden"]
+    chosen = runs.TrainOptions(**{**given, "folder": arguments.out})
     return partial(runs.train, options=chosen, seed=arguments.seed)
+
+
+def _predict(runs: Any, arguments: argparse.Namespace) -> Call:
+    return partial(runs.predict, folder=arguments.model, split=arguments.split)
 
 
 def _crossval_knn(runs: Any, arguments: argparse.Namespace) -> Call:
@@ -146,16 +120,16 @@ def _crossval_training(runs: Any, arguments: argparse.Namespace) -> Call:
     swept = {name: values for name, values in given.items() if len(values) > 1} or {"lr": given["lr"]}
     fixed = {name: values[0] for name, values in given.items() if name not in swept}
     chosen = runs.TrainOptions(**_train_options(arguments), **fixed)
-    folds = _named(arguments, "seed", "folds", "seeds", "stratified")
+    folds = _named(arguments, "seed", "folds", "seeds", "stratified", "memory")
     return partial(runs.crossval_training, options=chosen, swept=swept, **folds)
 
 
 def _train_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = ["loss", "optimizer", "schedule", "warmup", "epochs", "batch_size"]
+    names = ["loss", "optimizer", "schedule", "clip_norm", "initialization", "warmup", "epochs", "batch_size"]
     model = arguments.command.split()[-1]
     if model == "mlp":
-        names += ["hidden", "activation", "dropout", "layer_norm"]
-    return {"model": model, "smoothing": arguments.label_smoothing, **_named(arguments, *names)}
+        names += ["hidden", "activation", "dropout", "layer_norm", "residual"]
+    return {"model": model, **_named(arguments, *names)}
 
 
 def _named(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -168,57 +142,104 @@ def _distinct(option: str, values: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def _run(arguments: argparse.Namespace, raise_if_interrupted: Callable[[], None]) -> int:
+def _run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Loads the data, calls one of `funcgrad.runs`, and writes and prints what comes out."""
-    from funcgrad import plots, report, resume, runs
+    from funcgrad import report, resume, runs
 
-    raise_if_interrupted()
+    interrupts.raise_if_any()
+    speaks = _joins(arguments)
     call = _CALLS[arguments.command](runs, arguments)
     unfinished = _unfinished(arguments)
-    with report.output(arguments.out) as aside, _saying_what_is_kept(unfinished):
-        bars = partial(report.progress, shown=not (arguments.quiet or arguments.json))
+    with report.output(arguments.out if speaks else None) as aside, _saying_what_is_kept(unfinished):
+        bars = partial(report.progress, shown=speaks and not (arguments.quiet or arguments.json))
         start = time.perf_counter()
         with bars("decoding") as bar:
             dataset = _load(arguments, bar)
         load = time.perf_counter() - start
-        raise_if_interrupted()
-        outcome = call(dataset, bars=bars)
+        interrupts.raise_if_any()
+        stops = unfinished is not None and _trains(arguments)
+        with interrupts.deferred() if stops else nullcontext() as should_stop:
+            outcome = call(dataset, bars=bars, **({"should_stop": should_stop} if stops else {}))
         result = _result(arguments, dataset, outcome, load)
-        if aside is not None:
-            for file, draw in outcome.figures.items():
-                plots.save(draw(), aside / file)
-            for file, compute in outcome.arrays.items():
-                report.write_arrays(aside / file, compute())
-            report.write_json(aside / "result.json", result)
-    if unfinished is not None:
+        written = [] if aside is None else _write(aside, outcome, result)
+    if unfinished is not None and not stops:
         resume.remove(unfinished)
+    if not speaks:
+        return 1 if outcome.failed else 0
+    for note in outcome.notes:
+        print(f"funcgrad {arguments.command}: {note}", file=sys.stderr)
     if arguments.json:
         _print_json(result)
     elif not arguments.quiet:
         notes = [dataset.split] if dataset.split else []
         notes.append(", ".join(f"{key} {value:.1f} s" for key, value in result["seconds"].items()))
-        if arguments.out is not None:
-            notes.append(
-                f"{arguments.out}/: {', '.join(['result.json', *sorted({**outcome.figures, **outcome.arrays})])}"
-            )
+        if written:
+            notes.append(f"{arguments.out}/: {', '.join(written)}")
         counts = f"{len(dataset.train.labels):,} train, {len(dataset.test.labels):,} test"
         report.print_table(f"{dataset.name}: {counts}", outcome.columns, outcome.rows, notes)
     if outcome.failed:
-        print(f"funcgrad {arguments.command}: {outcome.failed}", file=sys.stderr)
+        kept = f"; {words}" if (words := _what_is_kept(unfinished)) else ""
+        print(f"funcgrad {arguments.command}: {outcome.failed}{kept}", file=sys.stderr)
     return 1 if outcome.failed else 0
+
+
+def _joins(arguments: argparse.Namespace) -> bool:
+    """Whether this is the process that prints and writes; joins the others first where there are some."""
+    how = getattr(arguments, "distributed", None)
+    if how is None:
+        return True
+    from funcgrad import sharding
+
+    given: list[Any] = [] if how == "auto" else how.rsplit(",", 2)
+    try:
+        given[1:] = map(int, given[1:])
+        if len(given) not in (0, 3):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"--distributed: needs HOST:PORT,PROCESSES,NUMBER or auto, got {how!r}") from None
+    sharding.start(*given)
+    import jax
+
+    return jax.process_index() == 0
+
+
+def _write(folder: Path, outcome: Any, result: Any) -> list[str]:
+    """Everything into the folder; returns the names, the result first."""
+    from funcgrad import plots, report
+
+    names = [*outcome.figures, *outcome.arrays]
+    for file, draw in outcome.figures.items():
+        plots.save(draw(), folder / file)
+    for file, compute in outcome.arrays.items():
+        report.write_arrays(folder / file, compute())
+    if outcome.writes is not None:
+        names += outcome.writes(folder)
+    report.write_json(folder / "result.json", result)
+    return ["result.json", *sorted(names)]
 
 
 @contextmanager
 def _saying_what_is_kept(folder: Path | None) -> Iterator[None]:
     """Raises `_Unfinished` from whatever ends the run early, if some of it is kept in the folder."""
-    from funcgrad import resume
+    from funcgrad import checkpoint, resume
 
     try:
         yield
     except BaseException as error:
-        if folder is not None and not isinstance(error, resume.Differs) and (words := resume.what_is_kept(folder)):
+        if not isinstance(error, resume.Differs | checkpoint.Differs) and (words := _what_is_kept(folder)):
             raise _Unfinished(words, error) from error
         raise
+
+
+def _what_is_kept(folder: Path | None) -> str:
+    from funcgrad import checkpoint, resume
+
+    if folder is None:
+        return ""
+    if folder.name == "partial":
+        return resume.what_is_kept(folder)
+    steps = checkpoint.steps(folder)
+    return f"the checkpoint of step {steps[-1]:,} is kept in {folder}, and --resume goes on" if steps else ""
 
 
 def _result(arguments: argparse.Namespace, dataset: Any, outcome: Any, load: float) -> Any:
@@ -350,12 +371,12 @@ def _explain(arguments: argparse.Namespace, _: Any) -> int:
     return 0
 
 
-def _gradcheck(arguments: argparse.Namespace, raise_if_interrupted: Callable[[], None]) -> int:
+def _gradcheck(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     if (arguments.fun is None) != (arguments.at is None):
         raise ValueError("--fun FILE.py:NAME and --at NUMBERS belong together")
     from funcgrad import gradcheck, report
 
-    raise_if_interrupted()
+    interrupts.raise_if_any()
     if arguments.fun is not None:
         fun = gradcheck.load_function(arguments.fun)
         gradcheck.check_call(fun, arguments.at)
@@ -380,11 +401,12 @@ _CALLS: dict[str, Callable[[Any, argparse.Namespace], Call]] = {
     "knn": _knn,
     "train linear": _train,
     "train mlp": _train,
+    "predict": _predict,
     "crossval knn": _crossval_knn,
     "crossval linear": _crossval_training,
     "crossval mlp": _crossval_training,
 }
-_COMMANDS: dict[str, Callable[[argparse.Namespace, Callable[[], None]], int]] = {
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Interrupts], int]] = {
     **dict.fromkeys(_CALLS, _run),
     "data list": _data_list,
     "data info": _data_info,

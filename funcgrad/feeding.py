@@ -25,6 +25,29 @@ class Stretch(NamedTuple):
     order: Array  # (S, B): which examples each of its steps takes
 
 
+class Selected:
+    """Some rows of an array that is too large to be copied, read when they are asked for."""
+
+    def __init__(self, inputs: Any, rows: np.ndarray) -> None:
+        self._inputs, self._rows = inputs, rows
+        self.shape, self.dtype, self.ndim = (len(rows), *inputs.shape[1:]), inputs.dtype, inputs.ndim
+        self.nbytes = len(rows) * inputs[:1].nbytes
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        return self._inputs[self._rows[which]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+def selected(inputs: Any, rows: np.ndarray) -> Any:
+    """The rows of the inputs: copied, or read when they are needed if they are above 4 GiB."""
+    return inputs[rows] if len(rows) * inputs[:1].nbytes <= _RESIDENT else Selected(inputs, rows)
+
+
 Feed = Callable[[Any, int, int], Iterator[Stretch]]  # (key data, epoch, first step) → its stretches from there on
 
 
@@ -36,12 +59,11 @@ def make_feed(
     *,
     mesh: Mesh | None,
     stream: bool | None,
-    stretch: int = _STRETCH,
 ) -> Feed:
     """A feed of all examples in a new random order each epoch.
 
-    stream: None streams what is memory-mapped or above 4 GiB. Streamed inputs are read in the order of their rows, a
-    stretch at a time, by a thread that is one stretch ahead; the order of the training is that of resident inputs.
+    stream: None streams what lies on the host and is above 4 GiB. Streamed inputs are read in the order of their rows,
+    a stretch at a time, by a thread that is one stretch ahead; the order of the training is that of resident inputs.
     """
     count = len(labels)
 
@@ -49,7 +71,7 @@ def make_feed(
         return order_of(key_data, np.int32(epoch), count, batch_size)
 
     if stream is None:
-        stream = isinstance(inputs, np.memmap) or (isinstance(inputs, np.ndarray) and inputs.nbytes > _RESIDENT)
+        stream = not isinstance(inputs, Array) and inputs.nbytes > _RESIDENT
     if not stream:
         examples = sharding.replicate(mesh, Examples(jnp.asarray(inputs), labels, weights))
 
@@ -59,12 +81,12 @@ def make_feed(
 
         return resident
 
-    size = max(1, stretch // (batch_size * max(1, inputs[:1].nbytes)))  # steps
+    size = max(1, _STRETCH // (batch_size * max(1, inputs[:1].nbytes)))  # steps
     places = np.arange(size * batch_size, dtype=np.int32).reshape(size, batch_size)
 
     def fetch(rows: np.ndarray, first: int) -> Stretch:
         flat = np.pad(rows[first : first + size], ((0, max(0, first + size - len(rows))), (0, 0)), constant_values=-1)
-        taken = np.where(flat < 0, 0, flat).ravel()
+        taken = np.where(flat < 0, count - 1, flat).ravel()  # none is row −1, here as among resident inputs
         read = np.argsort(taken, kind="stable")  # a file is read from its beginning to its end
         block = np.empty((len(taken), *inputs.shape[1:]), inputs.dtype)
         block[read] = inputs[taken[read]]

@@ -88,17 +88,22 @@ def parser() -> argparse.ArgumentParser:
     for name in ("linear", "mlp"):
         command = _command(train, name, f"train one {_MODELS[name]}", prefix="train ")
         _add_train_options(command, mlp=name == "mlp")
-        command.add_argument(
-            "--lr", type=_number(0, exclusive=True), default=1e-3, metavar="X", help="learning rate [0.001]"
-        )
-        command.add_argument("--l2", type=_number(0), default=0.0, metavar="X", help="λ of the penalty λ·ΣW² [0]")
-        command.add_argument(
-            "--weight-decay", type=_number(0), default=0.0, metavar="X", help="decoupled, on weights only [0]"
-        )
-        held_out = "share of the training set held out [0.1]"
-        command.add_argument("--validation", type=_number(0, 0.5), default=0.1, metavar="SHARE", help=held_out)
+        add = command.add_argument
+        add("--lr", type=_number(0, exclusive=True), default=1e-3, metavar="X", help="learning rate [0.001]")
+        add("--l1", type=_number(0), default=0.0, metavar="X", help="λ of the penalty λ·Σ|W| [0]")
+        add("--l2", type=_number(0), default=0.0, metavar="X", help="λ of the penalty λ·ΣW² [0]")
+        add("--weight-decay", type=_number(0), default=0.0, metavar="X", help="decoupled, on weights only [0]")
+        add("--label-smoothing", type=_number(0, 1), default=0.0, metavar="X", help="[0]")
+        _add_watched_options(command)
         _add_data_options(command)
         _add_run_options(command)
+
+    predict = _command(commands, "predict", "labels and probabilities by a classifier that was trained")
+    predict.add_argument("--model", type=Path, required=True, metavar="DIR", help="the --out DIR of its training")
+    part = "which part of the data [test]"
+    predict.add_argument("--split", choices=("test", "train"), default="test", help=part)
+    _add_data_options(predict)
+    _add_run_options(predict)
 
     cross = commands.add_parser("crossval", help="choose hyper-parameters by cross-validation").add_subparsers(
         required=True, metavar="knn|linear|mlp", parser_class=_Parser
@@ -116,11 +121,15 @@ def parser() -> argparse.ArgumentParser:
             add = partial(command.add_argument, metavar="VALUES")
             rates = "learning rates: one, a list (1e-3,1e-2), or a range (1e-4:1e-1:log8, 0.1:0.5:lin5)"
             add("--lr", type=_values(positive=True), default=[1e-4, 1e-3, 1e-2], help=f"{rates} [1e-4,1e-3,1e-2]")
+            add("--l1", type=_values(), default=[0.0], help="λ of the penalty λ·Σ|W|, likewise [0]")
             add("--l2", type=_values(), default=[0.0], help="λ of the penalty λ·ΣW², likewise [0]")
             add("--weight-decay", type=_values(), default=[0.0], help="decoupled, on weights only, likewise [0]")
+            add("--label-smoothing", type=_values(), default=[0.0], help="from 0 to 1, likewise [0]")
             command.add_argument(
                 "--seeds", type=_integer(1), default=1, metavar="N", help="trainings of each setting and fold [1]"
             )
+            at_once = "of the trainings that run at once [2GiB]"
+            command.add_argument("--memory", default="2GiB", metavar="SIZE", help=at_once)
         command.add_argument("--folds", type=_integer(2), default=5, metavar="N", help="[5]")
         command.add_argument("--stratified", action="store_true", help="each class in its share in every fold")
         _add_data_options(command)
@@ -207,10 +216,13 @@ def _add_knn_options(command: argparse.ArgumentParser) -> None:
 
 def _add_train_options(command: argparse.ArgumentParser, *, mlp: bool) -> None:
     add = command.add_argument
-    add("--loss", choices=("softmax", "svm"), default="softmax", help="[softmax]")
-    add("--label-smoothing", type=_number(0, 1), default=0.0, metavar="X", help="[0]")
+    losses = ("softmax", "svm", "squared_svm", "crammer_singer")
+    add("--loss", choices=losses, default="softmax", metavar="NAME", help=f"{', '.join(losses)} [softmax]")
     add("--optimizer", default="adamw", metavar="NAME", help="any of Optax's [adamw]")
-    add("--schedule", choices=("constant", "cosine", "linear"), default="cosine", help="of the learning rate [cosine]")
+    add("--schedule", default="cosine", metavar="NAME", help="of the learning rate, any of Optax's [cosine]")
+    norm = "gradients of a larger norm, over all arrays, are scaled down to it [none]"
+    add("--clip-norm", type=_number(0, exclusive=True), metavar="X", help=norm)
+    add("--initialization", metavar="NAME", help="of the weights: he, glorot_uniform, orthogonal, … [the model's own]")
     add("--warmup", type=_number(0), default=0.0, metavar="EPOCHS", help="of linear rise of the learning rate [0]")
     add("--epochs", type=_integer(1), default=20, metavar="N", help="[20]")
     add("--batch-size", type=_integer(1), default=128, metavar="N", help="[128]")
@@ -221,6 +233,32 @@ def _add_train_options(command: argparse.ArgumentParser, *, mlp: bool) -> None:
         add("--activation", default="relu", metavar="NAME", help="relu, gelu, silu, elu, tanh, sigmoid [relu]")
         add("--dropout", type=_number(0, 1), default=0.0, metavar="SHARE", help="of hidden units left out [0]")
         add("--layer-norm", action="store_true", help="normalise each hidden layer")
+        add("--residual", action="store_true", help="hidden layers are inverted-bottleneck blocks")
+
+
+def _add_watched_options(command: argparse.ArgumentParser) -> None:
+    """Of one training, which can be watched, kept and spread over devices."""
+    add = command.add_argument
+    held_out = "share of the training set held out [0.1]"
+    add("--validation", type=_number(0, 0.5), default=0.1, metavar="SHARE", help=held_out)
+    waits = "stop after so many in which validation accuracy did not rise [never]"
+    add("--patience", type=_integer(1), metavar="EPOCHS", help=waits)
+    images = "of each image, anew each time: flip,shift:4,cutout:8 [none]"
+    add("--augment", metavar="NAMES", help=images)
+    add(
+        "--mixup", type=_number(0), default=0.0, metavar="ALPHA", help="mixes pairs of inputs, and their losses [0: no]"
+    )
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation [float32]")
+    leave_out = "leave out steps whose loss or gradients are not finite, in place of stopping"
+    add("--skip-nonfinite", action="store_true", help=leave_out)
+    every = "with --out: a checkpoint after so many [1, but not within 10 seconds]"
+    add("--checkpoint-every", type=_integer(1), metavar="EPOCHS", help=every)
+    add("--keep", type=_integer(1), default=3, metavar="N", help="the last N checkpoints stay [3]")
+    add("--resume", action="store_true", help="go on from the last checkpoint in --out DIR")
+    add("--devices", type=_integer(1), metavar="N", help="that share each batch [1; with --distributed all]")
+    add("--split-hidden", type=_integer(1), default=1, metavar="N", help="devices that share the hidden units [1]")
+    joins = "one process of several: HOST:PORT,PROCESSES,NUMBER, or auto under SLURM and on TPU pods"
+    add("--distributed", metavar="HOW", help=joins)
 
 
 def _integer(least: int) -> Callable[[str], int]:

@@ -1,6 +1,7 @@
 """What a command gives back, an `Outcome`, and what k-NN and training put into it alike."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ class Outcome(NamedTuple):
     figures: dict[str, Draw]  # file name → what draws it, when there is somewhere to write it
     failed: str = ""  # what went wrong, where the run came to its end and is worth nothing
     arrays: Mapping[str, Arrays] = MappingProxyType({})  # file name → what computes its content, likewise
+    writes: Callable[[Path], list[str]] | None = None  # writes other files into a folder, and gives their names
+    notes: Sequence[str] = ()  # what a user should know
 
 
 def confusion(dataset: Dataset, predictions: np.ndarray, title: str) -> Draw:
@@ -39,11 +42,11 @@ def crossval_outcome(
     best = crossval.best(rows)
     test = float(metrics.accuracy(predictions, dataset.test.labels))
     table = [
-        [*map(_short, row.setting.values()), percent(row.mean), percent(row.std), "chosen" if row is best else ""]
+        [*map(_short, row.setting.values()), percent(row.mean), percent(row.std), _remark(row, row is best)]
         for row in rows
     ]
     table.append([*[""] * (len(best.setting) - 1), "test", percent(test), "", "once"])
-    cv = [{**row.setting, "mean": row.mean, "std": row.std, "folds": list(row.folds)} for row in rows]
+    cv = [_in_full(row) for row in rows]
     label = ", ".join(f"{name} = {value}" for name, value in best.setting.items())
     return Outcome(
         {"cv": cv, "best": best.setting, "test_accuracy": test},
@@ -52,6 +55,16 @@ def crossval_outcome(
         table,
         {"confusion.png": confusion(dataset, predictions, f"{dataset.name}: {label}")},
     )
+
+
+def _in_full(row: crossval.Row) -> dict[str, Any]:
+    diverged = {"diverged": row.diverged} if row.diverged else {}
+    return {**row.setting, "mean": row.mean, "std": row.std, "folds": list(row.folds), **diverged}
+
+
+def _remark(row: crossval.Row, chosen: bool) -> str:
+    diverged = f"{row.diverged} of {len(row.folds)} diverged" if row.diverged else ""
+    return ", ".join(filter(None, ["chosen" if chosen else "", diverged]))
 
 
 def _short(value: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from funcgrad import __version__
 
-Progress = Callable[[int, int], None]
+Progress = Callable[..., None]  # (done, total), and a few words on how it goes
 
 _compilations: list[float] = []  # seconds of each compilation in this process, appended by JAX's own monitoring
 
@@ -125,7 +125,11 @@ def progress(description: str, *, unit: str = "", shown: bool) -> Iterator[Progr
     columns = TextColumn("{task.description}"), BarColumn(), Rate(), TimeRemainingColumn(elapsed_when_finished=True)
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=60) as bars:
         task = bars.add_task(description, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+        def update(done: int, total: int, said: str = "") -> None:
+            bars.update(task, completed=done, total=total, description=f"{description} {said}".rstrip())
+
+        yield update
 
 
 def _rate(speed: float | None) -> str:

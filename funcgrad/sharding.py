@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 DATA = "data"
@@ -178,18 +179,32 @@ def batch_size_for(mesh: Mesh | None, batch_size: int, examples: int) -> int:
 
 
 def gathered(tree: Any) -> Any:
-    """The tree, with every array that is spread over several processes whole on each of them."""
+    """The tree, with every array of several processes whole on the host of each."""
 
     def whole(x: Any) -> Any:
-        if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+        if not isinstance(x, jax.Array) or x.is_fully_addressable:
             return x
+        if x.is_fully_replicated:
+            return np.asarray(x)
         assert isinstance(x.sharding, NamedSharding)  # by `place_state`
-        return jax.jit(lambda x: x, out_shardings=NamedSharding(x.sharding.mesh, jax.P()))(x)
+        everywhere = NamedSharding(x.sharding.mesh, jax.P())
+        everywhere = NamedSharding(x.sharding.mesh, jax.P())
+        return np.asarray(jax.jit(lambda x: x, out_shardings=everywhere)(x))
 
     return jax.tree.map(whole, tree)
 
 
+def least(mesh: Mesh | None, *numbers: int) -> list[int]:
+    """The least of each number over the processes of a mesh, so that all of them do alike; they must call it together."""
+    if mesh is None or not _is_spread(mesh):
+        return list(numbers)
+    return np.asarray(process_allgather(np.array(numbers, np.int32))).min(axis=0).tolist()
+
+
+def _is_spread(mesh: Mesh) -> bool:
+    return any(device.process_index != jax.process_index() for device in mesh.devices.flat)
+
+
 def _on_host(tree: Any, mesh: Mesh) -> Any:
     """What can be placed on a mesh of several processes: arrays of the host, the same in each."""
-    spread = any(device.process_index != jax.process_index() for device in mesh.devices.flat)
-    return jax.tree.map(np.asarray, tree) if spread else tree
+    return jax.tree.map(np.asarray, tree) if _is_spread(mesh) else tree

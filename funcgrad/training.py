@@ -40,7 +40,8 @@ class Checkpoint(NamedTuple):
     """Where and how often a training is kept, so that it can go on after it was stopped."""
 
     folder: str | Path
-    every: int = 1  # epochs
+    every: int = 1  # epochs,
+    seconds: float = 0.0  # and not before so many have passed
     keep: int | None = 3  # how many of the last stay; None: all
     resume: bool = False  # go on from the last one that is whole
     config: Mapping[str, Any] = MappingProxyType({})  # what else has to be the same when it goes on
@@ -113,7 +114,7 @@ def fit(
       checkpoint: where the training is kept, and whether it goes on from there.
       mesh: devices that share each batch; see `funcgrad.sharding.make_mesh`. All processes of a run call `fit` alike.
       stream: whether the inputs stay on the host, a part being transferred while the one before trains. By default
-        those do that are memory-mapped or larger than 4 GiB. The result is the same to the bit.
+        NumPy arrays and memory maps larger than 4 GiB do. The result is the same to the bit.
       on_epoch: called after each epoch with its number from 1 and its metrics.
       on_steps: called every second or so with the steps done, the steps of all epochs, and this epoch's means so far.
       should_stop: asked as often; once it says so, the training is kept (see `checkpoint`) and ends.
@@ -130,8 +131,8 @@ def fit(
     counted = checked_weights(weights, len(labels))
     size = sharding.batch_size_for(mesh, min(batch_size, len(labels)), len(labels))
     init_key, epochs_key = jax.random.split(key)
-    init = jax.jit(partial(init_state, model=model, optimizer=optimizer, shape=inputs.shape[1:]))
-    state = sharding.place_state(mesh, init(init_key))
+    init = jax.jit(init_state, static_argnames=("model", "optimizer", "shape"))
+    state = sharding.place_state(mesh, init(init_key, model=model, optimizer=optimizer, shape=inputs.shape[1:]))
     check_range("labels", labels, model, state.params, inputs)
     measure = None
     if validation is not None:
@@ -151,7 +152,7 @@ def fit(
     notes: list[str] = []
     with _kept(checkpoint, {"epochs": epochs, "batch_size": size, "examples": len(labels)}) as (restore, save):
         now, notes = restore(now)
-        saved = now.epochs, now.step
+        saved, at = (now.epochs, now.step), time.perf_counter()
         stopped_by = ""
         while not stopped_by:
             if patience is not None and now.waited >= patience:
@@ -160,7 +161,7 @@ def fit(
                 stopped_by = "epochs"
             else:
                 told = _of_all(on_steps, now.epochs * steps, epochs * steps)
-                now, stopped_by = _run_epoch(now, feed, functions, told, should_stop)
+                now, stopped_by = _run_epoch(now, feed, functions, told, should_stop, mesh)
                 if stopped_by == "diverged":
                     notes.append(_not_finite(now))
                 elif now.step == steps and (lost := _lost(now.state.params)):
@@ -172,9 +173,11 @@ def fit(
                 now, measured = _finish(now._replace(sums=no_steps()), now.sums, measure)
                 if on_epoch is not None:
                     on_epoch(now.epochs, measured)
-            due = now.epochs % (1 if checkpoint is None else checkpoint.every) == 0 and now.step == 0
+            due = checkpoint is not None and now.step == 0 and now.epochs % checkpoint.every == 0
+            if due and checkpoint is not None:  # all processes keep it, or none
+                due = sharding.least(mesh, time.perf_counter() - at >= checkpoint.seconds) == [True]
             if (due or stopped_by) and stopped_by != "diverged" and saved != (now.epochs, now.step):
-                saved = now.epochs, now.step
+                saved, at = (now.epochs, now.step), time.perf_counter()
                 save(now.epochs * steps + now.step, now)
     best = now.state.params if now.best_params is None or now.best < 0 else now.best_params
     params, best = sharding.gathered((now.state.params, best))
@@ -191,7 +194,10 @@ def _kept(checkpoint: Checkpoint | None, config: Mapping[str, Any]) -> Iterator[
 
     def restore(now: Progress) -> tuple[Progress, list[str]]:
         found = checkpoints.restore(folder, now, config=config) if checkpoint.resume else None
-        return (now, []) if found is None else (found.tree, list(found.notes))
+        if found is not None:
+            return found.tree, list(found.notes)
+        damaged = checkpoint.resume and checkpoints.steps(folder)
+        return now, [f"every checkpoint in {folder} is damaged; the training starts anew"] if damaged else []
 
     check_counts(every=checkpoint.every)
     if not checkpoint.resume and jax.process_index() == 0:
@@ -206,6 +212,7 @@ def _run_epoch(
     functions: Mapping[str, Any],
     told: Callable[[int, dict[str, float]], None] | None,
     should_stop: Callable[[], bool],
+    mesh: Mesh | None,
 ) -> tuple[Progress, str]:
     """What is left of the epoch, and why it ended early: "interrupt", "diverged", or nothing."""
     pace = 1  # steps between two looks: as many as take a second, once we know
@@ -225,7 +232,8 @@ def _run_epoch(
             if told is not None:
                 loss, accuracy = sums.means
                 told(stop, {"train_loss": float(loss), "train_accuracy": float(accuracy)})
-            if should_stop():
+            pace, goes_on = sharding.least(mesh, pace, not should_stop())  # all processes do the same steps
+            if not goes_on:
                 return now, "interrupt"
     return now, ""
 

@@ -39,12 +39,18 @@ ALLOWED = {
         *{"crossval", "datasets", "metrics", "neighbors"},
         *{"outcomes", "plots", "report", "resume", "sharding"},
     },
-    "runs": {
-        *{"crossval", "datasets", "losses", "metrics", "models"},
-        *{"knn_runs", "outcomes", "parameters", "plots", "report", "training"},
+    "train_runs": {
+        *{"augment", "datasets", "feeding", "losses", "metrics", "models"},
+        *{"outcomes", "plots", "probes", "report", "sharding", "training"},
     },
+    "sweep_runs": {"crossval", "datasets", "losses", "outcomes", "plots", "report", "train_runs"},
+    "probes": {"datasets", "metrics", "models", "outcomes", "parameters", "report", "training"},
+    "runs": {"datasets", "knn_runs", "outcomes", "probes", "sweep_runs", "train_runs"},
     "resume": {"folds", "neighbors"},
-    "cli": {"options", "datasets", "plots", "prepare", "report", "resume", "runs", "gradcheck", "autograd", "explain"},
+    "cli": {
+        *{"autograd", "checkpoint", "datasets", "explain", "gradcheck", "interrupts", "options"},
+        *{"plots", "prepare", "report", "resume", "runs", "sharding"},
+    },
 }
 TOP = {"pyproject.toml", "funcgrad", "tests", "experiments", "README.md", ".ci", ".gitignore", "LICENSE"}
 
