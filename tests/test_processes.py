@@ -260,13 +260,17 @@ def outcomes() -> list[dict[str, str]]:
         for process in range(2)
     ]
     said = []
-    for process in started:
-        try:
-            said.append(process.communicate(timeout=240))
-        except subprocess.TimeoutExpired:
-            for other in started:
-                other.kill()
-            said.append(process.communicate())
+    try:
+        for process in started:
+            try:
+                said.append(process.communicate(timeout=600))
+            except subprocess.TimeoutExpired:
+                for other in started:
+                    other.kill()
+                said.append(process.communicate())
+    finally:
+        for process in started:
+            process.kill()
     for number, (process, (output, errors)) in enumerate(zip(started, said, strict=True)):
         assert process.returncode == 0, f"process {number} ended with {process.returncode}:\n{output}\n{errors}"
     return [json.loads(output.splitlines()[-1]) for output, _ in said]
