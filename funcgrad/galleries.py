@@ -1,26 +1,23 @@
-"""Sheets of images, from plain arrays: the neighbours of queries, the weight templates of a linear classifier.
+"""Sheets of images, from plain arrays: neighbours of queries, the worst mistakes, templates of a linear classifier.
 
-`funcgrad.plots` offers them beside its curves, under the same rules. What the two share — type sizes, checks, the
-shortening and wrapping of words — is here, since plots imports this module and not the other way round.
+`funcgrad.plots` offers them beside its curves, under the same rules.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from funcgrad.pages import FAINT, SMALL, TEXT, TITLE, fractions, percent, require, short, wrapped
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE, TEXT, SMALL = 12.0, 9.0, 8.0  # points
-FAINT = "#666666"
 _RIGHT, _WRONG = "#009E73", "#D55E00"
 _TILE = 1.0  # inches: the longer side of an image on a sheet
 
@@ -140,6 +137,68 @@ def neighbors_grid(
     return figure
 
 
+def most_confident_mistakes(labels: ArrayLike, probabilities: ArrayLike, count: int = 24) -> np.ndarray:
+    """Which examples are wrong with the highest probability of the predicted class, the surest first → (≤ count,).
+
+    labels: (N,) true classes. probabilities: (N, C), each example's; the class predicted is the most probable one.
+    Ties go to the smaller index, and to the smaller class. There may be fewer mistakes than `count`, or none.
+    Raises ValueError if shapes disagree, a label has no class, or a probability is NaN or outside 0–1.
+
+    >>> most_confident_mistakes([0, 1, 1], [[0.4, 0.6], [0.1, 0.9], [0.8, 0.2]]).tolist()
+    [2, 0]
+    """
+    shares = _probabilities("probabilities", probabilities)
+    fits = shares.ndim == 2 and shares.shape[1] > 0
+    require(fits, f"probabilities: shape {shares.shape}, expected (examples, classes)")
+    truth = _labels("labels", labels, shares.shape[:1], shares.shape[1])
+    require(count >= 1, f"count: {count}, expected at least 1")
+    mistakes = np.flatnonzero(shares.argmax(axis=1) != truth)
+    return mistakes[np.argsort(-shares[mistakes].max(axis=1), kind="stable")][:count]
+
+
+def worst_mistakes(
+    images: ArrayLike,
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    probabilities: ArrayLike,
+    classes: Sequence[str],
+    *,
+    title: str | None = None,
+) -> Figure:
+    """Images that were classified wrongly, each above its true class, the predicted one and the probability of that.
+
+    images: (M, *image), those to show in the order to show them in, such as `most_confident_mistakes` finds. labels,
+    predictions: (M,). probabilities: (M,), each of the class predicted.
+    Raises ValueError if there is none, the images are feature vectors, shapes disagree, a label has no class, a
+    probability is NaN or outside 0–1, or one was classified rightly.
+    """
+    pictures = np.asarray(images)
+    count = len(pictures) if pictures.ndim else 0
+    require(count > 0, "images: none, expected at least one mistake")
+    _require_image("images", pictures.shape[1:])
+    truth = _labels("labels", labels, (count,), len(classes))
+    predicted = _labels("predictions", predictions, (count,), len(classes))
+    right = np.flatnonzero(truth == predicted)
+    require(right.size == 0, f"predictions: {right.size} of {count} equal their label, expected mistakes alone")
+    shares = _probabilities("probabilities", probabilities)
+    require(shares.shape == (count,), f"probabilities: shape {shares.shape}, expected ({count},)")
+
+    shown = _displayable(pictures, pictures.shape[1:])
+    columns = min(count, 6)
+    step, row_height = _TILE + 0.7, _TILE + 0.5
+    note = "✓ its true class; ✗ the class it was taken for, and the probability that the classifier gave to that.\n"
+    note += "The surest first, row by row."
+    mistakes = "mistake" if count == 1 else f"{count} mistakes"
+    heading = title or f"The {mistakes} made with the highest probability"
+    figure, axes, left = _sheet(columns * step, math.ceil(count / columns) * row_height, heading, note)
+    for i, image in enumerate(shown):
+        at, y = left + 0.35 + (i % columns) * step, (i // columns) * row_height
+        _draw_image(axes, image, at, y)
+        _caption(axes, at, y, f"✓ {short(classes[truth[i]], 20)}", color=_RIGHT)
+        _caption(axes, at, y + 0.15, f"✗ {short(classes[predicted[i]], 13)}, {percent(shares[i])}", color=_WRONG)
+    return figure
+
+
 # Sheets: pages of small images, laid out in inches. With everything placed by hand nothing can overlap, and a hundred
 # images take one axes instead of a hundred (which would take seconds to lay out).
 
@@ -208,29 +267,12 @@ def _labels(argument: str, values: ArrayLike, shape: tuple[int, ...], classes: i
     return array
 
 
+def _probabilities(argument: str, values: ArrayLike) -> np.ndarray:
+    array = fractions(argument, values)
+    require(not np.isnan(array).any(), f"{argument}: holds NaN, expected fractions")
+    return array
+
+
 def _require_image(argument: str, shape: tuple[int, ...]) -> None:
     accepted = "(H, W), (H, W, 1) or (H, W, 3); feature vectors cannot be shown"
     require(is_image_shape(shape), f"{argument}: {shape} is not the shape of an image, expected {accepted}")
-
-
-# What plots shares: checks and words.
-
-
-def require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _literal(text: str) -> str:
-    """With every `$` escaped that is not yet: a dollar in a name is no formula (and would be a syntax error)."""
-    return re.sub(r"(?<!\\)\$", r"\\$", text)
-
-
-def short(name: object, width: int, lines: int = 1) -> str:
-    """At most `lines` lines of `width` characters."""
-    return _literal("\n".join(textwrap.wrap(str(name), width, max_lines=lines, placeholder="…")))
-
-
-def wrapped(text: str, inches: float, points: float) -> list[str]:
-    width = max(20, int(inches * 72 / (0.53 * points)))  # 0.53: DejaVu Sans is about half as wide as it is high
-    return [part for line in text.splitlines() for part in textwrap.wrap(_literal(line), width)]

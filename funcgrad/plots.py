@@ -1,8 +1,8 @@
 """Figures from plain arrays, each understandable without a caption elsewhere.
 
 Every function takes whatever `np.asarray` accepts, returns a `matplotlib.figure.Figure` and touches no global state
-(no pyplot, no display); `save` writes it. Matplotlib is imported by the first figure, not by this module. The sheets of
-images (`neighbors_grid`, `templates`) are made in `funcgrad.galleries`.
+(no pyplot, no display); `save` writes it. Matplotlib is imported by the first figure, not by this module. Curves are
+drawn here, sheets of images in `funcgrad.galleries`, tables (`confusion_matrix`, `heat_map`) in `funcgrad.matrices`.
 
 Right and wrong are told apart by position, sign or line style as well as by colour, and the colours are those of Okabe
 and Ito (2008), which colour-blind readers can tell apart too.
@@ -10,26 +10,28 @@ and Ito (2008), which colour-blind readers can tell apart too.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from funcgrad.galleries import (
+from funcgrad.galleries import is_image_shape, most_confident_mistakes, neighbors_grid, templates, worst_mistakes
+from funcgrad.matrices import confusion_matrix, heat_map
+from funcgrad.pages import (
     FAINT,
     SMALL,
     TEXT,
-    TITLE,
-    is_image_shape,
-    neighbors_grid,
+    add_legend,
+    fractions,
+    new_figure,
+    number,
+    percent,
     require,
+    set_title,
     short,
-    templates,
-    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -39,11 +41,15 @@ if TYPE_CHECKING:
 __all__ = [
     "confusion_matrix",
     "cross_validation",
+    "heat_map",
     "is_image_shape",
+    "learning_rate_curve",
+    "most_confident_mistakes",
     "neighbors_grid",
     "save",
     "templates",
     "training_curves",
+    "worst_mistakes",
 ]
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -75,7 +81,7 @@ def cross_validation(
     settings = settings[order]
     accuracies = {}
     for name, values in series.items():
-        array = _fractions(f"series[{name!r}]", values)
+        array = fractions(f"series[{name!r}]", values)
         matches = array.ndim == 2 and len(array) == len(settings) and array.shape[1] > 0
         require(matches, f"series[{name!r}]: shape {array.shape}, expected ({len(settings)}, folds)")
         accuracies[name] = array[order]
@@ -84,7 +90,7 @@ def cross_validation(
         require(best[1] in settings, f"best: {best[1]!r}, expected one of x = {settings.tolist()}")
         chosen = int(np.flatnonzero(settings == best[1])[0])
 
-    figure = _figure(8.0, 5.0)
+    figure = new_figure(8.0, 5.0)
     axes = figure.add_subplot()
     places = np.log10(settings) if log_x else settings
     gaps = np.diff(np.unique(places))
@@ -114,9 +120,11 @@ def cross_validation(
     if best is not None:
         row = accuracies[best[0]][chosen]
         who = f"{short(best[0], 40)}, " if len(accuracies) > 1 else ""
-        lines.append(f"chosen: {who}{x_label} = {best[1]:g}, accuracy {_percent(row.mean())} ± {_percent(row.std())}")
-    _set_title(figure, *lines)
-    _add_legend(figure, handles)
+        lines.append(
+            f"chosen: {who}{x_label} = {number(best[1])}, accuracy {percent(row.mean())} ± {percent(row.std())}"
+        )
+    set_title(figure, *lines)
+    add_legend(figure, handles)
     return figure
 
 
@@ -141,7 +149,7 @@ def training_curves(
     histories = {name: _history(name, history) for name, history in runs.items()}
     kinds = {name: (losses or {}).get(name, "") for name in histories}
     panels = list(dict.fromkeys((kinds[name], "" if kinds[name] else name) for name in histories))
-    figure = _figure(10.0, max(4.6, 1.7 * len(panels) + 1.2))
+    figure = new_figure(10.0, max(4.6, 1.7 * len(panels) + 1.2))
     grid = figure.add_gridspec(len(panels), 2, width_ratios=(1, 1.15))
     right = figure.add_subplot(grid[:, 1])
     left = [figure.add_subplot(grid[row, 0], sharex=right) for row in range(len(panels))]
@@ -158,7 +166,7 @@ def training_curves(
                     marker = "o" if len(values) == 1 else None
                     axes.plot(np.arange(1, len(values) + 1), values, line, color=color, marker=marker, linewidth=1.6)
             if (accuracies := history.get(f"{split}_accuracy")) is not None:
-                ends.append(f"{split} {_percent(accuracies[-1])}")
+                ends.append(f"{split} {percent(accuracies[-1])}")
         handles.append(Line2D([], [], color=color, linewidth=2.5, label=f"{short(name, 40)}: {', '.join(ends)}"))
     handles.append(Line2D([], [], color=FAINT, linestyle="-", label="solid: train"))
     if any("validation_accuracy" in h or "validation_loss" in h for h in histories.values()):
@@ -186,69 +194,48 @@ def training_curves(
     ends_at = {n: float(h[f"{split}_accuracy"][-1]) for n, h in histories.items() if f"{split}_accuracy" in h}
     top = max(ends_at, key=lambda name: ends_at[name])
     which, whose = ("highest ", f" ({short(top, 40)})") if len(ends_at) > 1 else ("", "")
-    summary = f"{which}{split} accuracy at the end: {_percent(ends_at[top])}{whose}"
-    _set_title(figure, title or "Training: loss and accuracy by epoch", summary)
-    _add_legend(figure, handles)
+    summary = f"{which}{split} accuracy at the end: {percent(ends_at[top])}{whose}"
+    set_title(figure, title or "Training: loss and accuracy by epoch", summary)
+    add_legend(figure, handles)
     return figure
 
 
-def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | None = None) -> Figure:
-    """Which class was taken for which: rows are true classes, columns predictions, cells counts.
+def learning_rate_curve(rates: ArrayLike, *, epochs: float, title: str | None = None) -> Figure:
+    """The learning rate at each step against the epochs done, as a staircase: a rate holds until the next step.
 
-    matrix: (C, C) counts. The diagonal (right) is flat blue and the colour scale belongs to the mistakes alone, or a
-    good classifier would show an even picture. Counts are written into the cells up to 20 classes.
-    Raises ValueError if the matrix is not square, holds anything but counts, is all zero, or does not fit the classes.
+    rates: (S,), that of each of the steps that make up all the epochs. The axis is logarithmic where it spans more than
+    two decades and a fifth of the steps are at its lower end, below a hundredth of the highest rate; a cosine that only
+    ends near 0 is drawn linearly, from 0.
+    Raises ValueError if there is no step, a rate is negative or not finite, or `epochs` is not above 0.
     """
-    from matplotlib.colors import ListedColormap
-    from matplotlib.ticker import MaxNLocator
+    steps = np.asarray(rates, float)
+    require(steps.ndim == 1 and steps.size > 0, f"rates: shape {steps.shape}, expected (steps,)")
+    require(bool(np.isfinite(steps).all()), "rates: holds NaN or infinity, expected finite rates")
+    require(bool((steps >= 0).all()), f"rates: smallest is {steps.min():g}, expected rates of at least 0")
+    require(0 < epochs < float("inf"), f"epochs: {epochs}, expected a number above 0")
 
-    counts = np.asarray(matrix, float)
-    size = len(classes)
-    require(size > 0 and counts.shape == (size, size), f"matrix: shape {counts.shape}, expected ({size}, {size})")
-    whole = np.isfinite(counts).all() and (counts >= 0).all() and (counts == np.round(counts)).all()
-    require(bool(whole), "matrix: holds a negative or fractional value, expected counts")
-    require(bool(counts.sum() > 0), "matrix: all zero, expected at least one counted example")
-
-    diagonal = np.eye(size, dtype=bool)
-    wrong = np.where(diagonal, 0.0, counts)
-    cell = 0.55 if size <= 20 else 0.14
-    side = min(max(cell * size, 3.6), 15.0)
-    figure = _figure(side + 3.2, side + 2.2)
+    figure = new_figure(8.0, 4.2)
     axes = figure.add_subplot()
-    axes.imshow(np.where(diagonal, 1.0, np.nan), cmap=ListedColormap(["#BBD6EA"]))
-    # At least 4 on the scale: a single mistake should not look like a disaster.
-    off_diagonal = axes.imshow(np.where(diagonal, np.nan, counts), cmap="Oranges", vmin=0, vmax=max(wrong.max(), 4))
-    if size <= 20:
-        for i, j in np.argwhere(counts > 0):
-            text = f"{counts[i, j]:.0f}"
-            color = "white" if wrong[i, j] > 0.6 * max(wrong.max(), 4) else "black"
-            fits = TEXT * min(1.0, 5 / len(text))
-            axes.text(j, i, text, ha="center", va="center", fontsize=fits, color=color)
-        axes.hlines(np.arange(size - 1) + 0.5, -0.5, size - 0.5, color="white", linewidth=1)
-        axes.vlines(np.arange(size - 1) + 0.5, -0.5, size - 0.5, color="white", linewidth=1)
-
-    totals = counts.sum(axis=1)
-    shares = [_percent(counts[i, i] / totals[i]) if totals[i] else "–" for i in range(size)]
-    names = [short(name, 22) for name in classes]
-    shown = range(0, size, math.ceil(size / 100))
-    small = TEXT if size <= 20 else 6.0  # points: what the height of a row allows
-    upright = size <= 20 and max(map(len, names)) <= 4
-    axes.set_xticks(shown, [names[i] for i in shown], fontsize=small, rotation=0 if upright else 90)
-    axes.set_yticks(shown, [f"{names[i]}  {shares[i]}" for i in shown], fontsize=small)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class, and the share of it that is right")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    whole_numbers = MaxNLocator(5, integer=True)
-    figure.colorbar(off_diagonal, ax=axes, shrink=0.6, ticks=whole_numbers, label="mistakes (blue diagonal: right)")
-
-    right_count, total = counts.trace(), counts.sum()
-    lines = [f"{title or 'Confusion matrix'}: {right_count:.0f} of {total:.0f} right ({_percent(right_count / total)})"]
-    if wrong.any():
-        i, j = divmod(int(np.argmax(wrong)), size)
-        times = f"{wrong[i, j]:.0f} time{'s' if wrong[i, j] > 1 else ''}"
-        lines.append(f"most frequent mistake: {names[i]} taken for {names[j]}, {times}")
-    _set_title(figure, *lines)
+    kept = _outline(steps)
+    at = epochs * np.append(kept, len(steps)) / len(steps)
+    axes.plot(at, steps[np.append(kept, -1)], color=_COLORS[0], linewidth=1.6, drawstyle="steps-post")
+    highest, positive = steps.max(), steps[steps > 0]
+    logarithmic = positive.size > 0 and bool(np.quantile(positive, 0.2) < highest / 100)
+    if logarithmic:
+        axes.set_yscale("log")  # which draws zeros at the lower edge
+    else:
+        axes.set_ylim(0, 1.08 * highest or 1.0)
+    axes.yaxis.set_major_formatter(lambda value, _: number(value))
+    zeros = ", 0 at the lower edge" if positive.size < steps.size else ""
+    axes.set_ylabel(f"learning rate (log scale{zeros})" if logarithmic else "learning rate")
+    axes.set_xlabel("epoch")
+    axes.set_xlim(0, epochs)
+    axes.locator_params(axis="x", steps=[1, 2, 5, 10])
+    axes.grid(alpha=0.25)
+    first = int(np.argmax(steps))
+    when = f"after {number(epochs * first / len(steps))} epochs" if first else "at the start"
+    summary = f"highest {number(highest)} {when}, {number(steps[-1])} at the end"
+    set_title(figure, title or "Learning rate by epoch", summary)
     return figure
 
 
@@ -268,14 +255,18 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
         aside.unlink(missing_ok=True)
 
 
-# What the curves share: checks, words, axes.
+# What the curves share: checks and axes.
 
 
-def _fractions(argument: str, values: ArrayLike) -> np.ndarray:
-    array = np.asarray(values, float)
-    outside = (array < 0) | (array > 1 + 1e-6)  # a float32 mean of ones may be a little more than 1
-    require(not outside.any(), f"{argument}: holds a value outside 0–1, expected fractions (0.5, not 50)")
-    return array
+def _outline(values: np.ndarray, pieces: int = 2000) -> np.ndarray:
+    """Indices that draw the same curve: of each piece, narrower than a dot, the ends, the lowest and the highest."""
+    if len(values) <= 4 * pieces:
+        return np.arange(len(values))
+    kept: list[int] = []
+    for piece in np.array_split(np.arange(len(values)), pieces):
+        inside = values[piece]
+        kept += [piece[0], piece[np.argmin(inside)], piece[np.argmax(inside)], piece[-1]]
+    return np.unique(kept)
 
 
 def _history(name: str, history: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
@@ -288,33 +279,8 @@ def _history(name: str, history: Mapping[str, ArrayLike]) -> dict[str, np.ndarra
     for key, values in curves.items():
         require(values.shape == shape, f"runs[{name!r}][{key!r}]: shape {values.shape}, train_loss has {shape}")
         if key.endswith("accuracy"):
-            _fractions(f"runs[{name!r}][{key!r}]", values)
+            fractions(f"runs[{name!r}][{key!r}]", values)
     return curves
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)  # inches: no label at the very edge
-    return figure
-
-
-def _set_title(figure: Figure, *lines: str) -> None:
-    width = figure.get_figwidth()
-    figure.suptitle("\n".join(wrapped("\n".join(lines), width, TITLE)), fontsize=TITLE)
-
-
-def _add_legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """Below the axes, where it covers no data, in as many columns (up to four) as the longest label leaves room for."""
-    longest = max(len(handle.get_label()) for handle in handles) + 8  # the line before the label, the space after it
-    room = figure.get_figwidth() * 72 / (0.53 * TEXT)
-    columns = min(4, max(1, int(room / longest)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=TEXT)
 
 
 def _percent_axis(axes: Axes) -> None:
@@ -329,7 +295,7 @@ def _label_settings(axes: Axes, settings: np.ndarray, places: np.ndarray) -> Non
     span = float(np.ptp(places)) or 1.0
     labels, free_from = [], -1.0
     for setting, place in zip(settings, places, strict=True):
-        text = f"{setting:g}"
+        text = number(setting)
         middle = 6.3 * (place - places[0]) / span  # inches: about what the axis of an 8-inch figure is long
         half = 0.045 * len(text)
         labels.append(text if middle - half >= free_from else "")

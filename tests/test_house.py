@@ -33,7 +33,9 @@ ALLOWED = {
     "explain": {"autograd", "expressions"},
     "estimators": {"neighbors", "training", "models", "losses", "crossval"},
     "datasets": {"decoded"},
-    "plots": {"galleries"},
+    "galleries": {"pages"},
+    "matrices": {"pages"},
+    "plots": {"galleries", "matrices", "pages"},
     "outcomes": {"crossval", "datasets", "metrics", "plots"},
     "knn_runs": {
         *{"crossval", "datasets", "metrics", "neighbors"},

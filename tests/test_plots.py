@@ -1,8 +1,11 @@
 """Figures hold what they were given, say what they show, and are written whole or not at all."""
 
+import itertools
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +15,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from funcgrad import plots
+from funcgrad import pages, plots
 
 KS = [1, 3, 5, 10]
 RNG = np.random.default_rng(0)
@@ -52,6 +55,26 @@ def neighbours(queries: int, k: int, shape: tuple[int, ...], classes: int) -> di
         "distances": np.sort(RNG.uniform(0, 50, (queries, k))),
         "predictions": RNG.integers(0, classes, queries),
     }
+
+
+def mistakes(count: int, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
+    labels = RNG.integers(0, classes, count)
+    return {
+        "images": RNG.integers(0, 17, (count, *shape), dtype=np.uint8),
+        "labels": labels,
+        "predictions": (labels + RNG.integers(1, classes, count)) % classes,
+        "probabilities": np.sort(RNG.uniform(0.5, 1, count))[::-1],
+    }
+
+
+def sweep(table: object, rows: Sequence[float | str], columns: Sequence[float | str], **options: Any) -> Figure:
+    return plots.heat_map(table, rows, columns, row_label="learning rate", column_label="l2", **options)
+
+
+def drawn(figure: Figure) -> tuple[np.ndarray, np.ndarray]:
+    """The curve of a figure that holds one."""
+    (line,) = figure.axes[0].lines
+    return np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
 
 
 def test_importing_plots_does_not_import_matplotlib() -> None:
@@ -225,11 +248,175 @@ def test_a_confusion_matrix_without_mistakes_names_none(tmp_path: Path) -> None:
     written(figure, tmp_path)
 
 
+def test_the_surest_mistakes_come_first_and_ties_by_index() -> None:
+    probabilities = RNG.dirichlet(np.ones(5), 200).round(1)  # rounded: many ties
+    labels = RNG.integers(0, 5, 200)
+    plain = [
+        (-p.max(), i) for i, (p, label) in enumerate(zip(probabilities, labels, strict=True)) if p.argmax() != label
+    ]
+    for count in (1, 24, 1000):
+        found = plots.most_confident_mistakes(labels, jnp.asarray(probabilities), count)
+        assert found.tolist() == [i for _, i in sorted(plain)[:count]]
+    assert plots.most_confident_mistakes([1, 0], [[0, 1], [1, 0]]).shape == (0,)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 3), (28, 28, 1), (32, 32, 3)])
+def test_each_mistake_stands_above_its_true_class_and_the_predicted_one(shape: tuple[int, ...], tmp_path: Path) -> None:
+    given = mistakes(8, shape, 3) | {"labels": np.arange(8) % 3, "predictions": (np.arange(8) + 1) % 3}
+    figure = plots.worst_mistakes(**given, classes=["cat", "dog", "owl"])
+    (axes,) = figure.axes
+    assert "8 mistakes" in title(figure)
+    pixels = given["images"].astype(float)
+    pixels = pixels / 255 if shape[2:] == (3,) else (pixels - pixels.min()) / np.ptp(pixels)
+    for image, expected in zip(axes.images, pixels, strict=True):
+        np.testing.assert_allclose(np.asarray(image.get_array()), expected[..., 0] if shape[2:] == (1,) else expected)
+    share = f"{100 * given['probabilities'][1]:.1f} %"
+    true, taken_for = axes.texts[-14:-12]
+    assert (true.get_text(), taken_for.get_text()) == ("✓ dog", f"✗ owl, {share}")
+    left, right, bottom, _ = axes.images[1].get_extent()
+    for text in (true, taken_for):
+        assert text.get_position()[0] == pytest.approx((left + right) / 2)
+        assert bottom < text.get_position()[1] < bottom + 1
+    written(figure, tmp_path)
+
+
+def test_captions_of_mistakes_do_not_run_into_one_another(tmp_path: Path) -> None:
+    figure = plots.worst_mistakes(**mistakes(12, (8, 8), 100), classes=LONG_NAMES)
+    written(figure, tmp_path)
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 25
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+
+
+def test_a_learning_rate_holds_until_the_next_step(tmp_path: Path) -> None:
+    figure = plots.learning_rate_curve(jnp.asarray([0.1, 0.4, 0.2, 0.05]), epochs=2)
+    at, rates = drawn(figure)
+    np.testing.assert_allclose(at, [0, 0.5, 1, 1.5, 2])
+    np.testing.assert_allclose(rates, [0.1, 0.4, 0.2, 0.05, 0.05], rtol=1e-6)
+    assert figure.axes[0].lines[0].get_drawstyle() == "steps-post"
+    assert "highest 0.4 after 0.5 epochs, 0.05 at the end" in title(figure)
+    written(figure, tmp_path)
+
+
+def test_only_rates_that_stay_far_below_the_highest_are_drawn_on_a_log_scale(tmp_path: Path) -> None:
+    part = np.arange(1000) / 1000
+    curves = {
+        "linear": [0.01 * (1 + np.cos(np.pi * part)) / 2, 0.01 * (1 - part), np.full(1000, 0.01), np.zeros(3)],
+        "log": [0.01 * 1e-3**part, np.r_[np.linspace(0, 0.1, 50), 0.1 * 1e-4**part]],
+    }
+    for scale, all_rates in curves.items():
+        for rates in all_rates:
+            figure = plots.learning_rate_curve(rates, epochs=20)
+            axes = figure.axes[0]
+            assert axes.get_yscale() == scale
+            assert ("0 at the lower edge" in axes.get_ylabel()) == (scale == "log" and rates[0] == 0)
+            if rates[0] == 0:
+                written(figure, tmp_path)
+
+
+def test_a_long_schedule_keeps_its_ends_and_the_peak_of_a_single_step() -> None:
+    rates = 1e-3 * (1.5 + np.sin(np.arange(300_000) / 5000))
+    rates[123_456] = 5e-3
+    at, kept = drawn(plots.learning_rate_curve(rates, epochs=30))
+    assert len(kept) < 10_000
+    assert kept.max() == 5e-3
+    assert (at[0], at[-1], kept[0], kept[-1]) == (0, 30, rates[0], rates[-1])
+    every = np.searchsorted(at, 30 * np.arange(300_000) / 300_000, side="right") - 1
+    away = np.abs(kept[every] - rates)
+    assert np.delete(away, 123_456).max() < 4e-3  # only beside the peak, and nowhere else, more than a hair
+    assert np.quantile(away, 0.999) < 5e-5
+
+
+def test_a_heat_map_sorts_numbers_and_writes_each_accuracy_where_it_belongs(tmp_path: Path) -> None:
+    table = np.array([[0.5, 0.625], [0.25, 0.375], [0.75, 1.0]])
+    figure = sweep(jnp.asarray(table), np.array([1e-2, 1e-4, 0.5]), [1e-3, 0.0], best=(1e-4, 1e-3))
+    axes, bar = figure.axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["1e-4", "0.01", "0.5"]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0", "1e-3"]
+    in_order = table[np.ix_([1, 0, 2], [1, 0])]
+    np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), in_order)
+    assert axes.images[0].get_clim() == (0.25, 1.0)
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells == {(j, i): f"{100 * in_order[i, j]:.1f}" for i in range(3) for j in range(2)}
+    assert [patch.get_xy() for patch in axes.patches] == [
+        (0.5, -0.5)
+    ] * 2  # row 1e-4 is the first, column 1e-3 the last
+    assert "chosen: learning rate = 1e-4, l2 = 1e-3, accuracy 25.0 %" in title(figure)
+    assert "in the cells" in bar.get_ylabel()
+    written(figure, tmp_path)
+
+
+def test_values_in_a_heat_map_are_told_from_the_colour_behind_them() -> None:
+    axes = sweep(np.linspace(0, 1, 12).reshape(3, 4), [1, 2, 3], [1, 2, 3, 4]).axes[0]
+    luminance = (0.299, 0.587, 0.114)
+    for text in axes.texts:
+        behind = np.dot(axes.images[0].to_rgba(float(text.get_text()) / 100)[:3], luminance)
+        assert abs(behind - (text.get_color() == "white")) > 0.4
+
+
+def test_settings_that_diverged_are_hatched_and_have_no_part_in_the_colours(tmp_path: Path) -> None:
+    table, counts = np.array([[0.5, 0.6], [0.7, 0.1]]), np.array([[0, 0], [0, 3]])
+    for figure in (
+        sweep(table, [0.1, 1], [0, 1], diverged=counts),
+        sweep(np.where(counts, np.nan, table), [0.1, 1], [0, 1]),
+    ):
+        axes = figure.axes[0]
+        assert axes.images[0].get_clim() == (0.5, 0.7)
+        assert [text.get_text() for text in axes.texts] == ["50.0", "60.0", "70.0"]
+        (hatched,) = axes.collections
+        assert hatched.get_hatch()
+        np.testing.assert_array_equal(np.ma.getmaskarray(hatched.get_array()).reshape(2, 2), counts == 0)
+        assert [t.get_text() for t in figure.legends[0].get_texts()] == ["hatched: diverged (1 of 4 settings)"]
+        written(figure, tmp_path)
+        assert np.ptp(hatched.get_facecolor()[0][:3]) == 0  # grey, which no accuracy is
+
+
+def test_a_sweep_in_which_all_diverged_is_drawn(tmp_path: Path) -> None:
+    figure = sweep(np.full((2, 3), np.nan), [1, 2], [1, 2, 3], best=(1, 3))
+    assert title(figure).endswith("l2 = 3, diverged")
+    assert not figure.axes[0].texts
+    written(figure, tmp_path)
+
+
+def test_differences_of_less_than_a_point_do_not_span_all_colours() -> None:
+    for table, ends in (([[0.5, 0.501]], (0.4955, 0.5055)), ([[1.0, 1.0]], (0.995, 1.0)), ([[0.0, 0.0]], (0.0, 0.005))):
+        assert sweep(table, ["relu"], [1, 2]).axes[0].images[0].get_clim() == pytest.approx(ends)
+
+
+@pytest.mark.slow
+def test_a_large_sweep_drops_values_and_labels_that_have_no_room(tmp_path: Path) -> None:
+    rates, penalties = np.geomspace(1e-6, 1, 200), np.geomspace(1e-5, 1, 64)
+    figure = sweep(RNG.uniform(size=(200, 64)), rates, penalties, best=(rates[7], penalties[3]))
+    axes = figure.axes[0]
+    written(figure, tmp_path)
+    assert not axes.texts
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        boxes = [label.get_window_extent() for label in labels]
+        assert 20 < len(boxes) <= 100
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cat", "cat"),
+        ("a cat and a dog", "a cat and…"),
+        ("unbreakableword", "unbreakab…"),
+        ("", ""),
+        ("5 $", r"5 \$"),
+    ],
+)
+def test_a_long_name_keeps_its_beginning(name: str, expected: str) -> None:
+    assert pages.short(name, 10) == expected
+
+
 @pytest.mark.slow
 def test_a_hundred_classes_with_long_names_are_drawn(tmp_path: Path) -> None:
     written(plots.confusion_matrix(RNG.integers(0, 9, (100, 100)), LONG_NAMES), tmp_path)
     written(plots.templates(RNG.normal(size=(16, 100)), (4, 4), LONG_NAMES), tmp_path)
     written(plots.neighbors_grid(**neighbours(4, 3, (8, 8, 3), 100), classes=LONG_NAMES), tmp_path)
+    written(plots.worst_mistakes(**mistakes(24, (32, 32, 3), 100), classes=LONG_NAMES), tmp_path)
 
 
 @pytest.mark.slow
@@ -254,7 +441,7 @@ def test_is_image_shape(expected: bool, shapes: list[tuple[int, ...]]) -> None:
 
 
 def test_bad_input_is_one_line_that_names_the_argument() -> None:
-    good = neighbours(3, 2, (8, 8), 4)
+    good, wrong = neighbours(3, 2, (8, 8), 4), mistakes(3, (8, 8), 4)
     names = ["a", "b", "c", "d"]
     bad: list[tuple[str, object]] = [
         ("series['l2']: shape (4, 5), expected (3, folds)", lambda: plots.cross_validation(KS[:3], {"l2": L2})),
@@ -286,6 +473,32 @@ def test_bad_input_is_one_line_that_names_the_argument() -> None:
         ("matrix: shape (2, 3), expected (4, 4)", lambda: plots.confusion_matrix(np.ones((2, 3)), names)),
         ("matrix: holds a negative", lambda: plots.confusion_matrix(-np.eye(4), names)),
         ("matrix: all zero", lambda: plots.confusion_matrix(np.zeros((4, 4)), names)),
+        ("probabilities: shape (3,)", lambda: plots.most_confident_mistakes([0, 1, 2], np.ones(3))),
+        ("probabilities: holds a value outside", lambda: plots.most_confident_mistakes([0], [[-1.0, 3.0]])),
+        ("probabilities: holds NaN", lambda: plots.most_confident_mistakes([0], [[np.nan, 0.5]])),
+        ("labels: shape (2,), expected (1,)", lambda: plots.most_confident_mistakes([0, 1], [[0.5, 0.5]])),
+        ("labels: holds 2–2, expected 0–1", lambda: plots.most_confident_mistakes([2], [[0.5, 0.5]])),
+        ("count: 0, expected", lambda: plots.most_confident_mistakes([0], [[0.5, 0.5]], 0)),
+        ("images: none", lambda: plots.worst_mistakes(**mistakes(0, (8, 8), 4), classes=names)),
+        ("images: (64,) is not", lambda: plots.worst_mistakes(**mistakes(3, (64,), 4), classes=names)),
+        ("labels: holds", lambda: plots.worst_mistakes(**wrong | {"labels": [0, 1, 4]}, classes=names)),
+        (
+            "predictions: 3 of 3 equal their label",
+            lambda: plots.worst_mistakes(**wrong | {"predictions": wrong["labels"]}, classes=names),
+        ),
+        ("probabilities: shape (2,)", lambda: plots.worst_mistakes(**wrong | {"probabilities": [1, 1]}, classes=names)),
+        ("rates: shape (0,), expected", lambda: plots.learning_rate_curve([], epochs=1)),
+        ("rates: holds NaN", lambda: plots.learning_rate_curve([np.nan], epochs=1)),
+        ("rates: smallest is -1", lambda: plots.learning_rate_curve([1, -1], epochs=1)),
+        ("epochs: 0, expected", lambda: plots.learning_rate_curve([1], epochs=0)),
+        ("rows: empty", lambda: sweep(np.ones((0, 1)), [], [1])),
+        ("columns: [1.0, 1.0] holds a setting twice", lambda: sweep(np.ones((1, 2)), [1], [1, 1])),
+        ("table: shape (2, 1), expected (1, 2)", lambda: sweep(np.ones((2, 1)), [1], [1, 2])),
+        ("table: holds a value outside", lambda: sweep([[50, 60]], [1], [1, 2])),
+        ("table: holds NaN where nothing", lambda: sweep([[0.5, np.nan]], [1], [1, 2], diverged=[[1, 0]])),
+        ("diverged: shape (2,), expected (1, 2)", lambda: sweep([[0.5, 0.6]], [1], [1, 2], diverged=[0, 0])),
+        ("best: row 2, expected one of [1.0]", lambda: sweep([[0.5, 0.6]], [1], [1, 2], best=(2, 1))),
+        ("best: column 'b', expected one of ['a']", lambda: sweep([[0.5]], [1], ["a"], best=(1, "b"))),
         ("path: 'figure.svg', expected", lambda: plots.save(Figure(), "figure.svg")),
     ]
     for message, call in bad:
