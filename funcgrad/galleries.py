@@ -167,15 +167,14 @@ def worst_mistakes(
 ) -> Figure:
     """Images that were classified wrongly, each above its true class, the predicted one and the probability of that.
 
-    images: (M, *image), those to show in the order to show them in, such as `most_confident_mistakes` finds. labels,
-    predictions: (M,). probabilities: (M,), each of the class predicted.
-    Raises ValueError if there is none, the images are feature vectors, shapes disagree, a label has no class, a
-    probability is NaN or outside 0–1, or one was classified rightly.
+    images: (M, *image), those to show in the order to show them in, such as `most_confident_mistakes` finds, or none.
+    labels, predictions: (M,). probabilities: (M,), each of the class predicted.
+    Raises ValueError if the images are feature vectors, shapes disagree, a label has no class, a probability is NaN or
+    outside 0–1, or one was classified rightly.
     """
     pictures = np.asarray(images)
-    count = len(pictures) if pictures.ndim else 0
-    require(count > 0, "images: none, expected at least one mistake")
     _require_image("images", pictures.shape[1:])
+    count = len(pictures)
     truth = _labels("labels", labels, (count,), len(classes))
     predicted = _labels("predictions", predictions, (count,), len(classes))
     right = np.flatnonzero(truth == predicted)
@@ -184,12 +183,14 @@ def worst_mistakes(
     require(shares.shape == (count,), f"probabilities: shape {shares.shape}, expected ({count},)")
 
     shown = _displayable(pictures, pictures.shape[1:])
-    columns = min(count, 6)
+    columns = min(max(count, 1), 6)
     step, row_height = _TILE + 0.7, _TILE + 0.5
     note = "✓ its true class; ✗ the class it was taken for, and the probability that the classifier gave to that.\n"
     note += "The surest first, row by row."
+    if count == 0:
+        note = "There is none to show: every example was classified rightly."
     mistakes = "mistake" if count == 1 else f"{count} mistakes"
-    heading = title or f"The {mistakes} made with the highest probability"
+    heading = title or (f"The {mistakes} made with the highest probability" if count else "No mistake")
     figure, axes, left = _sheet(columns * step, math.ceil(count / columns) * row_height, heading, note)
     for i, image in enumerate(shown):
         at, y = left + 0.35 + (i % columns) * step, (i // columns) * row_height
@@ -246,6 +247,8 @@ def _displayable(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Pixels in 0–1: colour bytes by 255, colour floats in 0–1 as they are, all else from its own least to its most."""
     colour = shape[2:] == (3,)
     values = images.astype(float)
+    if values.size == 0:
+        return values
     if colour and images.dtype == np.uint8:
         return values / 255
     low, high = float(values.min()), float(values.max())
@@ -262,8 +265,8 @@ def _labels(argument: str, values: ArrayLike, shape: tuple[int, ...], classes: i
     array = np.asarray(values)
     require(array.shape == shape, f"{argument}: shape {array.shape}, expected {shape}")
     require(np.issubdtype(array.dtype, np.integer), f"{argument}: dtype {array.dtype}, expected integers")
-    inside = array.size == 0 or (array.min() >= 0 and array.max() < classes)
-    require(bool(inside), f"{argument}: holds {array.min()}–{array.max()}, expected 0–{classes - 1}")
+    low, high = (array.min(), array.max()) if array.size else (0, classes - 1)
+    require(bool(low >= 0 and high < classes), f"{argument}: holds {low}–{high}, expected 0–{classes - 1}")
     return array
 
 

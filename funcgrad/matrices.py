@@ -88,18 +88,18 @@ def heat_map(
     *,
     row_label: str,
     column_label: str,
-    best: tuple[float | str, float | str] | None = None,
+    best: tuple[int, int] | None = None,
     diverged: ArrayLike | None = None,
     title: str | None = None,
 ) -> Figure:
     """Mean accuracy of each pair of settings: the brighter a cell, the better; its value is in it where there is room.
 
     table: (R, C) accuracies between 0 and 1. rows, columns: the R and C settings, numbers (drawn in rising order) or
-    names (in the order given). best: the chosen (row, column) settings, framed. diverged: (R, C), true (or a count
-    above 0) where a training diverged: such cells are hatched, and have no part in the colour scale; None: where the
-    table is NaN.
+    names (in the order given). best: the (row, column) of the chosen cell in `table`, to be framed. diverged: (R, C),
+    true (or a count above 0) where a training diverged: such cells are hatched, and have no part in the colour scale;
+    None: where the table is NaN.
     Raises ValueError if shapes disagree, a setting comes twice, an accuracy is outside 0–1, a cell that did not diverge
-    is NaN, or `best` is not among the settings.
+    is NaN, or `best` is no cell.
     """
     from matplotlib.ticker import PercentFormatter
 
@@ -113,8 +113,8 @@ def heat_map(
     require(not np.isnan(accuracies[~lost]).any(), "table: holds NaN where nothing diverged, expected accuracies")
     accuracies, lost = (cells[np.ix_(down, across)] for cells in (accuracies, lost))
     if best is not None:
-        for name, one, settings in (("row", best[0], rows), ("column", best[1], columns)):
-            require(one in settings, f"best: {name} {one!r}, expected one of {settings}")
+        inside = 0 <= best[0] < shape[0] and 0 <= best[1] < shape[1]
+        require(inside, f"best: {tuple(best)}, expected (row, column) from (0, 0) to {(shape[0] - 1, shape[1] - 1)}")
 
     # Of one cell, in inches: no smaller than its words, unless there are too many for a page.
     width, height = max(min(0.62, 14 / shape[1]), 3.6 / shape[1]), max(min(0.42, 10 / shape[0]), 1.8 / shape[0])
@@ -126,10 +126,11 @@ def heat_map(
     handles = [_hatched(axes, lost)] if lost.any() else []
     lines = [title or f"Mean accuracy by {row_label} and {column_label}"]
     if best is not None:
-        chosen = rows.index(best[0]), columns.index(best[1])
+        chosen = down.index(best[0]), across.index(best[1])
         handles.append(_framed(axes, *chosen, linewidth=min(max(12 * min(width, height), 1.2), 2.5)))
         result = "diverged" if lost[chosen] else f"accuracy {percent(accuracies[chosen])}"
-        lines.append(f"chosen: {row_label} = {_name(best[0])}, {column_label} = {_name(best[1])}, {result}")
+        row, column = _name(rows[chosen[0]]), _name(columns[chosen[1]])
+        lines.append(f"chosen: {row_label} = {row}, {column_label} = {column}, {result}")
 
     shown, names, size = _labels(columns, width)
     upright = max(map(len, names)) * 0.6 * size < 72 * width

@@ -280,6 +280,14 @@ def test_each_mistake_stands_above_its_true_class_and_the_predicted_one(shape: t
     written(figure, tmp_path)
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3)])
+def test_where_nothing_went_wrong_the_sheet_of_mistakes_says_so(shape: tuple[int, ...], tmp_path: Path) -> None:
+    figure = plots.worst_mistakes(**mistakes(0, shape, 3), classes=["cat", "dog", "owl"])
+    assert title(figure) == "No mistake"
+    assert texts(figure.axes[0]) == ["There is none to show: every example was classified rightly."]
+    written(figure, tmp_path)
+
+
 def test_captions_of_mistakes_do_not_run_into_one_another(tmp_path: Path) -> None:
     figure = plots.worst_mistakes(**mistakes(12, (8, 8), 100), classes=LONG_NAMES)
     written(figure, tmp_path)
@@ -330,7 +338,7 @@ def test_a_long_schedule_keeps_its_ends_and_the_peak_of_a_single_step() -> None:
 
 def test_a_heat_map_sorts_numbers_and_writes_each_accuracy_where_it_belongs(tmp_path: Path) -> None:
     table = np.array([[0.5, 0.625], [0.25, 0.375], [0.75, 1.0]])
-    figure = sweep(jnp.asarray(table), np.array([1e-2, 1e-4, 0.5]), [1e-3, 0.0], best=(1e-4, 1e-3))
+    figure = sweep(jnp.asarray(table), np.array([1e-2, 1e-4, 0.5]), [1e-3, 0.0], best=(1, 0))
     axes, bar = figure.axes
     assert [t.get_text() for t in axes.get_yticklabels()] == ["1e-4", "0.01", "0.5"]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["0", "1e-3"]
@@ -373,7 +381,7 @@ def test_settings_that_diverged_are_hatched_and_have_no_part_in_the_colours(tmp_
 
 
 def test_a_sweep_in_which_all_diverged_is_drawn(tmp_path: Path) -> None:
-    figure = sweep(np.full((2, 3), np.nan), [1, 2], [1, 2, 3], best=(1, 3))
+    figure = sweep(np.full((2, 3), np.nan), [1, 2], [1, 2, 3], best=(0, 2))
     assert title(figure).endswith("l2 = 3, diverged")
     assert not figure.axes[0].texts
     written(figure, tmp_path)
@@ -387,7 +395,7 @@ def test_differences_of_less_than_a_point_do_not_span_all_colours() -> None:
 @pytest.mark.slow
 def test_a_large_sweep_drops_values_and_labels_that_have_no_room(tmp_path: Path) -> None:
     rates, penalties = np.geomspace(1e-6, 1, 200), np.geomspace(1e-5, 1, 64)
-    figure = sweep(RNG.uniform(size=(200, 64)), rates, penalties, best=(rates[7], penalties[3]))
+    figure = sweep(RNG.uniform(size=(200, 64)), rates, penalties, best=(7, 3))
     axes = figure.axes[0]
     written(figure, tmp_path)
     assert not axes.texts
@@ -479,7 +487,6 @@ def test_bad_input_is_one_line_that_names_the_argument() -> None:
         ("labels: shape (2,), expected (1,)", lambda: plots.most_confident_mistakes([0, 1], [[0.5, 0.5]])),
         ("labels: holds 2–2, expected 0–1", lambda: plots.most_confident_mistakes([2], [[0.5, 0.5]])),
         ("count: 0, expected", lambda: plots.most_confident_mistakes([0], [[0.5, 0.5]], 0)),
-        ("images: none", lambda: plots.worst_mistakes(**mistakes(0, (8, 8), 4), classes=names)),
         ("images: (64,) is not", lambda: plots.worst_mistakes(**mistakes(3, (64,), 4), classes=names)),
         ("labels: holds", lambda: plots.worst_mistakes(**wrong | {"labels": [0, 1, 4]}, classes=names)),
         (
@@ -497,8 +504,11 @@ def test_bad_input_is_one_line_that_names_the_argument() -> None:
         ("table: holds a value outside", lambda: sweep([[50, 60]], [1], [1, 2])),
         ("table: holds NaN where nothing", lambda: sweep([[0.5, np.nan]], [1], [1, 2], diverged=[[1, 0]])),
         ("diverged: shape (2,), expected (1, 2)", lambda: sweep([[0.5, 0.6]], [1], [1, 2], diverged=[0, 0])),
-        ("best: row 2, expected one of [1.0]", lambda: sweep([[0.5, 0.6]], [1], [1, 2], best=(2, 1))),
-        ("best: column 'b', expected one of ['a']", lambda: sweep([[0.5]], [1], ["a"], best=(1, "b"))),
+        (
+            "best: (1, 0), expected (row, column) from (0, 0) to (0, 1)",
+            lambda: sweep([[0, 1]], [1], [1, 2], best=(1, 0)),
+        ),
+        ("best: (0, -1), expected", lambda: sweep([[0, 1]], [1], [1, 2], best=(0, -1))),
         ("path: 'figure.svg', expected", lambda: plots.save(Figure(), "figure.svg")),
     ]
     for message, call in bad:
