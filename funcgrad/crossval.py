@@ -93,7 +93,7 @@ def knn(
         for fold in parts:
             neighbors = found._replace(distances=found.distances[fold], indices=found.indices[fold])
             votes = vote(neighbors, labels, num_classes, ks=ks, weights=weights)
-            accuracies.append(accuracy(jnp.argmax(votes, axis=-1), labels[fold]))
+            accuracies.append(accuracy(np.argmax(votes, axis=-1), labels[fold]))
         name = metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric))
         for k, right in zip(ks, np.stack(accuracies, axis=1), strict=True):
             rows.append(_row({"metric": name, "k": int(k)}, right))
@@ -173,6 +173,8 @@ def sweep(
     )
     accuracies, diverged = (x.reshape(count, -1) for x in trained)
     each = [jax.tree.map(lambda x, i=i: x[i].tolist(), arrays) for i in range(count)]
+    if isinstance(settings, dict):  # in the caller's order, and not in that of a tree, which is sorted
+        each = [{name: setting[name] for name in settings} for setting in each]
     return [
         _row(setting, right)._replace(diverged=int(lost.sum()))
         for setting, right, lost in zip(each, accuracies, diverged, strict=True)

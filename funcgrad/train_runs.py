@@ -64,16 +64,18 @@ def train(
     seconds: dict[str, float] = {}
     trained = train_one(dataset, options, seed, bars, seconds, should_stop)
     fit, title = trained.fit, f"{dataset.name}: {name_of(options)}"
-    figures = {"curves.png": curves({name_of(options): trained}, {name_of(options): options.loss}, dataset.name)}
+    figures = {}
+    if fit.history:
+        figures["curves.png"] = curves({name_of(options): trained}, {name_of(options): options.loss}, dataset.name)
     figures["confusion.png"] = confusion(dataset, trained.scores.argmax(axis=1), title)
     figures["learning_rate.png"] = lambda: plots.learning_rate_curve(
         trained.rates, epochs=options.epochs, title=f"{title}: learning rate"
     )
     figures |= template_figures(dataset, options, trained, title)
-    if plots.is_image_shape(dataset.test.images.shape[1:]):
+    if plots.is_image_shape(dataset.test.images.shape[1:]) and np.isfinite(trained.scores).all():
         figures["mistakes.png"] = lambda: _mistakes(dataset, trained.scores, title)
     values = trained.metrics
-    rows = [[name.replace("_", " "), percent(x) if "accuracy" in name else f"{x:.4f}"] for name, x in values.items()]
+    rows = [[name.replace("_", " "), percent(x) if "accuracy" in name else _number(x)] for name, x in values.items()]
     said = {"history": fit.history, "epochs": fit.epochs_done, "stopped_by": fit.stopped_by, "notes": list(fit.notes)}
     return Outcome(
         {**values, **said},
@@ -85,6 +87,10 @@ def train(
         writes=trained.probe.write,
         notes=fit.notes if fit.stopped_by != "diverged" else fit.notes[:-1],
     )
+
+
+def _number(x: float) -> str:
+    return f"{x:.4f}" if abs(x) < 1e4 else f"{x:.4g}"
 
 
 def failed(trained: "Trained") -> str:
@@ -238,7 +244,7 @@ def _mistakes(dataset: Dataset, scores: np.ndarray, title: str) -> Any:
     return plots.worst_mistakes(
         np.asarray(dataset.test.images[rows]),
         dataset.test.labels[rows],
-        scores[rows].argmax(axis=1),
+        probabilities[rows].argmax(axis=1),
         probabilities[rows].max(axis=1),
         dataset.classes,
         title=f"{title}: what it is surest of and wrong about",
@@ -318,6 +324,8 @@ def template_figures(dataset: Dataset, options: TrainOptions, trained: Trained, 
     if options.model != "linear" or not plots.is_image_shape(shape):
         return {}
     weights = np.asarray(trained.fit.best_params["weights"])
+    if not np.isfinite(weights).all():
+        return {}
     return {
         "templates.png": lambda: plots.templates(weights, shape, dataset.classes, title=f"{title}: weight templates")
     }

@@ -1,12 +1,16 @@
 """Strict for every test: no silent dtype or rank promotion, four CPU devices; warnings are errors (pyproject.toml)."""
 
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
+
+from funcgrad import cli
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -39,3 +43,34 @@ def frequent_switches() -> Iterator[None]:
     sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(interval)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs a command that succeeds, with --json, and returns the result, the only thing on either stream."""
+
+    def run(*arguments: object) -> Any:
+        status = cli.main([*map(str, arguments), "--json"])
+        out, err = capsys.readouterr()
+        assert (status, err) == (0, "")
+        return json.loads(out, parse_constant=pytest.fail)
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+    """Runs a command that is refused, leaving nothing, and returns the one line that it says."""
+
+    def refused(*arguments: object) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        try:
+            status = cli.main([*map(str, arguments)])
+        except SystemExit as exit:
+            status = exit.code  # type: ignore[assignment]
+        out, err = capsys.readouterr()
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert sorted(tmp_path.rglob("*")) == before
+        return err
+
+    return refused

@@ -11,49 +11,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
-from funcgrad import cli, datasets, folds, knn_runs, neighbors, options, resume, runs
+from funcgrad import cli, datasets, folds, knn_runs, neighbors, options, resume
 
 KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment"]
 QUICK = ["--epochs", "2", "--limit-train", "300"]
 SCRIPT = [sys.executable, "-c", "import sys; from funcgrad.cli import main; sys.exit(main())"]  # what pip installs
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command that succeeds, with --json, and returns the result, the only thing on either stream."""
-
-    def run(*arguments: object) -> Any:
-        status = cli.main([*map(str, arguments), "--json"])
-        out, err = capsys.readouterr()
-        assert (status, err) == (0, "")
-        return json.loads(out, parse_constant=pytest.fail)
-
-    return run
-
-
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
-    """Runs a command that is refused, leaving nothing, and returns the one line that it says."""
-
-    def refused(*arguments: object) -> str:
-        before = sorted(tmp_path.rglob("*"))
-        try:
-            status = cli.main([*map(str, arguments)])
-        except SystemExit as exit:
-            status = exit.code  # type: ignore[assignment]
-        out, err = capsys.readouterr()
-        assert (status, out, err.count("\n")) == (2, "", 1)
-        assert sorted(tmp_path.rglob("*")) == before
-        return err
-
-    return refused
 
 
 @pytest.fixture
@@ -225,64 +193,6 @@ def test_mnist_knn_agrees_with_plain_integer_distances(run: Run, image_data: Pat
     assert result["metrics"]["test_accuracy"]["1"] > 0.9
 
 
-# Training
-
-
-@pytest.mark.slow
-def test_training_gives_its_metrics_and_pictures(run: Run, tmp_path: Path) -> None:
-    result = run("train", "linear", "--lr", "1e-2", "--epochs", 5, "--out", tmp_path / "out")
-    assert list(result) == KEYS
-    measured = result["metrics"]
-    assert {"test_accuracy", "train_accuracy", "test_loss", "validation_accuracy"} <= measured.keys()
-    assert measured["test_accuracy"] > 0.8
-    assert measured["stopped_by"] == "epochs"
-    assert len(measured["history"]["train_loss"]) == measured["epochs"] == 5
-    written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"result.json", "curves.png", "confusion.png", "templates.png"}
-
-
-@pytest.mark.slow
-def test_a_network_takes_all_its_options(run: Run) -> None:
-    options = ["--hidden", 16, 8, "--activation", "gelu", "--dropout", 0.1, "--layer-norm", "--label-smoothing", 0.1]
-    options += ["--optimizer", "nadamw", "--schedule", "linear", "--warmup", 0.5, "--weight-decay", 1e-3, "--l2", 1e-5]
-    result = run("train", "mlp", *QUICK, *options, "--seed", 3)
-    assert result["config"]["hidden"] == [16, 8]
-    assert result["config"]["seed"] == 3
-    assert result["metrics"]["test_accuracy"] > 0.1
-
-
-@pytest.mark.slow
-def test_a_diverging_training_fails_and_says_so_in_valid_json(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    options = ["--lr", "1e30", "--optimizer", "sgd", "--loss", "svm", "--validation", "0"]
-    assert cli.main(["train", "linear", *QUICK, *options, "--json", "--out", str(tmp_path / "out")]) == 1
-    out, err = capsys.readouterr()
-    assert err == "funcgrad train linear: the loss is no longer finite; lower the learning rate\n"
-    result = json.loads(out, parse_constant=pytest.fail)
-    assert result["metrics"]["stopped_by"] == "diverged"
-    assert result["metrics"]["test_loss"] is None
-    assert result["metrics"]["history"].keys() == {"train_loss", "train_accuracy"}  # for nothing was held out
-    assert json.loads((tmp_path / "out" / "result.json").read_text(), parse_constant=pytest.fail) == result
-
-
-@pytest.mark.parametrize(("share", "count"), [(0.1, 144), (0.3, 431), (0.4, 575), (0.5, 718)])
-def test_the_share_that_is_held_out_has_all_classes_and_the_size_asked_for(share: float, count: int) -> None:
-    labels = datasets.load("digits").train.labels
-    held_out, kept = runs._hold_out(jax.random.key(0), labels, share)
-    assert len(held_out) == count
-    np.testing.assert_array_equal(np.sort(np.concatenate([held_out, kept])), np.arange(1437))
-    assert np.all(np.abs(np.bincount(labels[held_out]) - share * np.bincount(labels)) <= 1.5)
-
-
-@pytest.mark.slow
-def test_a_linear_classifier_of_real_images_beats_chance(run: Run, image_data: Path) -> None:
-    options = ["--limit-train", 3000, "--limit-test", 500, "--epochs", 5, "--l2", 1e-3]
-    result = run("train", "linear", "--data", "cifar10", "--data-dir", image_data, *options)
-    assert result["metrics"]["test_accuracy"] > 0.25
-    assert result["dataset"]["shape"] == [32, 32, 3]
-
-
 # Cross-validation
 
 
@@ -301,32 +211,6 @@ def test_crossval_knn_chooses_on_the_training_set(run: Run, tmp_path: Path) -> N
     assert alone["metrics"]["test_accuracy"] == {str(best["k"]): result["metrics"]["test_accuracy"]}
     assert (tmp_path / "out" / "crossval.png").exists()
     run("crossval", "knn", "--k", 1, "--folds", 2, "--limit-train", 100, "--shuffle", "--stratified", "--metric", "l1")
-
-
-@pytest.mark.slow
-def test_crossval_linear_over_a_range_and_a_list(run: Run, tmp_path: Path) -> None:
-    swept = ["--lr", "1e-4:1e-1:log4", "--l2", "0,1e-3"]
-    result = run("crossval", "linear", *swept, "--folds", 3, "--epochs", 3, "--out", tmp_path / "out")
-    rows = result["metrics"]["cv"]
-    assert [(row["lr"], row["l2"]) for row in rows] == [
-        (lr, l2) for lr in (1e-4, 1e-3, 1e-2, 1e-1) for l2 in (0.0, 1e-3)
-    ]
-    assert result["metrics"]["best"]["lr"] >= 1e-2
-    assert result["metrics"]["test_accuracy"] > 0.8
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"result.json", "crossval.png", "confusion.png"}
-
-
-@pytest.mark.slow
-def test_crossval_mlp_over_another_option_fails_where_all_diverge(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    options = ["--lr", "1e38", "--weight-decay", "0,0.1", "--hidden", "8", "--folds", "2", "--seeds", "2"]
-    assert cli.main(["crossval", "mlp", *QUICK, *options, "--out", str(tmp_path / "out"), "--quiet"]) == 1
-    assert capsys.readouterr().err.startswith("funcgrad crossval mlp: the loss is no longer finite")
-    result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert [row["weight_decay"] for row in result["metrics"]["cv"]] == [0, 0.1]
-    assert [len(row["folds"]) for row in result["metrics"]["cv"]] == [4, 4]
-    assert (tmp_path / "out" / "crossval.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -356,7 +240,6 @@ def test_values_are_a_number_a_list_or_a_range(text: str, values: list[float]) -
         ("knn --k 2000", ["k:", "2000", "1 to 1437"]),
         ("knn --k 3 3", ["--k", "3 3", "once"]),
         ("knn --resum", ["--resum", "did you mean --resume?"]),
-        ("train linear --resume", ["--resume", "funcgrad train linear --help"]),
         ("knn --metric foo", ["--metric", "'foo'", "chebyshev"]),
         ("knn --metric minkowski", ["p:", "minkowski"]),
         ("knn --p 3", ["p:", "minkowski", "'l2'"]),
