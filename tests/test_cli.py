@@ -719,11 +719,11 @@ def test_a_cross_validation_that_is_stopped_keeps_what_it_has_finished(
 def test_an_interrupt_that_python_must_ignore_is_raised_again() -> None:
     code = """if True:
         import gc, os, signal, time
-        from funcgrad import cli
+        from funcgrad import interrupts
         signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell that runs the tests set
         def interrupt(*_): gc.callbacks.remove(interrupt); os.kill(os.getpid(), signal.SIGINT); time.sleep(0.2)
         gc.callbacks.append(interrupt)
-        with cli._interrupts():
+        with interrupts.watched():
             gc.collect()
             time.sleep(10)
             print("slept through it")
