@@ -1,10 +1,11 @@
-"""Exact k-NN as a scikit-learn estimator: for pipelines, grid searches and cross-validation as they stand.
+"""Estimators for scikit-learn's pipelines, grid searches and cross-validation: exact k-NN, and two that are trained.
 
     model = KNeighborsClassifier(n_neighbors=3, metric="l1").fit(images.reshape(len(images), -1), labels)
     model.predict(others)                              # the classes
     GridSearchCV(model, {"n_neighbors": [1, 3, 5]})    # works as with scikit-learn's own
 
-Points are rows of a dense table: flatten images first, and call `toarray()` of a sparse matrix.
+Points are rows of a dense table: flatten images first, and call `toarray()` of a sparse matrix. `LinearClassifier` and
+`MLPClassifier` stand in `funcgrad.trained_estimators`.
 """
 
 from typing import Any, Self
@@ -15,6 +16,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from funcgrad.neighbors import Metric, Neighbors, Weights, kneighbors, prepare, vote
+from funcgrad.trained_estimators import LinearClassifier as LinearClassifier
+from funcgrad.trained_estimators import MLPClassifier as MLPClassifier
 
 
 class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
