@@ -24,6 +24,7 @@ class Search(NamedTuple):
     products: bool  # the numbers are offset − factor · product, not the metric's own
     exclude_self: bool
     mesh: Mesh | None
+    few: int = 0  # how many of a block, at most, are expected among the best once many blocks came before; 0: any
 
 
 class Points(NamedTuple):
@@ -57,13 +58,25 @@ def search_step(
         table = jnp.where(here >= 0, table, last)
     if search.exclude_self:
         table = jnp.where(jnp.expand_dims(numbers, 1) == here, last, table)
-    return _merged(keys, indices, table, points.numbers)
+    if not search.few:
+        return _merged(keys, indices, table, points.numbers, search.k)
+    # Where the first few of the block end at the k-th so far or beyond, for each query, no other can be among the best.
+    block = _smallest_of_many(table, search.few)
+    return lax.cond(
+        jnp.all(block[0][:, -1] >= keys[:, -1]),
+        lambda: _merged_with(keys, indices, block, points.numbers),
+        lambda: _merged(keys, indices, table, points.numbers, search.k),
+    )
 
 
-def _merged(keys: Array, indices: Array, table: Array, numbers: Array) -> tuple[Array, Array]:
+def _merged(keys: Array, indices: Array, table: Array, numbers: Array, k: int) -> tuple[Array, Array]:
     """The best (Qb, k) of those so far and of a table (Qb, Nb) of later points, whose numbers (Nb,) ascend."""
+    return _merged_with(keys, indices, _smallest_of_many(table, min(k, table.shape[1])), numbers)
+
+
+def _merged_with(keys: Array, indices: Array, block: tuple[Array, Array], numbers: Array) -> tuple[Array, Array]:
+    block_keys, places = block
     k = keys.shape[1]
-    block_keys, places = _smallest_of_many(table, min(k, table.shape[1]))
     # The best so far stand first: they have the smaller indices, and the first of equals is kept.
     keys = jnp.concatenate([keys, block_keys], axis=1)
     indices = jnp.concatenate([indices, jnp.where(block_keys == _last(keys.dtype), -1, numbers[places])], axis=1)
@@ -150,6 +163,7 @@ class Plan(NamedTuple):
 
 
 _QUERY_BLOCK, _POINT_BLOCK = 1024, 8192  # large enough for matrix products at full speed, small enough for caches
+_MANY = 16  # blocks of points, after which a few of each will do
 TOGETHER = 4  # query blocks that meet a block of points while it is there
 
 
@@ -158,6 +172,9 @@ def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dt
     devices, parts = sharding.shares(search.mesh)
     rows, columns = _even(queries, _QUERY_BLOCK, devices), _even(points, _POINT_BLOCK, parts)
     while True:
+        # Of random points block b has about k / b of the best so far, so in most of many blocks it is less than k / 4.
+        many = columns * parts * _MANY <= points and columns >= max(8, search.k // 4)
+        search = search._replace(few=max(8, search.k // 4) if many else 0)
         together = min(TOGETHER, -(-queries // (rows * devices)))
         blocks = (2 * columns + (together + 1) * rows) * dimensions * dtype.itemsize
         needed = blocks + 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
@@ -236,7 +253,7 @@ def merge_tables(keys: Array, indices: Array, tables: tuple[Array, ...], numbers
     missing = -sum(table.shape[1] for table in tables) % _GROUP
     filling = jnp.full((len(keys), missing), _last(keys.dtype))
     table = jnp.concatenate([*tables, filling], axis=1)
-    return _merged(keys, indices, table, jnp.pad(numbers, (0, missing), constant_values=-1))
+    return _merged(keys, indices, table, jnp.pad(numbers, (0, missing), constant_values=-1), keys.shape[1])
 
 
 def fit_pairs_to_memory(search: Search, count: int, fold: int, dimensions: int, dtype: Any, limit: int) -> PairPlan:

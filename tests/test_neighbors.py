@@ -50,6 +50,24 @@ def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type
         np.testing.assert_array_equal(found.distances, distances)
 
 
+@pytest.mark.parametrize("order", ["nearest first", "nearest last", "as they come", "all alike"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_many_blocks_find_the_same_whatever_each_brings(order: str, dtype: type) -> None:
+    """Only where the last blocks bring little is a part of each enough: see `blocks.search_step`."""
+    queries, points = few_values((7, 3), dtype), few_values((8000, 3), dtype, seed=1)
+    points = points + np.arange(3, dtype=dtype) * (np.arange(8000) % 40 < 20)[:, None].astype(dtype)
+    if order == "all alike":
+        points = np.repeat(points[:1], 8000, axis=0)
+    elif order != "as they come":
+        nearest = np.argsort(brute_force(queries[:1], points, 8000)[1][0])
+        points = points[nearest if order == "nearest first" else nearest[::-1]]
+    found = kneighbors(queries, points, 40, memory="30KiB")
+    assert 16 * found.info.point_block <= len(points)
+    distances, indices = brute_force(queries, points, 40)
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
+
+
 @pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
@@ -457,7 +475,7 @@ def test_memory_sizes(text: str | int, size: int) -> None:
 )
 def test_the_search_lowers_for_every_platform(metric: str, dtype: type) -> None:
     products = metric in ("l2", "cosine") and dtype == np.float32
-    search = blocks.Search(5, metric, None, products, True, None)
+    search = blocks.Search(5, metric, None, products, True, None, few=2)
     shape = jax.ShapeDtypeStruct
     best = shape((40, 5), np.float32), shape((40, 5), np.int32)
     terms = shape((96,), dtype)
