@@ -344,14 +344,23 @@ def _from_arrays(
 
     ids: of the training part and of the test part, in place of the positions in each.
     """
-    splits = []
+    splits, named = [], names is not None
     for i, ((x_what, x), (y_what, y)) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
         images = _as_images(x_what, x)
         labels, names = _as_labels(y_what, y, names)
         if len(images) != len(labels):
             raise ValueError(f"{x_what} has {len(images)} rows and {y_what} {len(labels)}; they have to be as many")
         splits.append(Split(images, labels, np.arange(len(labels)) if ids is None else ids[i]))
+    if all(array.dtype.kind not in "US" for _, array in arrays[1::2]) and not named:
+        splits, names = _without_gaps(splits)
     return _dataset(name, splits[0], splits[1] if len(splits) > 1 else None, names or (), fraction)
+
+
+def _without_gaps(splits: Sequence[Split]) -> tuple[list[Split], list[str]]:
+    """Labels 0 … C − 1 for the C numbers that occur, which become the names of the classes."""
+    numbers = np.unique(np.concatenate([split.labels for split in splits]))
+    mapped = [split._replace(labels=np.searchsorted(numbers, split.labels).astype(np.int32)) for split in splits]
+    return mapped, [str(number) for number in numbers]
 
 
 def _from_npz(path: Path, fraction: float) -> Dataset:

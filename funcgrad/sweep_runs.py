@@ -11,7 +11,7 @@ from funcgrad import crossval, losses, plots
 from funcgrad.datasets import Dataset
 from funcgrad.outcomes import Bars, Draw, Outcome, crossval_outcome
 from funcgrad.report import timed
-from funcgrad.train_runs import TrainOptions, failed, make_optimizer, name_of, probe_of, train_one
+from funcgrad.train_runs import TrainOptions, failed, make_optimizer, missing, name_of, probe_of, train_one
 
 SWEPT = ("lr", "l1", "l2", "weight_decay", "label_smoothing")  # the options that take several values
 
@@ -68,7 +68,7 @@ def crossval_training(
     outcome.figures.update(
         _sweep_figures(rows, swept, f"{dataset.name}: {name_of(options)}, {folds}-fold cross-validation")
     )
-    return outcome._replace(failed=failed(trained), writes=trained.probe.write)
+    return outcome._replace(failed=failed(trained), writes=trained.probe.write, notes=missing(dataset))
 
 
 _AXES = {"lr": "learning rate", "l1": "L1 penalty", "l2": "L2 penalty"}

@@ -76,6 +76,7 @@ def train(
         figures["mistakes.png"] = lambda: _mistakes(dataset, trained.scores, title)
     values = trained.metrics
     rows = [[name.replace("_", " "), percent(x) if "accuracy" in name else _number(x)] for name, x in values.items()]
+    notes = (*missing(dataset), *(fit.notes if fit.stopped_by != "diverged" else fit.notes[:-1]))
     said = {"history": fit.history, "epochs": fit.epochs_done, "stopped_by": fit.stopped_by, "notes": list(fit.notes)}
     return Outcome(
         {**values, **said},
@@ -85,12 +86,19 @@ def train(
         figures,
         failed(trained),
         writes=trained.probe.write,
-        notes=fit.notes if fit.stopped_by != "diverged" else fit.notes[:-1],
+        notes=notes,
     )
 
 
 def _number(x: float) -> str:
     return f"{x:.4f}" if abs(x) < 1e4 else f"{x:.4g}"
+
+
+def missing(dataset: Dataset) -> list[str]:
+    """A line that names the classes that cannot be learned."""
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
+    names = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
+    return [f"no training example of {', '.join(names[:10])}{', …' if len(names) > 10 else ''}"] if names else []
 
 
 def failed(trained: "Trained") -> str:
@@ -115,6 +123,8 @@ def train_one(
     seconds: dict[str, float],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
+    if len(dataset.classes) < 2:
+        raise ValueError(f"--data: a classifier needs two classes or more, and all is of class {dataset.classes[0]}")
     key, split_key = jax.random.split(jax.random.key(seed))
     inputs, labels = dataset.train.images, dataset.train.labels
     validation = None

@@ -232,6 +232,22 @@ def test_crossval_mlp_over_another_option_fails_where_all_diverge(
     assert (tmp_path / "out" / "crossval.png").exists()
 
 
+def test_labels_with_gaps_are_mapped_and_classes_that_cannot_be_learned_are_named(
+    refused: Callable[..., str], capsys: pytest.CaptureFixture[str], run: Run, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    np.savez(tmp_path / "gaps.npz", x=x, y=np.array([50, 7, 0])[np.arange(60) % 3])
+    result = run("train", "linear", "--epochs", 1, "--data", tmp_path / "gaps.npz", "--out", tmp_path / "out")
+    assert result["dataset"]["classes"] == ["0", "7", "50"]
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["classes"] == ["0", "7", "50"]
+    one = {"x": x, "y": np.full(60, 3)}
+    np.savez(tmp_path / "one.npz", **one)
+    assert "two classes or more, and all is of class 3" in refused("train", "linear", "--data", tmp_path / "one.npz")
+    np.savez(tmp_path / "empty.npz", x=x, y=np.arange(60) % 2, classes=["cat", "dog", "newt"])
+    assert cli.main(["train", "linear", "--epochs", "1", "--data", str(tmp_path / "empty.npz"), "--json"]) == 0
+    assert capsys.readouterr().err == "funcgrad train linear: no training example of newt\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -205,8 +205,26 @@ def test_without_a_test_part_the_last_of_each_class_are_one(
     np.testing.assert_array_equal(data.test.ids, np.sort(expected))
     np.testing.assert_array_equal(data.train.ids, np.setdiff1d(np.arange(len(labels)), expected))
     np.testing.assert_array_equal(data.test.images[:, 0], data.test.ids)
-    np.testing.assert_array_equal(data.test.labels, labels[data.test.ids])
+    assert data.classes == tuple(map(str, np.unique(labels)))  # those that occur, and no others
+    np.testing.assert_array_equal(np.array(data.classes, int)[data.test.labels], labels[data.test.ids])
     assert f"the last {fraction:.4g} of each class" in data.split
+
+
+def test_labels_with_gaps_are_mapped_over_both_parts(tmp_path: Path) -> None:
+    x = np.zeros((4, 3), np.float32)
+    arrays = {"x_train": x, "y_train": np.array([9, 0, 9, 4]), "x_test": x, "y_test": np.array([4, 7, 0, 9])}
+    data = datasets.load(save_npz(tmp_path / "a.npz", arrays))
+    assert data.classes == ("0", "4", "7", "9")
+    np.testing.assert_array_equal(data.train.labels, [3, 0, 3, 1])
+    np.testing.assert_array_equal(data.test.labels, [1, 2, 0, 3])
+
+
+def test_no_name_and_class_names_that_come_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="name is None; a name, a path, or paths"):
+        datasets.load(None)  # type: ignore[arg-type]
+    arrays = {"x": np.zeros((4, 3), np.float32), "y": np.arange(4) % 2, "classes": np.array(["a", "a"])}
+    with pytest.raises(ValueError, match=r"a\.npz: classes has 'a' more than once"):
+        datasets.load(save_npz(tmp_path / "a.npz", arrays))
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.5, 2.0])
