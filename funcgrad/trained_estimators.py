@@ -164,7 +164,7 @@ class _TrainedClassifier(ClassifierMixin, BaseEstimator):
             init_key, key = jax.random.split(jax.random.key(seed))
             params = model.init(init_key, X.shape[1:]) if first else jax.tree.map(jnp.array, self._params)
             state = State(params, optimizer.init(params))
-            if not first and jax.tree.structure(self._opt_state) == jax.tree.structure(state.opt_state):
+            if not first and str(jax.tree.structure(self._opt_state)) == str(jax.tree.structure(state.opt_state)):
                 state = State(params, jax.tree.map(jnp.array, self._opt_state))  # else another optimizer begins
             examples = Examples(jnp.asarray(X), jnp.asarray(labels), jnp.asarray(weights, float))
             key_data, number = jax.random.key_data(key), np.int32(done + 1)

@@ -74,12 +74,18 @@ def test_the_linear_one_finds_what_logistic_regression_finds(classes: int) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "floor"), [(LinearClassifier(l2=1e-3), 0.900), (MLPClassifier(l2=1e-3), 0.919)])
+@pytest.mark.parametrize(
+    ("model", "floor"),
+    [(LinearClassifier(l2=0.1), 0.900), (MLPClassifier((256, 128), dropout=0.3, l2=1e-3, max_iter=100), 0.919)],
+)
 def test_digits_are_read_at_least_as_well_as_by_scikit_learn(model: Any, floor: float) -> None:
-    """The floors are scikit-learn's LogisticRegression and MLPClassifier; l2 was chosen on images 1150 … 1436."""
+    """On pixels as they are. The floors are scikit-learn's LogisticRegression and MLPClassifier.
+
+    l2, dropout and sizes were chosen in five folds of the training images (0.946, 0.952); here they give 0.906, 0.942.
+    """
     images, labels = load_digits(return_X_y=True)
-    pipeline = make_pipeline(StandardScaler(), model).fit(images[:1437], labels[:1437])
-    assert pipeline.score(images[1437:], labels[1437:]) >= floor
+    images = images.astype(np.float32)
+    assert model.fit(images[:1437], labels[:1437]).score(images[1437:], labels[1437:]) >= floor
 
 
 @pytest.mark.slow
