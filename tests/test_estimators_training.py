@@ -66,7 +66,9 @@ def test_the_linear_one_finds_what_logistic_regression_finds(classes: int) -> No
     l2 = 0.01
     ours = LinearClassifier(l2=l2, learning_rate=0.1, max_iter=1500).fit(points, labels)
     strength = l2 if classes > 2 else l2 / 2
-    theirs = LogisticRegression(C=1 / (2 * strength * len(points)), tol=1e-10, max_iter=1000).fit(points, labels)
+    theirs = LogisticRegression(C=1 / (2 * strength * len(points)), solver="newton-cg", tol=1e-8, max_iter=1000).fit(
+        points, labels
+    )
     np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
     np.testing.assert_allclose(ours.predict_proba(points), theirs.predict_proba(points), atol=1e-5)
     free = ours.intercept_ - theirs.intercept_  # one number added to all scores changes nothing
