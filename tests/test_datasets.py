@@ -220,7 +220,7 @@ def test_labels_with_gaps_are_mapped_over_both_parts(tmp_path: Path) -> None:
 
 
 def test_no_name_and_class_names_that_come_twice_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="name is None; a name, a path, or paths"):
+    with pytest.raises(ValueError, match="name is None; a name, a path, or paths"):
         datasets.load(None)  # type: ignore[arg-type]
     arrays = {"x": np.zeros((4, 3), np.float32), "y": np.arange(4) % 2, "classes": np.array(["a", "a"])}
     with pytest.raises(ValueError, match=r"a\.npz: classes has 'a' more than once"):
