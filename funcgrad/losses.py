@@ -47,7 +47,7 @@ def crammer_singer(scores: Array, label: Array, *, margin: float = 1.0) -> Array
 
 def _violations(scores: Array, label: Array, margin: float) -> Array:
     """By how much each wrong class comes too close to the label, (num_classes,); 0 for the label."""
-    wrong = jnp.arange(len(scores)) != label
+    wrong = jnp.arange(len(scores), dtype=jnp.result_type(label)) != label
     return jnp.where(wrong, jax.nn.relu(scores - scores[label] + margin), 0)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import hypothesis.extra.numpy as arrays
 import jax
@@ -229,3 +230,26 @@ def test_l1_in_tiles_equals_the_definition(queries: int, points: int, dimensions
     table = distances.ranking_distances(jnp.asarray(a), jnp.asarray(b), "l1")
     expected = np.abs(a.astype(int)[:, None] - b.astype(int)[None]).sum(-1)
     np.testing.assert_array_equal(table, expected)
+
+
+@pytest.mark.parametrize("form", [distances.products_in_int8, distances.products_in_bfloat16])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("dimensions", [1, 1025, 140_000])  # the last needs 64 bits
+def test_products_of_bytes_are_the_same_on_every_platform(form: Callable, dtype: type, dimensions: int) -> None:
+    info = np.iinfo(dtype)
+    rng = np.random.default_rng(0)
+    queries, points = (rng.integers(info.min, info.max + 1, (5, dimensions)).astype(dtype) for _ in range(2))
+    queries[0], points[0] = info.min, info.min  # the largest product there is, all along
+    centre = 128 if dtype == np.uint8 else 0
+    expected = (queries.astype(np.int64) - centre) @ (points.astype(np.int64) - centre).T
+    with jax.enable_x64(distances.needs_64_bits(dtype, dimensions)):
+        np.testing.assert_array_equal(jax.jit(form)(queries, points), expected)
+        np.testing.assert_array_equal(jax.jit(distances.products_in_float32)(queries, points), expected)
+
+
+def test_each_platform_multiplies_bytes_in_its_own_way() -> None:
+    shape = jax.ShapeDtypeStruct((8, 64), np.uint8)
+    for platform, says in (("cpu", "f32>"), ("cuda", "xi8>"), ("tpu", "xbf16>")):
+        text = str(jax.export.export(jax.jit(distances.products), platforms=(platform,))(shape, shape).mlir_module())
+        (line,) = (line for line in text.splitlines() if "stablehlo.dot_general" in line)
+        assert says in line
