@@ -9,14 +9,23 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "experiments" / "results"
 START, END = "<!-- results: made by experiments/readme_table.py -->\n", "<!-- end of results -->"
 
 AUTOGRAD, END_OF_AUTOGRAD = "<!-- autograd: made by experiments/readme_table.py -->\n", "<!-- end of autograd -->"
 SEARCH, END_OF_SEARCH = "<!-- search: made by experiments/readme_table.py -->\n", "<!-- end of search -->"
+TRAINING, END_OF_TRAINING = "<!-- training: made by experiments/readme_table.py -->\n", "<!-- end of training -->"
+TRAINED = {  # script: which part of its results, and what that is
+    "train_digits": {"linear": "linear softmax", "mlp": "{} hidden units"},
+    "mlp_mnist": {"": "{} hidden units"},
+    "linear_cifar10": {"softmax": "linear softmax", "svm": "linear multiclass SVM"},
+    "mlp_cifar10": {"": "{} hidden units"},
+    "mlp_augmented_cifar10": {"": "{} hidden units, augmented"},
+}
 
 
 def read(name: str) -> dict:
-    return json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def table() -> str:
@@ -30,14 +39,7 @@ def table() -> str:
             (f"{row['data']}, k-NN {row['metric'].upper()}, k = {ks}", shares, f"{figures}; {memory}", "knn_pixels")
         )
     rows.append(crossval_row(read("knn_crossval")))
-    linear = read("linear_cifar10")
-    for loss, name in (("softmax", "softmax"), ("svm", "multiclass SVM")):
-        trained = linear[loss]
-        what = f"{linear['data']}, linear {name}"
-        rows.append((what, f"{trained['test_accuracy']:.2%}", seconds(trained), "linear_cifar10"))
-    mlp = read("mlp_cifar10")
-    name = f"{mlp['data']}, {mlp['settings']['hidden']} hidden units"
-    rows.append((name, f"{mlp['test_accuracy']:.2%}", seconds(mlp), "mlp_cifar10"))
+    rows += trained_rows()
     lines = ["| what | test accuracy | cost on two CPU cores | script |", "| --- | --- | --- | --- |"]
     lines += [f"| {what} | {share} | {cost} | [{name}](experiments/{name}.py) |" for what, share, cost, name in rows]
     return "\n".join(lines) + "\n"
@@ -54,6 +56,48 @@ def crossval_row(measured: dict) -> tuple[str, str, str, str]:
     compiled = f"compiled in {measured['seconds']['compile']:.0f} s"
     what = f"{measured['data']}, first {measured['images']:,} training images, k-NN, mean of 5 folds"
     return what, "; ".join(bests), f"{cost}, {compiled}", "knn_crossval"
+
+
+def trained_rows() -> list[tuple[str, str, str, str]]:
+    """The trainings whose results are there, each the mean of its seeds."""
+    rows = []
+    for script, names in TRAINED.items():
+        if not (RESULTS / f"{script}.json").exists():
+            continue
+        measured = read(script)
+        for key, name in names.items():
+            trained = measured[key] if key else measured
+            what = f"{measured['data']}, {name.format(units(measured['settings']))}"
+            rows.append((what, accuracy(trained), seconds(trained), script))
+    return rows
+
+
+def units(settings: dict) -> str:
+    hidden = settings.get("hidden", [])
+    return " and ".join(f"{size:,}" for size in (hidden if isinstance(hidden, list) else [hidden]))
+
+
+def accuracy(trained: dict) -> str:
+    """The mean of the seeds, the lowest and the highest."""
+    of_seeds = trained.get("test_accuracies", [])
+    spread = f" ({len(of_seeds)} seeds: {min(of_seeds):.2%} to {max(of_seeds):.2%})" if len(of_seeds) > 1 else ""
+    return f"{trained['test_accuracy']:.2%}{spread}"
+
+
+def training_table() -> str:
+    speed = read("train_speed")
+    lines = ["| training | measured | against |", "| --- | --- | --- |"]
+    for row in speed["steps"]:
+        peers = ", ".join(f"{peer} {ratio:.{0 if ratio >= 10 else 2}f} ×" for peer, ratio in row["times"].items())
+        lines.append(f"| {row['network']} | {row['images_per_second']['funcgrad']:,.0f} images/s | {peers} |")
+    for row in speed["sweeps"]:
+        alone = f"{row['times_one_setting']:.1f} × the time of one"
+        search = f"GridSearchCV (scaled) {row['search']['times']:.0f} ×"
+        lines.append(f"| {row['name']}: {row['settings']} settings at once | {alone} | {search} |")
+    for row in speed["checkpoints"]:
+        epoch = f"{row['network']}, an epoch of {row['seconds_per_epoch']:.1f} s"
+        lines.append(f"| {epoch}, kept after each | {row['cost']:+.1%} | one that is not kept |")
+    return "\n".join(lines) + "\n"
 
 
 def autograd_table() -> str:
@@ -110,7 +154,9 @@ def main() -> int:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
     written = text
-    tables = (START, table, END), (SEARCH, search_table, END_OF_SEARCH), (AUTOGRAD, autograd_table, END_OF_AUTOGRAD)
+    tables = [(START, table, END), (SEARCH, search_table, END_OF_SEARCH), (AUTOGRAD, autograd_table, END_OF_AUTOGRAD)]
+    if (RESULTS / "train_speed.json").exists():
+        tables.append((TRAINING, training_table, END_OF_TRAINING))
     for start, make, end in tables:
         before, rest = written.split(start)
         written = before + start + make() + end + rest.split(end)[1]
