@@ -144,7 +144,8 @@ def search_table() -> str:
 
 
 def seconds(trained: dict) -> str:
-    return f"{trained['seconds']['run']:.0f} s to train, compiled in {trained['seconds']['compile']:.0f} s"
+    run, compiled = (f"{x:.{0 if x >= 10 else 1}f} s" for x in (trained["seconds"][k] for k in ("run", "compile")))
+    return f"{run} to train, compiled in {compiled}"
 
 
 def main() -> int:
