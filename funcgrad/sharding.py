@@ -141,7 +141,7 @@ def replicate(mesh: Mesh | None, tree: Any) -> Any:
     """Every array on every device of the mesh; on the usual device without one."""
     if mesh is None:
         return jax.tree.map(jnp.asarray, tree)
-    return jax.device_put(_on_host(tree, mesh), NamedSharding(mesh, jax.P()))
+    return jax.tree.map(lambda x: _placed(x, mesh, jax.P()), tree)
 
 
 def place_state(mesh: Mesh | None, state: Any) -> Any:
@@ -153,18 +153,18 @@ def place_state(mesh: Mesh | None, state: Any) -> Any:
         return state
     parts = dict(mesh.shape).get(HIDDEN, 1)
 
-    def spec(x: Any) -> NamedSharding:
+    def spec(x: Any) -> jax.P:
         divides = parts > 1 and x.ndim > 0 and x.shape[-1] % parts == 0
-        return NamedSharding(mesh, jax.P(*[None] * (x.ndim - 1), HIDDEN) if divides else jax.P())
+        return jax.P(*[None] * (x.ndim - 1), HIDDEN) if divides else jax.P()
 
-    return jax.device_put(_on_host(state, mesh), jax.tree.map(spec, state))
+    return jax.tree.map(lambda x: _placed(x, mesh, spec(x)), state)
 
 
 def split_batches(mesh: Mesh | None, order: Any) -> Any:
     """The order (S, B) of an epoch, each batch split over the devices of the axis "data"."""
     if mesh is None:
         return jnp.asarray(order)
-    return jax.device_put(_on_host(order, mesh), NamedSharding(mesh, jax.P(None, DATA)))
+    return _placed(order, mesh, jax.P(None, DATA))
 
 
 def batch_size_for(mesh: Mesh | None, batch_size: int, examples: int) -> int:
@@ -194,8 +194,17 @@ def gathered(tree: Any) -> Any:
     return jax.tree.map(whole, tree)
 
 
+def placed_like(tree: Any, like: Any) -> Any:
+    """Each array where its counterpart lies: a compiled program leaves what it gives back split as suited it."""
+
+    def moved(x: jax.Array, to: Any) -> jax.Array:  # one after the other: on CPU, two at a time may wait for each other
+        return x if x.sharding == to.sharding else jax.block_until_ready(jax.device_put(x, to.sharding))
+
+    return jax.tree.map(moved, tree, like)
+
+
 def least(mesh: Mesh | None, *numbers: int) -> list[int]:
-    """The least of each number over the processes of a mesh, so that all of them do alike; they must call it together."""
+    """The least of each number over the processes of a mesh, which call this together, so that all do alike."""
     if mesh is None or not _is_spread(mesh):
         return list(numbers)
     return np.asarray(process_allgather(np.array(numbers, np.int32))).min(axis=0).tolist()
@@ -205,6 +214,13 @@ def _is_spread(mesh: Mesh) -> bool:
     return any(device.process_index != jax.process_index() for device in mesh.devices.flat)
 
 
-def _on_host(tree: Any, mesh: Mesh) -> Any:
-    """What can be placed on a mesh of several processes: arrays of the host, the same in each."""
-    return jax.tree.map(np.asarray, tree) if _is_spread(mesh) else tree
+def _placed(x: Any, mesh: Mesh, spec: jax.P) -> jax.Array:
+    """The array on a mesh. Of several processes each places its own part of it, and waits for no other.
+
+    `device_put` would compare what the processes have, and those that stream do this in a thread, at any time.
+    """
+    where = NamedSharding(mesh, spec)
+    if not _is_spread(mesh):
+        return jax.device_put(x, where)
+    whole = np.asarray(jnp.asarray(x))  # of JAX's dtypes
+    return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])

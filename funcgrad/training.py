@@ -152,6 +152,7 @@ def fit(
     notes: list[str] = []
     with _kept(checkpoint, {"epochs": epochs, "batch_size": size, "examples": len(labels)}) as (restore, save):
         now, notes = restore(now)
+        _check_alike(mesh, now.epochs * steps + now.step)
         saved, at = (now.epochs, now.step), time.perf_counter()
         stopped_by = ""
         while not stopped_by:
@@ -179,6 +180,7 @@ def fit(
             if (due or stopped_by) and stopped_by != "diverged" and saved != (now.epochs, now.step):
                 saved, at = (now.epochs, now.step), time.perf_counter()
                 save(now.epochs * steps + now.step, now)
+    sharding.least(mesh, 0)  # no process leaves before the first has written what it kept
     best = now.state.params if now.best_params is None or now.best < 0 else now.best_params
     params, best = sharding.gathered((now.state.params, best))
     return Fit(params, best, now.history, now.epochs, stopped_by, tuple(notes))
@@ -226,7 +228,7 @@ def _run_epoch(
             )
             diverged = int(sums.bad_step) >= 0 and functions["finite"] == "stop"  # waits for the steps
             pace = max(1, int(_LOOK * (stop - now.step) / (time.perf_counter() - began)))
-            now = now._replace(state=state, sums=sums, step=stop)
+            now = now._replace(state=sharding.placed_like(state, now.state), sums=sums, step=stop)
             if diverged:
                 return now, "diverged"
             if told is not None:
@@ -256,6 +258,15 @@ def _finish(now: Progress, sums: Sums, measure: Callable[[Params], Any] | None) 
             now = now._replace(best=accuracy, waited=0, best_params=_copied(now.state.params))
     history = {name: [*now.history.get(name, []), value] for name, value in measured.items()}
     return now._replace(history=history), measured
+
+
+def _check_alike(mesh: Mesh | None, step: int) -> None:
+    """Raises `ValueError` in all processes unless all of them go on from the same step."""
+    lowest, highest = sharding.least(mesh, step, -step)
+    if lowest != -highest:
+        raise ValueError(
+            f"checkpoint: the processes found steps {lowest} to {-highest}; all of them have to see the same folder"
+        )
 
 
 def _copied(params: Params) -> Params:

@@ -1,0 +1,155 @@
+"""What do more devices and a second process cost, or gain, in training, and do they learn the same?
+
+    python experiments/train_scaling.py    # about 3 minutes on 2 cores
+
+A network 3072-256-10 on random images shaped as CIFAR-10's, momentum, batches of 256, over 1, 2, 4 and 8 devices that
+share each batch, over 4 of which two share the hidden units, and by two processes that meet over gloo. Each measurement
+has processes of its own, compiles apart, and takes the median of five epochs. On CPU the devices are virtual: they
+share the same cores, so the ratio to one device shows what sharing costs; real devices show what it gains.
+
+Expected: every epoch has the loss that it has on one device, to one part in 10⁴, or the run fails. On CPU, sharing a
+batch costs: 0.5 to 1.2 × the images/s of one device.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "train_scaling.json"
+IMAGES, BATCH, EPOCHS, HIDDEN, CLASSES = 10_240, 256, 6, 256, 10
+ROUNDING = 1e-4  # relative
+WAYS = (
+    (1, 1, 1),
+    (2, 1, 1),
+    (4, 1, 1),
+    (8, 1, 1),
+    (4, 1, 2),
+    (1, 2, 1),
+)  # devices each, processes, shares of the units
+
+
+def one_measurement(devices: int, processes: int, hidden: int, address: str, process: int) -> dict[str, Any]:
+    """Seconds of the median epoch, and the loss of each, in this process, which has `devices` of all devices."""
+    import jax
+    import numpy as np
+
+    from funcgrad import losses, models, report, sharding, training
+
+    if processes > 1:
+        sharding.start(address, processes, process)
+    one = devices == processes == 1
+    mesh = None if one else sharding.make_mesh(devices * processes, hidden=hidden)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
+    labels = rng.integers(0, CLASSES, IMAGES)
+    model = models.standardized(models.mlp((HIDDEN,), CLASSES), *models.mean_and_deviation(images))
+    ends: list[float] = []
+    seconds: dict[str, float] = {}
+    with report.timed(seconds):
+        fitted = training.fit(
+            jax.random.key(0),
+            model,
+            images,
+            labels,
+            loss=losses.make_loss("softmax"),
+            optimizer=training.make_optimizer("momentum", 1e-3),
+            epochs=EPOCHS,
+            batch_size=BATCH,
+            mesh=mesh,
+            on_epoch=lambda *_: ends.append(time.perf_counter()),
+        )
+    return {
+        "platform": jax.default_backend(),
+        "seconds": median(after - before for before, after in pairwise(ends)),  # the first epoch compiles
+        "compile": seconds["compile"],
+        "losses": fitted.history["train_loss"],
+    }
+
+
+def measured(devices: int, processes: int, hidden: int) -> list[dict[str, Any]]:
+    """What each of the processes of one measurement says."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    virtual = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    started = []
+    for process in range(processes):
+        arguments = ["--one", *map(str, (devices, processes, hidden, address, process))]
+        environment = os.environ | {"XLA_FLAGS": virtual}
+        if processes > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = str(process)  # one each, where there are GPUs
+        command = [sys.executable, __file__, *arguments]
+        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    said = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit(f"{processes} processes with {devices} devices each: a process failed")
+    return [json.loads(text.splitlines()[-1]) for text in said]
+
+
+def real_devices() -> int | None:
+    """How many there are; None on CPU, where there may be as many as are asked for."""
+    code = "import jax; print(0 if jax.default_backend() == 'cpu' else jax.device_count())"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout.splitlines()[-1]) or None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", nargs=5, metavar=("DEVICES", "PROCESSES", "HIDDEN", "ADDRESS", "PROCESS"))
+    one = parser.parse_args().one
+    if one:
+        devices, processes, hidden, address, process = one
+        said = one_measurement(int(devices), int(processes), int(hidden), address, int(process))
+        print("\n" + json.dumps(said), flush=True)
+        return
+    from funcgrad import report
+
+    there = real_devices()
+    rows: list[dict[str, Any]] = []
+    expected: list[float] = []
+    for devices, processes, hidden in WAYS:
+        if there is not None and devices * processes > there:
+            continue
+        said = measured(devices, processes, hidden)
+        expected = expected or said[0]["losses"]
+        row: dict[str, Any] = {"processes": processes, "devices_each": devices, "shares_of_the_hidden_units": hidden}
+        pairs = [pair for each in said for pair in zip(each["losses"], expected, strict=True)]
+        furthest = max(abs(loss / other - 1) for loss, other in pairs)
+        if not furthest <= ROUNDING:
+            raise SystemExit(f"{row}: the losses are not those of one device, {furthest:.1e} apart")
+        speed = IMAGES / max(x["seconds"] for x in said)
+        row |= {
+            "images_per_second": speed,
+            "times_one_device": speed / rows[0]["images_per_second"] if rows else 1.0,
+            "compile_seconds": max(x["compile"] for x in said),
+            "furthest_loss": furthest,
+        }
+        rows.append(row)
+        print(
+            f"{processes} × {devices} devices, {hidden} shares of the hidden units: {speed:,.0f} images/s, "
+            f"{row['times_one_device']:.2f} × one device; losses within {furthest:.1e}",
+            flush=True,
+        )
+    results = {
+        "network": [3 * 32 * 32, HIDDEN, CLASSES],
+        "images": IMAGES,
+        "batch_size": BATCH,
+        "epochs": EPOCHS,
+        "losses": expected,
+        "devices": "virtual, on the same cores" if there is None else "real",
+        "rows": rows,
+        "environment": report.environment(),
+    }
+    report.write_json(RESULTS, results)
+
+
+if __name__ == "__main__":
+    main()
