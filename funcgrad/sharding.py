@@ -145,17 +145,16 @@ def replicate(mesh: Mesh | None, tree: Any) -> Any:
 
 
 def place_state(mesh: Mesh | None, state: Any) -> Any:
-    """Parameters and the optimizer's numbers, split along their last axis where a mesh has "hidden" and that divides.
+    """Parameters and the optimizer's numbers, split along their first axis where a mesh has "hidden" and that divides.
 
-    The last axis of a layer's weights and biases is its units.
+    The first axis of a layer's biases, and of its weights while they are trained, is its units.
     """
     if mesh is None:
         return state
     parts = dict(mesh.shape).get(HIDDEN, 1)
 
     def spec(x: Any) -> jax.P:
-        divides = parts > 1 and x.ndim > 0 and x.shape[-1] % parts == 0
-        return jax.P(*[None] * (x.ndim - 1), HIDDEN) if divides else jax.P()
+        return jax.P(HIDDEN) if parts > 1 and x.ndim > 0 and x.shape[0] % parts == 0 else jax.P()
 
     return jax.tree.map(lambda x: _placed(x, mesh, spec(x)), state)
 

@@ -4,7 +4,7 @@ Model, loss, optimizer and augmentations come in as functions, each for ONE exam
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -72,6 +72,42 @@ def no_sums(dtype: Any = jnp.float32) -> Sums:
 def init_state(key: Array, model: Model, optimizer: optax.GradientTransformation, shape: tuple[int, ...]) -> State:
     params = model.init(key, shape)
     return State(params, optimizer.init(params))
+
+
+# While it is trained, a model holds its matrices as (outputs, inputs): the gradient of each is then one product of two
+# batches as they lie, where (inputs, outputs) has XLA's CPU transpose the whole batch of inputs first, in every step.
+
+
+def turned(tree: Any) -> Any:
+    """The tree with its matrices transposed."""
+    return jax.tree.map(lambda x: x.T if x.ndim == 2 else x, tree)
+
+
+class Turned(NamedTuple):
+    """A model of turned parameters."""
+
+    init: Callable[..., Params]
+    apply: Callable[..., Array]
+
+
+def turned_model(model: Model) -> Turned:
+    return _turned_model(model.init, model.apply)
+
+
+@lru_cache(maxsize=256)  # programs are compiled for functions by their identity
+def _turned_model(init: Callable[..., Params], apply: Callable[..., Array]) -> Turned:
+    def turned_init(key: Array, shape: tuple[int, ...]) -> Params:
+        return turned(init(key, shape))
+
+    def turned_apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
+        return apply(turned(params), x, key=key)
+
+    return Turned(turned_init, turned_apply)
+
+
+@lru_cache(maxsize=256)
+def turned_loss(loss: Loss) -> Loss:
+    return lambda scores, label, params: loss(scores, label, turned(params))
 
 
 def gradients(
@@ -204,9 +240,15 @@ def _added(sums: Sums, loss: Array, right: Array, batch: Batch) -> Sums:
     )
 
 
+def _all_finite(x: Array) -> Array:
+    if x.ndim < 2:
+        return jnp.isfinite(x).all()
+    return lax.optimization_barrier(jnp.isfinite(x).all(axis=0)).all()  # two stages, of which XLA's CPU vectorises one
+
+
 def _first_not_finite(loss: Array, gradient: Params) -> Array:
     """0 if the loss is not finite, i if leaf i − 1 of the gradient is the first that is not, −1 if all are."""
-    finite = jnp.stack([jnp.isfinite(loss), *(jnp.isfinite(x).all() for x in jax.tree.leaves(gradient))])
+    finite = jnp.stack([jnp.isfinite(loss), *map(_all_finite, jax.tree.leaves(gradient))])
     return jnp.where(finite.all(), -1, jnp.argmin(finite)).astype(jnp.int32)
 
 

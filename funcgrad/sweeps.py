@@ -12,6 +12,7 @@ from jax import Array
 
 from funcgrad import steps
 
+_CACHE = 2**22  # bytes of weights
 _LOOK = 1.0  # seconds between two calls of a program, within which nothing can interrupt
 
 
@@ -49,17 +50,17 @@ def train_all(
     fold_of: (N,) int32; memory: bytes; progress: called with (epochs done, epochs), of all groups.
     """
     count = len(runs.fold)
-    size = _group_size(
-        count, memory, model, examples, optimizer(jax.tree.map(lambda x: x[0], runs.setting)), batch_size
-    )
+    one_setting = jax.tree.map(lambda x: x[0], runs.setting)
+    size = _group_size(count, memory, model, examples, optimizer(one_setting), batch_size)
     groups = -(-count // size)
+    programs = _compiled(key, model, loss, optimizer, examples.inputs.shape[1:], batch_size)
+    data = examples, jnp.asarray(fold_of)
     found = []
     for group in range(groups):
         rows = np.arange(group * size, (group + 1) * size) % count  # the last is filled up: one program for all
         some = jax.tree.map(lambda x, rows=rows: jnp.asarray(np.asarray(x)[rows]), runs)
         told = None if progress is None else partial(_tell, progress, group * epochs, groups * epochs)
-        options: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "epochs": epochs, "batch_size": batch_size}
-        found.append(_train_group(key, model, examples, jnp.asarray(fold_of), some, told=told, **options))
+        found.append(_train_group(programs, data, some, epochs, -(-len(fold_of) // batch_size), told))
     return Trained(*(np.concatenate(parts)[:count] for parts in zip(*found, strict=True)))
 
 
@@ -67,20 +68,24 @@ def _tell(progress: Callable[[int, int], None], before: int, total: int, done: i
     progress(before + done, total)
 
 
-def _train_group(
+class Programs(NamedTuple):
+    """Compiled once for all groups."""
+
+    start: Callable[..., Any]  # runs → states and sums
+    run_steps: Callable[..., Any]  # states, sums, epoch, first, stop, data, runs → states and sums
+    measure: Callable[..., Any]  # parameters, data, runs → accuracies, and whether all is finite
+
+
+def _compiled(
     key: Array,
     model: steps.Model,
-    examples: steps.Examples,
-    fold_of: Array,
-    runs: Runs,
-    *,
     loss: Callable[..., Array],
     optimizer: Callable[[Any], Any],
-    epochs: int,
+    shape: tuple[int, ...],
     batch_size: int,
-    told: Callable[[int], None] | None,
-) -> Trained:
+) -> Programs:
     seed_key, order_key = jax.random.split(key)
+    model = steps.turned_model(model)
 
     def functions(setting: Any) -> dict[str, Any]:
         return {"model": model, "loss": partial(_bound, loss, setting), "optimizer": optimizer(setting)}
@@ -88,17 +93,14 @@ def _train_group(
     @jax.jit
     def start(runs: Runs) -> tuple[steps.State, steps.Sums]:
         def one_run(run: Runs) -> tuple[steps.State, steps.Sums]:
-            own_key = jax.random.fold_in(seed_key, run.seed)
-            state = steps.init_state(own_key, model, optimizer(run.setting), examples.inputs.shape[1:])
-            return state, steps.no_sums(examples.weights.dtype)
+            state = steps.init_state(jax.random.fold_in(seed_key, run.seed), model, optimizer(run.setting), shape)
+            return state, steps.no_sums(jnp.result_type(float))
 
         return jax.vmap(one_run)(runs)
 
     @partial(jax.jit, donate_argnums=(0, 1))
-    def run_steps(
-        states: steps.State, sums: steps.Sums, number: Array, first: Array, stop: Array, examples: Any, rest: Any
-    ) -> tuple[steps.State, steps.Sums]:
-        fold_of, runs = rest
+    def run_steps(states: Any, sums: Any, number: Array, first: Array, stop: Array, data: Any, runs: Runs) -> Any:
+        examples, fold_of = data
         key = jax.random.fold_in(order_key, number)
         order = steps.shuffled(key, len(fold_of), batch_size)
 
@@ -111,35 +113,43 @@ def _train_group(
         return jax.vmap(one_run)(states, sums, runs)
 
     @jax.jit
-    def measure(params: Any, examples: Any, fold_of: Array, runs: Runs) -> tuple[Array, Array]:
+    def measure(params: Any, data: Any, runs: Runs) -> tuple[Array, Array]:
+        examples, fold_of = data
+
         def one_run(params: Any, run: Runs) -> tuple[Array, Array]:
-            _, right = steps.evaluate(model, params, examples.inputs, examples.labels, functions(run.setting)["loss"])
+            its_loss = functions(run.setting)["loss"]
+            _, right = steps.evaluate(model, params, examples.inputs, examples.labels, its_loss)
             held_out = fold_of == run.fold
             finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
             return jnp.sum(held_out & right) / jnp.sum(held_out), finite
 
         return jax.vmap(one_run)(params, runs)
 
-    states, sums = start(runs)
+    return Programs(start, run_steps, measure)
+
+
+def _train_group(
+    programs: Programs, data: Any, runs: Runs, epochs: int, in_an_epoch: int, told: Callable[[int], None] | None
+) -> Trained:
+    states, sums = programs.start(runs)
     finite = np.ones(len(runs.fold), bool)
-    in_an_epoch = -(-len(fold_of) // batch_size)
     pace = 1
     for number in range(1, epochs + 1):
         first = 0
         while first < in_an_epoch:
             began, stop = time.perf_counter(), min(first + pace, in_an_epoch)
             span = (np.int32(x) for x in (number, first, stop))
-            states, sums = run_steps(states, sums, *span, examples, (fold_of, runs))
+            states, sums = programs.run_steps(states, sums, *span, data, runs)
             finite &= np.isfinite(sums.loss)  # waits for the steps
             pace, first = max(1, int(_LOOK * (stop - first) / (time.perf_counter() - began))), stop
         if told is not None:
             told(number)
-    accuracy, whole = measure(states.params, examples, fold_of, runs)
+    accuracy, whole = programs.measure(states.params, data, runs)
     return Trained(np.asarray(accuracy, float), ~(finite & np.asarray(whole)))
 
 
 def _bound(loss: Callable[..., Array], setting: Any, scores: Array, label: Array, params: Any) -> Array:
-    return loss(scores, label, params, setting)
+    return loss(scores, label, steps.turned(params), setting)
 
 
 def _group_size(
@@ -153,5 +163,8 @@ def _group_size(
     units = sum(x.shape[-1] * x.dtype.itemsize for x in jax.tree.leaves(state.params) if x.ndim)
     # The state twice, as it is and as it becomes; gradients and updates; what each layer gives, forward and backward.
     each = 2 * held + 2 * learned + 4 * max(batch_size, 1024) * units
-    groups = -(-count // max(1, min(count, memory // each)))
+    most = memory // each
+    if jax.default_backend() == "cpu":  # more weights than caches hold gain nothing from being together
+        most = min(most, _CACHE // learned)
+    groups = -(-count // max(1, min(count, most)))
     return -(-count // groups)

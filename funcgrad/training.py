@@ -31,7 +31,22 @@ from funcgrad.optimizers import OPTIMIZERS as OPTIMIZERS
 from funcgrad.optimizers import SCHEDULES as SCHEDULES
 from funcgrad.optimizers import make_optimizer as make_optimizer
 from funcgrad.optimizers import make_schedule as make_schedule
-from funcgrad.steps import Augment, Loss, Mix, Model, Params, State, Sums, evaluate, init_state, no_sums, run_steps
+from funcgrad.steps import (
+    Augment,
+    Loss,
+    Mix,
+    Model,
+    Params,
+    State,
+    Sums,
+    evaluate,
+    init_state,
+    no_sums,
+    run_steps,
+    turned,
+    turned_loss,
+    turned_model,
+)
 
 _LOOK = 1.0  # seconds of training between two looks at whether to go on
 
@@ -131,6 +146,7 @@ def fit(
     counted = checked_weights(weights, len(labels))
     size = sharding.batch_size_for(mesh, min(batch_size, len(labels)), len(labels))
     init_key, epochs_key = jax.random.split(key)
+    model, loss = turned_model(model), turned_loss(loss)
     init = jax.jit(init_state, static_argnames=("model", "optimizer", "shape"))
     state = sharding.place_state(mesh, init(init_key, model=model, optimizer=optimizer, shape=inputs.shape[1:]))
     check_range("labels", labels, model, state.params, inputs)
@@ -183,7 +199,7 @@ def fit(
     sharding.least(mesh, 0)  # no process leaves before the first has written what it kept
     best = now.state.params if now.best_params is None or now.best < 0 else now.best_params
     params, best = sharding.gathered((now.state.params, best))
-    return Fit(params, best, now.history, now.epochs, stopped_by, tuple(notes))
+    return Fit(turned(params), turned(best), now.history, now.epochs, stopped_by, tuple(notes))
 
 
 @contextlib.contextmanager
