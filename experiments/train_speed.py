@@ -50,6 +50,14 @@ def epoch_seconds(train: Callable[[Callable[..., None]], Any]) -> list[float]:
     return np.diff(ends).tolist()
 
 
+def sweep_seconds(train: Callable[[Callable[[int, int], None]], Any], epochs: int) -> list[float]:
+    """The same of a sweep, which trains its groups one after another: an epoch of one group, times the groups."""
+    ends: list[tuple[float, int, int]] = []
+    train(lambda done, total: ends.append((time.perf_counter(), done, total)))
+    groups = ends[-1][2] // epochs
+    return [groups * (b[0] - a[0]) for a, b in itertools.pairwise(ends) if a[1] % epochs]
+
+
 def network(hidden: tuple[int, ...]) -> models.Model:
     return models.mlp(hidden, 10) if hidden else models.linear(10)
 
@@ -198,13 +206,13 @@ def measure_sweep(sweep: Sweep, train: datasets.Split, rounds: int) -> dict[str,
 
     together, alone = [], []
     for _ in range(rounds):
-        together += epoch_seconds(lambda told: train_all(progress=told))
+        together += sweep_seconds(lambda told: train_all(progress=told), sweep.epochs)
         alone += epoch_seconds(lambda told: fit(on_epoch=told))
     times = median(together) / median(alone)
     compared = times / len(grid) if sweep.each else times
     few = images[: sweep.searched], labels[: sweep.searched]
     search = partial(crossval.sweep, jax.random.key(0), model, *few, settings, loss=loss, optimizer=optimizer)
-    searched = median(epoch_seconds(lambda told: search(**size, folds=FOLDS, on_epoch=told)))
+    searched = median(sweep_seconds(lambda told: search(**size, folds=FOLDS, on_epoch=told), sweep.epochs))
     peer = grid_search_seconds(sweep, grid, *few)
     row = {"name": sweep.name, "settings": len(grid), "images": len(labels), "seconds_per_epoch": median(together)}
     row |= {"one_setting_seconds_per_epoch": median(alone), "times_one_setting": times}

@@ -12,7 +12,7 @@ from jax import Array
 
 from funcgrad import steps
 
-_CACHE = 2**22  # bytes of weights
+_CACHE = 2**21  # bytes of weights beyond which a training on a CPU gains nothing from being one of many
 _LOOK = 1.0  # seconds between two calls of a program, within which nothing can interrupt
 
 
@@ -53,7 +53,8 @@ def train_all(
     one_setting = jax.tree.map(lambda x: x[0], runs.setting)
     size = _group_size(count, memory, model, examples, optimizer(one_setting), batch_size)
     groups = -(-count // size)
-    programs = _compiled(key, model, loss, optimizer, examples.inputs.shape[1:], batch_size)
+    over_runs = jax.vmap if size > 1 else _of_one
+    programs = _compiled(key, model, loss, optimizer, examples.inputs.shape[1:], batch_size, over_runs)
     data = examples, jnp.asarray(fold_of)
     found = []
     for group in range(groups):
@@ -83,6 +84,7 @@ def _compiled(
     optimizer: Callable[[Any], Any],
     shape: tuple[int, ...],
     batch_size: int,
+    over_runs: Callable[..., Callable[..., Any]],
 ) -> Programs:
     seed_key, order_key = jax.random.split(key)
     model = steps.turned_model(model)
@@ -96,7 +98,7 @@ def _compiled(
             state = steps.init_state(jax.random.fold_in(seed_key, run.seed), model, optimizer(run.setting), shape)
             return state, steps.no_sums(jnp.result_type(float))
 
-        return jax.vmap(one_run)(runs)
+        return over_runs(one_run)(runs)
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def run_steps(states: Any, sums: Any, number: Array, first: Array, stop: Array, data: Any, runs: Runs) -> Any:
@@ -110,7 +112,7 @@ def _compiled(
             span = 0, first, stop
             return steps.many_steps(state, sums, own_key, others, order, *span, finite=None, **functions(run.setting))
 
-        return jax.vmap(one_run)(states, sums, runs)
+        return over_runs(one_run)(states, sums, runs)
 
     @jax.jit
     def measure(params: Any, data: Any, runs: Runs) -> tuple[Array, Array]:
@@ -123,9 +125,19 @@ def _compiled(
             finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
             return jnp.sum(held_out & right) / jnp.sum(held_out), finite
 
-        return jax.vmap(one_run)(params, runs)
+        return over_runs(one_run)(params, runs)
 
     return Programs(start, run_steps, measure)
+
+
+def _of_one(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """What `jax.vmap` does where there is one of each: without an axis of length 1 in every product."""
+
+    def of_one(*trees: Any) -> Any:
+        outcome = fun(*jax.tree.map(lambda x: x[0], trees))
+        return jax.tree.map(lambda x: jnp.expand_dims(x, 0), outcome)
+
+    return of_one
 
 
 def _train_group(
@@ -164,7 +176,7 @@ def _group_size(
     # The state twice, as it is and as it becomes; gradients and updates; what each layer gives, forward and backward.
     each = 2 * held + 2 * learned + 4 * max(batch_size, 1024) * units
     most = memory // each
-    if jax.default_backend() == "cpu":  # more weights than caches hold gain nothing from being together
-        most = min(most, _CACHE // learned)
+    if learned > _CACHE and jax.default_backend() == "cpu":  # its products are as fast as they can be
+        most = 1
     groups = -(-count // max(1, min(count, most)))
     return -(-count // groups)
