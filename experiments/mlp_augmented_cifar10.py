@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True, help="TFDS data with cifar10")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=115)
+    parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--validate", action="store_true", help="hold out training images; no test image is seen")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the results file")
     options = parser.parse_args()
