@@ -64,19 +64,19 @@ def one_measurement(devices: int, processes: int, points: int, address: str, pro
     return {"platform": jax.default_backend(), "searches": rows}
 
 
-def measured(devices: int, processes: int, points: int) -> list[dict[str, Any]]:
-    """What each of the processes of one measurement says."""
+def measured(script: str, devices: int, processes: int, shares: int) -> list[dict[str, Any]]:
+    """What each of the processes of one measurement by a script says."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     virtual = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     started = []
     for process in range(processes):
-        arguments = ["--one", *map(str, (devices, processes, points, address, process))]
+        arguments = ["--one", *map(str, (devices, processes, shares, address, process))]
         environment = os.environ | {"XLA_FLAGS": virtual}
         if processes > 1:
             environment["CUDA_VISIBLE_DEVICES"] = str(process)  # one each, where there are GPUs
-        command = [sys.executable, __file__, *arguments]
+        command = [sys.executable, script, *arguments]
         started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     said = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
@@ -111,7 +111,7 @@ def main() -> None:
         if there is not None and everything > there:
             continue
         for points in sorted({1, everything}):
-            said = measured(devices, processes, points)
+            said = measured(__file__, devices, processes, points)
             first = first or said[0]["searches"]
             row: dict[str, Any] = {"processes": processes, "devices_each": devices, "shares_of_the_points": points}
             for name, expected in first.items():

@@ -13,15 +13,13 @@ batch costs: 0.5 to 1.2 × the images/s of one device.
 
 import argparse
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from knn_scaling import measured, real_devices
 
 RESULTS = Path(__file__).parent / "results" / "train_scaling.json"
 IMAGES, BATCH, EPOCHS, HIDDEN, CLASSES = 10_240, 256, 6, 256, 10
@@ -74,33 +72,6 @@ def one_measurement(devices: int, processes: int, hidden: int, address: str, pro
     }
 
 
-def measured(devices: int, processes: int, hidden: int) -> list[dict[str, Any]]:
-    """What each of the processes of one measurement says."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    virtual = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    started = []
-    for process in range(processes):
-        arguments = ["--one", *map(str, (devices, processes, hidden, address, process))]
-        environment = os.environ | {"XLA_FLAGS": virtual}
-        if processes > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = str(process)  # one each, where there are GPUs
-        command = [sys.executable, __file__, *arguments]
-        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    said = [process.communicate()[0] for process in started]
-    if any(process.returncode for process in started):
-        raise SystemExit(f"{processes} processes with {devices} devices each: a process failed")
-    return [json.loads(text.splitlines()[-1]) for text in said]
-
-
-def real_devices() -> int | None:
-    """How many there are; None on CPU, where there may be as many as are asked for."""
-    code = "import jax; print(0 if jax.default_backend() == 'cpu' else jax.device_count())"
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
-    return int(done.stdout.splitlines()[-1]) or None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--one", nargs=5, metavar=("DEVICES", "PROCESSES", "HIDDEN", "ADDRESS", "PROCESS"))
@@ -118,7 +89,7 @@ def main() -> None:
     for devices, processes, hidden in WAYS:
         if there is not None and devices * processes > there:
             continue
-        said = measured(devices, processes, hidden)
+        said = measured(__file__, devices, processes, hidden)
         expected = expected or said[0]["losses"]
         row: dict[str, Any] = {"processes": processes, "devices_each": devices, "shares_of_the_hidden_units": hidden}
         pairs = [pair for each in said for pair in zip(each["losses"], expected, strict=True)]
