@@ -1,6 +1,6 @@
 """A linear classifier on CIFAR-10's pixels: softmax and multiclass SVM, and what their weights look like.
 
-    python experiments/linear_cifar10.py --data-dir DIR      # TFDS data with cifar10; about 3 minutes on 2 cores
+    python experiments/linear_cifar10.py --data-dir DIR      # TFDS data with cifar10; about 2 minutes on 2 cores
 
 Learning rate and L2 penalty are chosen by the accuracy on the last 5,000 training images, which are held out; the
 chosen setting is trained again on all 50,000, and the test set is measured once for each of three seeds. CIFAR-10 (JPEG

@@ -1,6 +1,6 @@
 """An MLP on augmented CIFAR-10, in 15 minutes of processor time.
 
-    python experiments/mlp_augmented_cifar10.py --data-dir DIR              # about 25 minutes on 2 cores, three seeds
+    python experiments/mlp_augmented_cifar10.py --data-dir DIR              # about 15 minutes on 2 cores, three seeds
     python experiments/mlp_augmented_cifar10.py --data-dir DIR --validate   # what settings are chosen by; no test image
 
 Images are mirrored and shifted, whitened, and go through hidden layers with layer normalisation; label smoothing, AdamW
@@ -9,7 +9,7 @@ Whitening turns the pixels into their PRINCIPAL largest principal components, ea
 less (Krizhevsky 2009, appendix A): gradient descent then sees at once what neighbouring pixels differ in.
 Settings were chosen by the accuracy on the last 5,000 training images (`--validate` holds them out); the test set is
 measured once for each seed, and each training counts its own processor time, both cores together. CIFAR-10 (JPEG copy);
-expected: at least 0.64 within 900 s of it.
+expected: 0.69 in 550 s of it (asked were 0.64 in 900 s).
 """
 
 import argparse
