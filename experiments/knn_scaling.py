@@ -8,7 +8,7 @@ compiles apart, and takes the median of five. On CPU the devices are virtual: th
 one device shows what splitting costs; real devices show what it gains.
 
 Expected: every answer is that of one device, bit for bit, or the run fails. On CPU, splitting costs little: the median
-time of a way is 0.7 to 1.5 × that of one device.
+time of a way is 0.6 to 1.4 × that of one device.
 """
 
 import argparse

@@ -9,6 +9,7 @@ trains all of them in one program.
 """
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from numbers import Real
@@ -57,7 +58,7 @@ def _gives_probabilities(estimator: Any) -> bool:
     return True
 
 
-class _TrainedClassifier(ClassifierMixin, BaseEstimator):
+class _TrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
     """What both classifiers do alike. A subclass has the parameters, `_model` and `_show`."""
 
     loss: str
@@ -73,12 +74,13 @@ class _TrainedClassifier(ClassifierMixin, BaseEstimator):
     class_weight: ClassWeight
     random_state: RandomState
 
+    @abstractmethod
     def _model(self, num_classes: int) -> Model:
-        raise NotImplementedError
+        """The model that is trained; the same object for equal parameters."""
 
+    @abstractmethod
     def _show(self, params: Any) -> None:
         """Sets the public attributes that hold the parameters."""
-        raise NotImplementedError
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Trains from the beginning on examples (N, D) and their classes (N,).
