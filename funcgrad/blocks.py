@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ class Search(NamedTuple):
     products: bool  # the numbers are offset − factor · product, not the metric's own
     exclude_self: bool
     mesh: Mesh | None
+    proved: bool = False  # a proof follows, for which it is all one which of equals are kept
     few: int = 0  # how many of a block, at most, are expected among the best once many blocks came before; 0: any
 
 
@@ -37,44 +38,63 @@ class Points(NamedTuple):
 
 
 def search_step(
-    queries: Array, numbers: Array, keys: Array, indices: Array, points: Points, *, search: Search
-) -> tuple[Array, Array]:
+    table: Array, queries: Array, numbers: Array, keys: Array, indices: Array, points: Points, *, search: Search
+) -> tuple[Array, Array, Array]:
     """Merges a block of points into the best k.
 
     Args:
+      table: (Qb, Nb), whose memory is written over, and given back: the system is slow to hand out so much anew.
       queries: (Qb, D), and their numbers (Qb,).
       keys, indices: (Qb, k), the best so far: the sort keys of their distances, and which points they are.
       points: the block; those of earlier blocks have smaller numbers.
       search: what is searched for.
     """
-    here = jnp.expand_dims(points.numbers, 0)
-    table = _table(queries, points, search)
-    if jnp.issubdtype(table.dtype, jnp.floating) and not search.products:
-        odd = jnp.isnan(table) if callable(search.metric) else ~jnp.isfinite(table)
-        table = jnp.where(odd, -jnp.inf, table)  # comes first, and so is noticed
-    table = _sort_keys(table, _lowest(search.metric, queries.dtype, queries.shape[1]))
-    last = _last(table.dtype)
-    if not search.products:
-        table = jnp.where(here >= 0, table, last)
-    if search.exclude_self:
-        table = jnp.where(jnp.expand_dims(numbers, 1) == here, last, table)
+    del table
+    measured = lax.optimization_barrier(_measured(queries, points.rows, search))  # once, not in each of its uses
+    lowest, columns = _lowest(search.metric, queries.dtype, queries.shape[1]), len(points.numbers)
+
+    def some(part: slice) -> Array:  # the sort keys of some columns, so that those of all need no memory
+        return _keys_of(measured[:, part], numbers, Points(None, *(x[part] for x in points[1:])), search, lowest)
+
+    def best_of_all() -> tuple[Array, Array]:
+        k = min(search.k, columns)
+        best = _smallest_of_strides(some, columns, k) if search.proved else _smallest_of_many(some(slice(columns)), k)
+        return _merged(keys, indices, best, points.numbers)
+
     if not search.few:
-        return _merged(keys, indices, table, points.numbers, search.k)
+        return measured, *best_of_all()
     # Where the first few of the block end at the k-th so far or beyond, for each query, no other can be among the best.
-    block = _smallest_of_many(table, search.few)
-    return lax.cond(
-        jnp.all(block[0][:, -1] >= keys[:, -1]),
-        lambda: _merged_with(keys, indices, block, points.numbers),
-        lambda: _merged(keys, indices, table, points.numbers, search.k),
-    )
+    few = _smallest_of_strides(some, columns, search.few)
+    enough = jnp.all(few[0][:, -1] >= keys[:, -1])
+    return measured, *lax.cond(enough, lambda: _merged(keys, indices, few, points.numbers), best_of_all)
 
 
-def _merged(keys: Array, indices: Array, table: Array, numbers: Array, k: int) -> tuple[Array, Array]:
-    """The best (Qb, k) of those so far and of a table (Qb, Nb) of later points, whose numbers (Nb,) ascend."""
-    return _merged_with(keys, indices, _smallest_of_many(table, min(k, table.shape[1])), numbers)
+def _measured(queries: Array, rows: Array, search: Search) -> Array:
+    if search.products:
+        return products(queries, rows)
+    table = ranking_distances(queries, rows, search.metric, search.p)
+    if not jnp.issubdtype(table.dtype, jnp.floating):
+        return table
+    odd = jnp.isnan(table) if callable(search.metric) else ~jnp.isfinite(table)
+    return jnp.where(odd, -jnp.inf, table)  # comes first, and so is noticed
 
 
-def _merged_with(keys: Array, indices: Array, block: tuple[Array, Array], numbers: Array) -> tuple[Array, Array]:
+def _keys_of(measured: Array, numbers: Array, points: Points, search: Search, lowest: int | None) -> Array:
+    """Sort keys (Qb, n) of what was measured (Qb, n) between queries, whose numbers are (Qb,), and n points."""
+    here = jnp.expand_dims(points.numbers, 0)
+    if search.products:  # finite, or the query has no bound: see `certified.query_bounds`
+        offsets = jnp.where(here >= 0, jnp.expand_dims(points.offsets, 0), jnp.inf)
+        table = offsets - jnp.expand_dims(points.factors, 0) * measured
+    else:
+        table = _sort_keys(measured, lowest)
+        table = jnp.where(here >= 0, table, _last(table.dtype))
+    if search.exclude_self:
+        table = jnp.where(jnp.expand_dims(numbers, 1) == here, _last(table.dtype), table)
+    return table
+
+
+def _merged(keys: Array, indices: Array, block: tuple[Array, Array], numbers: Array) -> tuple[Array, Array]:
+    """The best (Qb, k) of those so far and of a block's best and their places, whose numbers (Nb,) ascend."""
     block_keys, places = block
     k = keys.shape[1]
     # The best so far stand first: they have the smaller indices, and the first of equals is kept.
@@ -82,13 +102,6 @@ def _merged_with(keys: Array, indices: Array, block: tuple[Array, Array], number
     indices = jnp.concatenate([indices, jnp.where(block_keys == _last(keys.dtype), -1, numbers[places])], axis=1)
     keys, places = _smallest(keys, k)
     return keys, jnp.take_along_axis(indices, places, axis=1)
-
-
-def _table(queries: Array, points: Points, search: Search) -> Array:
-    if search.products:  # finite, or the query has no bound: see `certified.query_bounds`
-        offsets = jnp.where(points.numbers >= 0, points.offsets, jnp.inf)
-        return jnp.expand_dims(offsets, 0) - jnp.expand_dims(points.factors, 0) * products(queries, points.rows)
-    return ranking_distances(queries, points.rows, search.metric, search.p)
 
 
 def _smallest(keys: Array, k: int) -> tuple[Array, Array]:
@@ -115,6 +128,24 @@ def _smallest_of_many(keys: Array, k: int) -> tuple[Array, Array]:
     few = jnp.take_along_axis(groups, jnp.expand_dims(chosen, 2), axis=1).reshape(rows, k * _GROUP)
     values, places = _smallest(few, k)
     return values, jnp.take_along_axis(chosen, places // _GROUP, axis=1) * _GROUP + places % _GROUP
+
+
+def _smallest_of_strides(some: Callable[[slice], Array], columns: int, k: int) -> tuple[Array, Array]:
+    """The same of the keys that `some` gives of a slice of all columns, but of those that equal the last, any.
+
+    A group is every n-th column, so that the smallest of each are those of whole slices, which are computed and
+    compared in one pass over memory.
+    """
+    if columns < 2 * _GROUP * k or columns % _GROUP:
+        return _smallest(some(slice(columns)), k)
+    n = columns // _GROUP
+    slices = [some(slice(start, start + n)) for start in range(0, columns, n)]
+    _, chosen = _smallest(reduce(jnp.minimum, slices), k)
+    chosen = jnp.sort(chosen, axis=1)
+    groups = some(slice(columns)).reshape(-1, _GROUP, n)
+    few = jnp.take_along_axis(groups, jnp.expand_dims(chosen, 1), axis=2).reshape(-1, _GROUP * k)
+    values, places = _smallest(few, k)
+    return values, places // k * n + jnp.take_along_axis(chosen, places % k, axis=1)
 
 
 # Sort keys: numbers in the order of the distances, of a dtype for which `lax.top_k` is fast: XLA's CPU sorts int32 ten
@@ -158,11 +189,13 @@ class Plan(NamedTuple):
     step: Callable[..., Any]
     numbers: Callable[..., Array]  # from sort keys
     no_neighbors: tuple[np.ndarray, np.ndarray]
+    table: jax.ShapeDtypeStruct
     query_block: int
     point_block: int
 
 
-_QUERY_BLOCK, _POINT_BLOCK = 1024, 8192  # large enough for matrix products at full speed, small enough for caches
+_QUERY_BLOCK, _POINT_BLOCK = 1024, 8192  # large enough for matrix products at full speed
+_ELEMENTS = 2**25  # of a block of points: the fewer blocks, the less often are the best of each chosen
 _MANY = 16  # blocks of points, after which a few of each will do
 TOGETHER = 4  # query blocks that meet a block of points while it is there
 
@@ -170,7 +203,8 @@ TOGETHER = 4  # query blocks that meet a block of points while it is there
 def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dtype: Any, limit: int) -> Plan:
     """Halves the blocks until what the compiler says it needs, with a second block on its way, is within the limit."""
     devices, parts = sharding.shares(search.mesh)
-    rows, columns = _even(queries, _QUERY_BLOCK, devices), _even(points, _POINT_BLOCK, parts)
+    largest = max(_POINT_BLOCK, min(4 * _POINT_BLOCK, _ELEMENTS // dimensions))
+    rows, columns = _even(queries, _QUERY_BLOCK, devices), _even(points, largest, parts)
     while True:
         # Of random points block b has about k / b of the best so far, so in most of many blocks it is less than k / 4.
         many = columns * parts * _MANY <= points and columns >= max(8, search.k // 4)
@@ -203,7 +237,7 @@ def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: An
     shape = jax.ShapeDtypeStruct
     queries, terms = shape((rows, dimensions), dtype), shape((columns,), dtype)
     block = Points(shape((columns, dimensions), dtype), shape((columns,), jnp.int32), terms, terms)
-    table = jax.eval_shape(partial(_table, search=search), queries, block)
+    table = jax.eval_shape(partial(_measured, search=search), queries, block.rows)
     if table.shape != (rows, columns):
         raise ValueError(f"metric: must give one number for two vectors, gave shape {table.shape[2:]}")
     lowest = _lowest(search.metric, dtype, dimensions)
@@ -213,13 +247,13 @@ def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: An
     step: Callable[..., Any] = partial(search_step, search=search)
     if search.mesh is not None:
         step = sharding.over_pairs(step, search.mesh)
-    jitted = jax.jit(step)
-    memory: Any = jitted.lower(queries, shape((rows,), jnp.int32), *nothing, block).compile().memory_analysis()
+    jitted = jax.jit(step, donate_argnums=0, keep_unused=True)
+    memory: Any = jitted.lower(table, queries, shape((rows,), jnp.int32), *nothing, block).compile().memory_analysis()
 
     def numbers(keys: Array) -> Array:
         return _from_sort_keys(keys, lowest, table.dtype)
 
-    plan = Plan(jitted, jax.jit(numbers), nothing, rows, columns)
+    plan = Plan(jitted, jax.jit(numbers), nothing, table, rows, columns)
     return plan, memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
@@ -253,7 +287,8 @@ def merge_tables(keys: Array, indices: Array, tables: tuple[Array, ...], numbers
     missing = -sum(table.shape[1] for table in tables) % _GROUP
     filling = jnp.full((len(keys), missing), _last(keys.dtype))
     table = jnp.concatenate([*tables, filling], axis=1)
-    return _merged(keys, indices, table, jnp.pad(numbers, (0, missing), constant_values=-1), keys.shape[1])
+    block = _smallest_of_many(table, min(keys.shape[1], table.shape[1]))
+    return _merged(keys, indices, block, jnp.pad(numbers, (0, missing), constant_values=-1))
 
 
 def fit_pairs_to_memory(search: Search, count: int, fold: int, dimensions: int, dtype: Any, limit: int) -> PairPlan:

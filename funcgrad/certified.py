@@ -91,7 +91,10 @@ def _norms(x: np.ndarray, scale: float) -> np.ndarray:
 
 
 def filter_error(metric: Metric, dimensions: int, dtype: Any) -> float:
-    """The relative error of a filter in `dtype`: of sums of positive terms, or of a product beside |a|·|b|."""
+    """The relative error of a filter in `dtype`: of sums of positive terms, or of a product beside |a|·|b|.
+
+    A few terms more than there are: what is added to a product rounds, and may round otherwise where it is added again.
+    """
     terms = {"chebyshev": 4, "hamming": 4, "minkowski": 8 * dimensions + 64}.get(str(metric), dimensions + 32)
     return 1.05 * terms * float(np.finfo(dtype).eps) / 2
 
@@ -163,12 +166,12 @@ def pair_distances(
     queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None
 ) -> Any:
     """The distances (len(pairs[0]),) float64 of queries[pairs[0]] and points[pairs[1]]."""
-    size = max(1, 2**18 // points.shape[1])  # pairs at a time: what stays in a cache
+    size = max(1, 2**16 // points.shape[1])  # pairs at a time: what stays in a cache
 
     def some(start: int) -> np.ndarray:
         first, second = (np.asarray(index[start : start + size]) for index in pairs)
         a, b = (np.asarray(x[index]).astype(np.float64) for x, index in ((queries, first), (points, second)))
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             return _FORMULAS[metric](a, b) if metric != "minkowski" else _minkowski(a, b, p)
 
     starts = range(0, len(pairs[0]), size)
@@ -185,9 +188,20 @@ def _minkowski(a: np.ndarray, b: np.ndarray, p: Any) -> np.ndarray:
     return scale[:, 0] * ((difference / scale) ** p).sum(axis=1) ** (1 / p)
 
 
+def _sqeuclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    difference = a - b
+    difference *= difference
+    return difference.sum(axis=1)
+
+
+def _exact_enough(squares: np.ndarray) -> np.ndarray:
+    """Where the squares that were summed are neither beyond float64 nor left with few digits."""
+    return (squares > 1e-280) & (squares < 1e300)
+
+
 def _l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squares = ((a - b) ** 2).sum(axis=1)
-    odd = np.flatnonzero(~((squares > 1e-280) & (squares < 1e300)))  # some have no float64, or few digits
+    squares = _sqeuclidean(a, b)
+    odd = np.flatnonzero(~_exact_enough(squares))
     root = np.sqrt(squares)
     root[odd] = _minkowski(a[odd], b[odd], 2.0)
     return root
@@ -200,14 +214,23 @@ def _unit(a: np.ndarray) -> np.ndarray:
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """1 − cos = |â − b̂|² / 2, which is 0 of equal directions, whatever was rounded; 1 where a vector is zero."""
-    zero = ~(a.any(axis=1) & b.any(axis=1))
-    return np.where(zero, 1.0, np.minimum(((_unit(a) - _unit(b)) ** 2).sum(axis=1) / 2, 2.0))
+    squares = [np.einsum("ij,ij->i", x, x) for x in (a, b)]
+    difference = a / np.sqrt(squares[0])[:, None]
+    difference -= b / np.sqrt(squares[1])[:, None]
+    difference *= difference
+    distances = np.minimum(difference.sum(axis=1) / 2, 2.0)
+    odd = np.flatnonzero(~(_exact_enough(squares[0]) & _exact_enough(squares[1])))
+    if len(odd):
+        a, b = a[odd], b[odd]
+        zero = ~(a.any(axis=1) & b.any(axis=1))
+        distances[odd] = np.where(zero, 1.0, np.minimum(_sqeuclidean(_unit(a), _unit(b)) / 2, 2.0))
+    return distances
 
 
 _FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "l1": lambda a, b: np.abs(a - b).sum(axis=1),
     "l2": _l2,
-    "sqeuclidean": lambda a, b: ((a - b) ** 2).sum(axis=1),
+    "sqeuclidean": _sqeuclidean,
     "chebyshev": lambda a, b: np.abs(a - b).max(axis=1),
     "hamming": lambda a, b: (a != b).mean(axis=1),
     "cosine": _cosine,

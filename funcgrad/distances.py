@@ -299,7 +299,11 @@ _ALL_PAIRS: dict[Any, Callable[[Array, Array], Array]] = {
 
 def as_vectors(name: str, x: Any) -> Any:
     """`x` (N, …) as (N, D), not copied where it is contiguous; lists become float32, as in `jax.numpy`."""
-    x = x if hasattr(x, "dtype") and hasattr(x, "reshape") else np.asarray(jnp.asarray(x))
+    if not (hasattr(x, "dtype") and hasattr(x, "reshape")):
+        try:
+            x = np.asarray(jnp.asarray(x))
+        except (TypeError, ValueError):
+            raise TypeError(f"{name}: needs an array of numbers, got {type(x).__name__}") from None
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(f"{name}: needs shape (number of vectors, dimensions), none of them 0; got {x.shape}")
     return x.reshape(x.shape[0], -1)

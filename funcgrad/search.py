@@ -1,9 +1,11 @@
 """The search: query blocks meet point blocks; for floats a filter in stages, until every answer is proved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
@@ -20,6 +22,8 @@ from funcgrad.certified import (
     summarize,
 )
 from funcgrad.distances import Metric, needs_64_bits
+
+_ALIGNMENT = 64  # bytes, of what XLA reads in place
 
 
 class Found(NamedTuple):
@@ -66,27 +70,51 @@ def _search(
     own = np.where(task.allowed, np.arange(len(points), dtype=np.int32), np.int32(-1))
     with jax.enable_x64(jax.config.read("jax_enable_x64") or needs_64_bits(dtype, points.shape[1])):
         plan = fit_to_memory(search, len(which), len(points), points.shape[1], dtype, task.memory)
-        together = TOGETHER * plan.query_block
+        table = jnp.empty(plan.table.shape, plan.table.dtype)
+        together, buffers = TOGETHER * plan.query_block, _two_buffers(points, plan.point_block, dtype)
+        place = jax.device_put if task.mesh is None else (lambda x: x)  # once, however often it is used
         for start in range(0, len(which), together):
             cut = range(start, min(start + together, len(which)), plan.query_block)
             parts = [which[first : first + plan.query_block] for first in cut]
-            blocks = [block_of(prepared(_rows(queries, rows)), 0, plan.query_block, dtype) for rows in parts]
+            blocks = [place(block_of(prepared(_rows(queries, rows)), 0, plan.query_block, dtype)) for rows in parts]
             numbers = [np.pad(rows, (0, plan.query_block - len(rows)), constant_values=-2) for rows in parts]
             best: list[Any] = [plan.no_neighbors] * len(parts)
             for first in range(0, len(points), plan.point_block):
                 size = first, plan.point_block
                 marked = block_of(own + 1, *size, np.dtype(np.int32)) - 1  # past the end: -1
-                members = Points(block_of(points, *size, dtype), marked, *(block_of(x, *size, dtype) for x in terms))
-                if task.mesh is None:
-                    members = jax.device_put(members)  # once for all queries that are searched together
-                previous = best
-                best = [plan.step(*x, *so_far, members) for *x, so_far in zip(blocks, numbers, best, strict=True)]
+                rows_of_block = _block_in(next(buffers), points, first) if buffers else block_of(points, *size, dtype)
+                members = place(Points(rows_of_block, marked, *(block_of(x, *size, dtype) for x in terms)))
+                previous, best = best, []
+                for *these, so_far in zip(blocks, numbers, previous, strict=True):
+                    table, *merged = plan.step(table, *these, *so_far, members)
+                    best.append(merged)
                 jax.block_until_ready(previous)  # one block computes while the next is fetched, and no more
             for rows, (keys, indices) in zip(parts, best, strict=True):
                 keep(rows, _nearest(plan.numbers(keys), indices, len(rows), search.k))
             if task.progress is not None and len(which) == len(queries):
                 task.progress(min(start + together, len(queries)), len(queries))
     return plan
+
+
+def _two_buffers(points: Any, size: int, dtype: Any) -> Iterator[np.ndarray] | None:
+    """Two (size, D) in turn, which a CPU's `device_put` takes as they are; None, where the points are on a device.
+
+    A fresh copy of every block would take five times as long: the system hands out its memory page by page.
+    """
+    if isinstance(points, Array):
+        return None
+    length = size * points.shape[1] * np.dtype(dtype).itemsize
+    raw = [np.empty(length + _ALIGNMENT, np.uint8) for _ in range(2)]
+    starts = [-x.ctypes.data % _ALIGNMENT for x in raw]
+    return cycle([x[i : i + length].view(dtype).reshape(size, -1) for x, i in zip(raw, starts, strict=True)])
+
+
+def _block_in(buffer: np.ndarray, points: Any, start: int) -> np.ndarray:
+    """The buffer, with points from `start` on, and zeros past the end."""
+    block = points[start : start + len(buffer)]
+    np.copyto(buffer[: len(block)], block, casting="unsafe")
+    buffer[len(block) :] = 0
+    return buffer
 
 
 def _nearest(numbers: Array, indices: Array, rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +143,7 @@ def _filter(
         bounds.append(query_bounds(queries, metric, dtype, summary, error))
         return bounds[-1].queries
 
-    search = Search(kept, metric, task.p, summary is not None, task.exclude_self, task.mesh)
+    search = Search(kept, metric, task.p, summary is not None, task.exclude_self, task.mesh, proved=error > 0)
     terms = None if summary is None else point_terms(metric, summary, error)
     return _search(
         task,

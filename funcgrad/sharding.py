@@ -122,7 +122,7 @@ def part_of_process(mesh: Mesh | None) -> Part | None:
 
 
 def over_pairs(fun: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """`fun` of (queries, their numbers, two tables, points) with its rows split over the mesh, and its points likewise.
+    """`fun` of (a table, queries, their numbers, two tables, points), which gives three tables, split over the mesh.
 
     Each device has its own part of the queries and of the points; a table's columns are one after the other what the
     shares of the points gave. `fun` must treat its queries independently.
@@ -130,8 +130,8 @@ def over_pairs(fun: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     points = jax.P(POINTS) if POINTS in mesh.axis_names else jax.P()
     queries = tuple(name for name in mesh.axis_names if name != POINTS)
     table = jax.P(queries, *points)
-    specs = jax.P(queries), jax.P(queries), table, table, points
-    return jax.shard_map(fun, mesh=mesh, in_specs=specs, out_specs=(table, table), check_vma=False)
+    specs = table, jax.P(queries), jax.P(queries), table, table, points
+    return jax.shard_map(fun, mesh=mesh, in_specs=specs, out_specs=(table,) * 3, check_vma=False)
 
 
 # A training: its batches are split over the axis "data", its parameters over "hidden" where a mesh has it.

@@ -52,17 +52,18 @@ def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type
 
 @pytest.mark.parametrize("order", ["nearest first", "nearest last", "as they come", "all alike"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_many_blocks_find_the_same_whatever_each_brings(order: str, dtype: type) -> None:
+@pytest.mark.parametrize(("memory", "least"), [("30KiB", 16), ("100KiB", 512)])
+def test_many_blocks_find_the_same_whatever_each_brings(order: str, dtype: type, memory: str, least: int) -> None:
     """Only where the last blocks bring little is a part of each enough: see `blocks.search_step`."""
-    queries, points = few_values((7, 3), dtype), few_values((8000, 3), dtype, seed=1)
-    points = points + np.arange(3, dtype=dtype) * (np.arange(8000) % 40 < 20)[:, None].astype(dtype)
+    queries, points = few_values((7, 3), dtype), few_values((16384, 3), dtype, seed=1)
+    points = points + np.arange(3, dtype=dtype) * (np.arange(16384) % 40 < 20)[:, None].astype(dtype)
     if order == "all alike":
-        points = np.repeat(points[:1], 8000, axis=0)
+        points = np.repeat(points[:1], 16384, axis=0)
     elif order != "as they come":
-        nearest = np.argsort(brute_force(queries[:1], points, 8000)[1][0])
+        nearest = np.argsort(brute_force(queries[:1], points, 16384)[1][0])
         points = points[nearest if order == "nearest first" else nearest[::-1]]
-    found = kneighbors(queries, points, 40, memory="30KiB")
-    assert 16 * found.info.point_block <= len(points)
+    found = kneighbors(queries, points, 40, memory=memory)
+    assert least <= found.info.point_block <= len(points) // 16
     distances, indices = brute_force(queries, points, 40)
     np.testing.assert_array_equal(found.indices, indices)
     np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
@@ -482,6 +483,6 @@ def test_the_search_lowers_for_every_platform(metric: str, dtype: type) -> None:
     points = blocks.Points(shape((96, 64), dtype), shape((96,), np.int32), terms, terms)
     step = jax.jit(lambda *x: blocks.search_step(*x, search=search))
     exported = jax.export.export(step, platforms=("cpu", "cuda", "tpu"))(
-        shape((40, 64), dtype), shape((40,), np.int32), *best, points
+        shape((40, 96), np.float32), shape((40, 64), dtype), shape((40,), np.int32), *best, points
     )
     assert exported.platforms == ("cpu", "cuda", "tpu")
