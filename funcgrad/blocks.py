@@ -275,9 +275,18 @@ class PairPlan(NamedTuple):
     group: int  # blocks of points that are merged at once
 
 
-def fold_table(a: Array, b: Array, fold_a: Array, fold_b: Array, *, search: Search) -> Array:
-    """Sort keys (B, B) of two blocks (B, D), whose folds are (B,); no neighbours are pairs of one fold, and fold -1."""
-    keys = _sort_keys(ranking_distances(a, b, search.metric, search.p), _lowest(search.metric, a.dtype, a.shape[1]))
+def fold_table(
+    a: Array, b: Array, term_a: Array, term_b: Array, fold_a: Array, fold_b: Array, *, search: Search
+) -> Array:
+    """Sort keys (B, B) of two blocks (B, D), whose folds are (B,); no neighbours are pairs of one fold, and fold -1.
+
+    The terms (B,) are used if `Search.products`: see `certified.pair_bounds`.
+    """
+    keys = _measured(a, b, search)
+    if search.products:
+        keys = jnp.expand_dims(term_a, 1) + jnp.expand_dims(term_b, 0) - keys
+    else:
+        keys = _sort_keys(keys, _lowest(search.metric, a.dtype, a.shape[1]))
     fold_a, fold_b = jnp.expand_dims(fold_a, 1), jnp.expand_dims(fold_b, 0)
     return jnp.where((fold_a == fold_b) | (fold_a < 0) | (fold_b < 0), _last(keys.dtype), keys)
 
@@ -318,14 +327,14 @@ def fit_pairs_to_memory(search: Search, count: int, fold: int, dimensions: int, 
 def _compile_pairs(search: Search, block: int, group: int, dimensions: int, dtype: Any) -> tuple[PairPlan, int]:
     shape = jax.ShapeDtypeStruct
     lowest = _lowest(search.metric, dtype, dimensions)
-    rows, ints = shape((block, dimensions), dtype), partial(shape, dtype=jnp.int32)
-    ranked = jax.eval_shape(partial(ranking_distances, metric=search.metric, p=search.p), rows, rows)
+    rows, terms, ints = shape((block, dimensions), dtype), shape((block,), dtype), partial(shape, dtype=jnp.int32)
+    ranked = jax.eval_shape(partial(_measured, search=search), rows, rows)
 
     def numbers_of(keys: Any) -> Array:
         return _from_sort_keys(keys, lowest, ranked.dtype)
 
     table, merged = jax.jit(partial(fold_table, search=search)), jax.jit(merge_tables)
-    blocks = rows, rows, ints((block,)), ints((block,))
+    blocks = rows, rows, terms, terms, ints((block,)), ints((block,))
     keys = jax.eval_shape(table, *blocks)
     best = shape((block, search.k), keys.dtype), ints((block, search.k))
     compiled: tuple[Any, Any] = (

@@ -137,6 +137,48 @@ def query_bounds(queries: Any, metric: Metric, dtype: Any, summary: Summary | No
     return bounds._replace(queries=rows, offset=np.where(safe, offset, -np.inf))
 
 
+def pairs_are_bounded(summary: Summary | None) -> bool:
+    """Whether `pair_bounds` may be used: nothing overflows, and the scale lies where it would not vanish."""
+    if summary is None:
+        return True
+    norms, limits = summary.norms if summary.centred is None else summary.centred, np.finfo(summary.norms.dtype)
+    inside = _SCALES[0] < summary.scale < min(2.0 ** (0.7 * limits.maxexp), _SCALES[1])
+    return inside and bool(np.isfinite(norms).all() and float(norms.max()) ** 2 < float(limits.max) / 64)
+
+
+@np.errstate(under="ignore")
+def pair_bounds(
+    rows: Any, metric: Metric, dtype: Any, summary: Summary | None, error: float
+) -> tuple[Bounds, np.ndarray]:
+    """`query_bounds` of examples that are queries and points at once, and a term (n,) of each.
+
+    The filter's number is the sum of both terms − their product, of the rows as `Bounds.queries` has them; so it holds
+    for both. Without a summary it is the distance itself. With √ of the sums of squares rounded, too, and of both, the
+    error is twice that of a product.
+    """
+    zeros = np.zeros(len(rows))
+    if summary is None:
+        return query_bounds(rows, metric, dtype, None, error), zeros.astype(dtype)
+    exact, limits, error = np.asarray(rows).astype(np.float64), np.finfo(dtype), 2 * error
+    if metric == "cosine":
+        prepared, factor, size = _unit(exact), 1.0, zeros + 1
+        terms, widest = zeros + (1 - error) / 2, 1.0
+    else:
+        centre = 0.0 if summary.centre is None else summary.centre.astype(np.float64)
+        prepared = (exact - centre) * summary.scale
+        squares = (prepared**2).sum(axis=1)
+        norms = summary.norms if summary.centred is None else summary.centred
+        widest = float(norms.max())
+        if metric == "dot":
+            terms, factor = -error * squares / 2, 1 / summary.scale**2
+            size = np.sqrt(squares) * widest * factor
+        else:  # |a − b|² / 2 = |A|² / 2 + |B|² / 2 − A·B
+            terms, factor, size = squares * (1 - error) / 2, 2 / summary.scale**2, zeros
+    vanishing = _VANISHING * exact.shape[1] * float(limits.tiny) * (1 + widest) ** 2 * (1 + summary.scale)
+    bounds = Bounds(prepared.astype(dtype), zeros - factor * vanishing, zeros + factor, size)
+    return bounds, terms.astype(dtype)
+
+
 def _ratio(summary: Summary) -> float:
     """√(mean |b|² / mean |b − centre|²): how 2|A||b| is split into a part of the query and a part of the point."""
     assert summary.centred is not None

@@ -75,7 +75,7 @@ def knn(
     """Accuracy of k-NN for every metric and k, each fold in turn answered from the others → rows in that order.
 
     images (N, …), labels (N,) integers; p is of metric "minkowski"; options, such as `memory`, are those of
-    `funcgrad.neighbors.kneighbors`. All k share one search, which for bytes measures each pair of images once: see
+    `funcgrad.neighbors.kneighbors`. All k share one search, which measures each pair of images once: see
     `funcgrad.folds`, whose `fold_neighbors` is the default of `search`. `progress` is called with (queries done, all
     queries); each image is one under every metric. Row settings are {"metric": …, "k": …}.
     """

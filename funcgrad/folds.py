@@ -3,7 +3,8 @@
 Under a metric with d(a, b) = d(b, a), the table of one block of examples and another holds neighbours of both: of the
 first by rows, of the second by columns. A block of queries meets the blocks of points in their order, first those
 before it, by columns, and then those from itself on, by rows; so of equal distances the smaller index comes first, as
-in `funcgrad.search`.
+in `funcgrad.search`. Of floats these numbers are lower bounds (`certified.pair_bounds`): the candidates that they leave
+are measured again and proved, and a query without a proof is searched for alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,16 +15,24 @@ import numpy as np
 
 from funcgrad import neighbors
 from funcgrad.blocks import PairPlan, Search, block_of, fit_pairs_to_memory, parse_memory
+from funcgrad.certified import (
+    Bounds,
+    Summary,
+    certify,
+    filter_error,
+    pair_bounds,
+    pairs_are_bounded,
+    summarize,
+)
 from funcgrad.distances import needs_64_bits, ranking_dtype
-
-SYMMETRIC = ("l1", "l2", "sqeuclidean", "chebyshev", "dot")  # of bytes: exact integers, d(a, b) = d(b, a)
+from funcgrad.search import candidates
 
 
 class State(NamedTuple):
     """What a search has found so far: of queries that are not done, the nearest of the points they have met."""
 
-    distances: np.ndarray  # (N, k); sort keys of `funcgrad.blocks`, where pairs are measured once
-    indices: np.ndarray  # (N, k) int32
+    distances: np.ndarray  # (N, k or more); sort keys of `funcgrad.blocks`, where pairs are measured once
+    indices: np.ndarray  # int32; more than k are candidates
     info: neighbors.Info
     done: int  # queries whose answer is final
 
@@ -45,8 +54,8 @@ def fold_neighbors(
 ) -> neighbors.Neighbors:
     """The k nearest points (N, k) of each point of an index, among those of other folds.
 
-    Pairs of bytes under a symmetric metric are measured once. All else is searched for fold by fold, with the options
-    of `funcgrad.neighbors.kneighbors`.
+    Each pair is measured once, under any metric with a name. A function, and floats with precision "fast", are searched
+    for fold by fold, as is all with other options of `funcgrad.neighbors.kneighbors`, such as a mesh.
 
     Args:
       folds: the indices 0 … N − 1 in parts.
@@ -63,10 +72,16 @@ def fold_neighbors(
         start = start._replace(distances=start.distances.copy(), indices=start.indices.copy())
     told = keep or (lambda state: None), progress or (lambda done, total: None)
     dtype = ranking_dtype(index.metric, index.points.dtype)
-    if index.metric not in SYMMETRIC or dtype.kind not in "iu" or options.get("mesh") is not None:
+    other = {name for name, value in options.items() if value not in (None, "exact")}
+    other -= {"precision"} if dtype.kind != "f" else set()  # bytes are exact either way
+    if other or callable(index.metric):
         return _fold_by_fold(index, folds, k, start, *told, {**options, "memory": memory})
+    summary = summarize(index.points, index.metric, dtype, index.summary) if dtype.kind == "f" else None
+    if not pairs_are_bounded(summary):
+        return _fold_by_fold(index, folds, k, start, *told, {"memory": memory})
     with jax.enable_x64(jax.config.read("jax_enable_x64") or needs_64_bits(dtype, index.points.shape[1])):
-        return _each_pair_once(index, folds, int(k), start, *told, parse_memory(memory), dtype)
+        examples = _Examples(index, np.dtype(dtype), summary)
+        return _each_pair_once(examples, folds, int(k), start, *told, parse_memory(memory))
 
 
 def _fold_by_fold(
@@ -100,36 +115,50 @@ def _fold_by_fold(
 # Each pair once.
 
 
+class _Examples(NamedTuple):
+    """What is searched, and what a filter of floats needs; of bytes the numbers are the metric's own integers."""
+
+    prepared: neighbors.Index
+    dtype: np.dtype[Any]
+    summary: Summary | None
+
+    def bounds(self, rows: Any) -> tuple[Bounds, np.ndarray]:
+        error = filter_error(self.prepared.metric, rows.shape[1], self.dtype)
+        return pair_bounds(rows, self.prepared.metric, self.dtype, self.summary, error)
+
+
 class _Block(NamedTuple):
     where: slice  # of all points; empty past the end
     rows: Any  # (B, D)
+    terms: Any  # (B,)
     numbers: np.ndarray  # (B,) int32; -1 past the end, as the folds
     folds: np.ndarray  # (B,) int32
 
 
 def _each_pair_once(
-    index: neighbors.Index,
+    examples: _Examples,
     folds: Sequence[np.ndarray],
     k: int,
     state: State | None,
     keep: Keep,
     progress: Progress,
     memory: int,
-    dtype: Any,
 ) -> neighbors.Neighbors:
+    index, dtype, summary = examples
     count, dimensions = index.points.shape
     fold_of = np.empty(count, np.int32)
     for number, fold in enumerate(folds):
         fold_of[fold] = number
-    search = Search(k, index.metric, index.p, False, False, None)
+    kept = min(candidates(k), count) if dtype.kind == "f" else k
+    search = Search(kept, index.metric, index.p, summary is not None, False, None)
     plan = fit_pairs_to_memory(search, count, max(map(len, folds)), dimensions, dtype, memory)
     size = plan.group * plan.block
-    if state is None:
+    if state is None or state.indices.shape != (count, kept):
         info = neighbors.Info(index.metric, "exact", str(dtype), plan.block, size)
-        state = State(np.full((count, k), plan.last), np.full((count, k), -1, np.int32), info, 0)
+        state = State(np.full((count, kept), plan.last), np.full((count, kept), -1, np.int32), info, 0)
 
     def group(start: int) -> list[_Block]:
-        return [_block(index.points, fold_of, at, plan.block, dtype) for at in range(start, start + size, plan.block)]
+        return [_block(examples, fold_of, at, plan.block) for at in range(start, start + size, plan.block)]
 
     for first in range(state.done, count, size):
         queries, done = group(first), min(first + size, count)
@@ -142,17 +171,51 @@ def _each_pair_once(
         keep(state)
     parts = [np.asarray(plan.numbers(state.distances[start : start + size])) for start in range(0, count, size)]
     numbers = np.concatenate(parts)
+    if dtype.kind == "f":
+        return _proved(examples, folds, k, numbers, state, memory)
     if index.metric == "l2":
         numbers = np.sqrt(numbers.astype(np.float64)).astype(np.float32)  # rounded once, after the root
     return neighbors.Neighbors(numbers, state.indices, state.info)
 
 
-def _block(points: Any, fold_of: np.ndarray, start: int, size: int, dtype: Any) -> _Block:
+def _proved(
+    examples: _Examples, folds: Sequence[np.ndarray], k: int, numbers: np.ndarray, state: State, memory: int
+) -> neighbors.Neighbors:
+    """The k nearest of the candidates, and of all points of other folds where that is not proved."""
+    index, points = examples.prepared, examples.prepared.points
+    distances, indices = np.empty((len(points), k)), np.empty((len(points), k), np.int32)
+    again = directly = 0
+    for fold in folds:
+        others = np.ones(len(points), bool)
+        others[fold] = False
+        for rows in np.array_split(fold, -(-len(fold) // state.info.query_block)):
+            queries, found = points[rows], (numbers[rows], state.indices[rows], examples.bounds(points[rows])[0])
+            certified = certify(queries, points, *found, k, str(index.metric), index.p, int(others.sum()))
+            distances[rows], indices[rows] = certified.distances, certified.indices
+            if len(left := rows[~certified.proved]):
+                near = neighbors.kneighbors(points[left], index, k, mask=others, memory=memory)
+                distances[left], indices[left] = near.distances, near.indices
+                again, directly = again + len(left), directly + near.info.directly
+    with np.errstate(over="ignore"):
+        distances = distances.astype(examples.dtype)
+    if not np.isfinite(distances).all():
+        raise ValueError(f"points: distances beyond the range of {examples.dtype}; scale the vectors, or pass float64")
+    info = state.info._replace(searched_again=again, directly=directly)
+    return neighbors.Neighbors(distances, indices, info)
+
+
+def _block(examples: _Examples, fold_of: np.ndarray, start: int, size: int) -> _Block:
     where = slice(min(start, len(fold_of)), min(start + size, len(fold_of)))
     missing = 0, start + size - max(start, where.stop)
     numbers = np.pad(np.arange(where.start, where.stop, dtype=np.int32), missing, constant_values=-1)
     folds = np.pad(fold_of[where], missing, constant_values=-1)
-    return _Block(where, jax.device_put(block_of(points, start, size, dtype)), numbers, folds)
+    rows, dtype = examples.prepared.points[where], examples.dtype
+    terms = np.zeros(len(rows), dtype)
+    if examples.summary is not None and len(rows):
+        bounds, terms = examples.bounds(rows)
+        rows = bounds.queries
+    rows, terms = jax.device_put((block_of(rows, 0, size, dtype), block_of(terms, 0, size, dtype)))
+    return _Block(where, rows, terms, numbers, folds)
 
 
 def _merge_groups(state: State, plan: PairPlan, queries: list[_Block], points: list[_Block]) -> None:
@@ -162,7 +225,9 @@ def _merge_groups(state: State, plan: PairPlan, queries: list[_Block], points: l
     for i, a in enumerate(queries):
         for j, b in enumerate(points):
             if points is not queries or i <= j:
-                table = nothing if _in_one_fold(a, b) else plan.table(a.rows, b.rows, a.folds, b.folds)
+                table = (
+                    nothing if _in_one_fold(a, b) else plan.table(a.rows, b.rows, a.terms, b.terms, a.folds, b.folds)
+                )
                 tables[i, j] = jax.block_until_ready(table)
 
     def turned(i: int, j: int) -> Any:

@@ -191,13 +191,18 @@ def fast_search(task: Task, k: int, dtype: Any) -> Found:
     return Found(distances, indices, plan)
 
 
+def candidates(k: int) -> int:
+    """How many a filter keeps at first, for a proof of the k nearest."""
+    return k + max(8, k // 4)
+
+
 def certified_search(task: Task, k: int, dtype: Any) -> Found:
     """A filter, its candidates in float64, and a proof; queries without one get more candidates, and at last all."""
     queries, points, metric = task.queries, task.points, str(task.metric)
     distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int32)
     available = int(task.allowed.sum()) - task.exclude_self
     left = np.arange(len(queries), dtype=np.int32)
-    stages = [(dtype, k + max(8, k // 4)), (dtype, 4 * (k + 16)), (np.dtype(np.float64), 4 * (k + 16))]
+    stages = [(dtype, candidates(k)), (dtype, 4 * (k + 16)), (np.dtype(np.float64), 4 * (k + 16))]
     plan, again = None, 0
     for number, (stage_dtype, kept) in enumerate(stages):
         unproved: list[np.ndarray] = []

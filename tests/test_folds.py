@@ -41,7 +41,7 @@ def bytes_with_ties(count: int, dtype: Any = np.uint8) -> np.ndarray:
 
 
 @pytest.mark.parametrize("memory", ["1GiB", "100kB", "7kB"])
-@pytest.mark.parametrize("metric", folds.SYMMETRIC)
+@pytest.mark.parametrize("metric", ["l1", "l2", "sqeuclidean", "chebyshev", "dot"])
 @pytest.mark.parametrize("how", ["in order", "shuffled", "stratified"])
 def test_each_pair_once_is_one_search_a_fold(how: str, metric: str, memory: str) -> None:
     points, labels = bytes_with_ties(101), RANDOM.integers(0, 3, 101)
@@ -93,29 +93,73 @@ def taxicab(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sum(jnp.abs(a - b))
 
 
-@pytest.mark.parametrize("metric", ["l1", "l2", "cosine", taxicab])
-def test_floats_and_functions_are_searched_for_fold_by_fold(metric: Any) -> None:
+def test_a_function_is_searched_for_fold_by_fold() -> None:
     points, parts = RANDOM.normal(size=(60, 5)).astype(np.float32), split_folds(60, 3)
     told: list[tuple[int, int]] = []
     found = folds.fold_neighbors(
-        neighbors.prepare(points, metric), parts, 4, progress=lambda done, total: told.append((done, total))
+        neighbors.prepare(points, taxicab), parts, 4, progress=lambda done, total: told.append((done, total))
     )
-    assert_same(found, one_search_a_fold(points, parts, 4, metric))
+    assert_same(found, one_search_a_fold(points, parts, 4, taxicab))
     assert told == [(20, 60), (40, 60), (60, 60)]
 
 
-def test_every_pair_of_two_folds_is_measured_once_and_none_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+FLOATS = ["l1", "l2", "sqeuclidean", "chebyshev", "dot", "cosine", "hamming"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dtype", "memory"),
+    [(np.float32, "1GiB"), (np.float32, "80kB"), (np.float64, "1GiB"), (np.float16, "1GiB")],
+)
+@pytest.mark.parametrize("metric", FLOATS)
+def test_each_pair_of_floats_once_is_one_search_a_fold(metric: str, dtype: Any, memory: str) -> None:
+    """Near and far, alike and alone, and some of length zero."""
+    points = RANDOM.normal(size=(120, 6)) * 10.0 ** RANDOM.integers(-2, 3, (120, 1)) + 100 * (RANDOM.random() > 0.5)
+    points[::7] = points[3]
+    points[::11] = 0
+    points, parts = points.astype(dtype), split_folds(120, 4, shuffle=KEY)
+    found = folds.fold_neighbors(neighbors.prepare(points, metric), parts, 9, memory=memory)
+    assert_same(found, one_search_a_fold(points, parts, 9, metric))
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "dot"])
+@pytest.mark.parametrize("scale", [1e-36, 1e-20, 1.0, 1e16])
+def test_pairs_of_floats_far_from_one(metric: str, scale: float) -> None:
+    points, parts = (RANDOM.normal(size=(90, 6)) * scale).astype(np.float32), split_folds(90, 3)
+    points[::5] *= np.float32(1e-3)
+    points[1::9] = points[0] * (1 + np.float32(2**-20))
+    found = folds.fold_neighbors(neighbors.prepare(points, metric), parts, 5)
+    assert_same(found, one_search_a_fold(points, parts, 5, metric))
+
+
+def test_what_is_not_proved_at_first_is_searched_for_again() -> None:
+    """Many at the same distance: no few candidates can be proved the nearest."""
+    points, parts = np.eye(80, dtype=np.float32), split_folds(80, 4)
+    found = folds.fold_neighbors(neighbors.prepare(points, "l2"), parts, 3)
+    assert found.info.searched_again == 80
+    assert_same(found, one_search_a_fold(points, parts, 3, "l2"))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "hamming"])
+def test_bytes_under_a_metric_of_floats(metric: str) -> None:
+    points, parts = bytes_with_ties(90), split_folds(90, 3)
+    found = folds.fold_neighbors(neighbors.prepare(points, metric), parts, 5)
+    assert_same(found, one_search_a_fold(points, parts, 5, metric))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_every_pair_of_two_folds_is_measured_once_and_none_of_one(monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
     monkeypatch.setattr(blocks, "_PAIR_BLOCK", 10)
     monkeypatch.setattr(blocks, "_GROUP_ROWS", 30)
-    points = np.arange(100, dtype=np.uint8)[:, None]  # each says which it is
+    points = np.arange(100, dtype=dtype)[:, None]  # each says which it is
     compiled, measured = blocks.fit_pairs_to_memory, np.zeros((100, 100), int)
 
     def counting(*sizes: Any) -> blocks.PairPlan:
         plan = compiled(*sizes)
 
-        def table(a: jax.Array, b: jax.Array, *folds: np.ndarray) -> jax.Array:
-            measured[np.ix_(np.ravel(a), np.ravel(b))] += 1
-            return plan.table(a, b, *folds)
+        def table(a: jax.Array, b: jax.Array, *others: Any) -> jax.Array:
+            measured[np.ix_(*(np.ravel(x).astype(int) for x in (a, b)))] += 1
+            return plan.table(a, b, *others)
 
         return plan._replace(table=table)
 
@@ -169,12 +213,14 @@ def test_what_is_asked_has_to_be_possible() -> None:
             folds.fold_neighbors(index, split_folds(20, 3), k)  # type: ignore[arg-type]
 
 
-def test_it_lowers_for_every_platform() -> None:
-    search = blocks.Search(3, "l1", None, False, False, None)
-    plan = blocks.fit_pairs_to_memory(search, 40, 10, 8, np.dtype(np.uint8), 10**8)
-    rows, ints = jax.ShapeDtypeStruct((plan.block, 8), np.uint8), jax.ShapeDtypeStruct((plan.block,), np.int32)
-    platforms = ("cpu", "cuda", "tpu")
-    assert jax.export.export(plan.table, platforms=platforms)(rows, rows, ints, ints).platforms == platforms
+@pytest.mark.parametrize(("metric", "dtype"), [("l1", np.uint8), ("cosine", np.float32)])
+def test_it_lowers_for_every_platform(metric: str, dtype: Any) -> None:
+    search = blocks.Search(3, metric, None, metric == "cosine", False, None)
+    plan = blocks.fit_pairs_to_memory(search, 40, 10, 8, np.dtype(dtype), 10**8)
+    rows, terms = jax.ShapeDtypeStruct((plan.block, 8), dtype), jax.ShapeDtypeStruct((plan.block,), dtype)
+    ints, platforms = jax.ShapeDtypeStruct((plan.block,), np.int32), ("cpu", "cuda", "tpu")
+    exported = jax.export.export(plan.table, platforms=platforms)(rows, rows, terms, terms, ints, ints)
+    assert exported.platforms == platforms
     table = jax.ShapeDtypeStruct((plan.block, plan.block), np.float32)
     best = (jax.ShapeDtypeStruct((plan.block, 3), dtype) for dtype in (np.float32, np.int32))
     exported = jax.export.export(plan.merged, platforms=platforms)(*best, (table,), ints)
