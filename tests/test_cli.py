@@ -588,7 +588,7 @@ def test_a_cross_validation_that_was_interrupted_goes_on_to_the_same_result(
     with monkeypatch.context() as patch:
         interrupted = Interrupted(patch, KeyboardInterrupt())
         assert interrupted(*CROSSVAL, "--out", tmp_path) == 1
-    said = f"interrupted; 500 of 600 queries are kept in {tmp_path / 'partial'}, and --resume goes on"
+    said = f"interrupted; 600 of 600 queries are kept in {tmp_path / 'partial'}, and --resume goes on"  # but a proof
     assert capsys.readouterr() == ("", f"funcgrad crossval knn: {said}\n")
     for changed, says in [
         (["--folds", 4], "with folds 3 and not 4;"),
@@ -600,7 +600,7 @@ def test_a_cross_validation_that_was_interrupted_goes_on_to_the_same_result(
     ]:
         assert f"was searched {says}" in refused(*CROSSVAL, *changed, "--out", tmp_path, "--resume")
     assert "folds 3 and not none" in refused("knn", "--k", 5, "--out", tmp_path, "--resume")
-    monkeypatch.setattr(folds, "_merge_groups", None)  # of l1 all is kept
+    monkeypatch.setattr(folds, "_merge_groups", None)  # all is kept
     resumed = run(*CROSSVAL, "--out", tmp_path, "--resume")
     assert resumed["metrics"] == whole["metrics"]
     assert resumed["config"] == whole["config"]
