@@ -1,6 +1,6 @@
 """How fast is the exact search, beside FAISS, scikit-learn and SciPy on the same data in the same run?
 
-    pip install -e ".[bench]" && python experiments/knn_speed.py --data-dir DIR    # about 8 minutes on 2 cores, 8 GB
+    pip install -e ".[bench]" && python experiments/knn_speed.py --data-dir DIR    # 8 to 25 minutes on 2 cores, 8 GB
 
 CIFAR-10 (JPEG copy): 50,000 × 10,000 × 3,072 pixels, k = 10, distances and nearest together; peers answer the first
 queries only, and all times are scaled to one query. Then 1,000,000 × 768 random directions, cosine, k = 100, from

@@ -152,9 +152,9 @@ def pair_bounds(
 ) -> tuple[Bounds, np.ndarray]:
     """`query_bounds` of examples that are queries and points at once, and a term (n,) of each.
 
-    The filter's number is the sum of both terms − their product, of the rows as `Bounds.queries` has them; so it holds
-    for both. Without a summary it is the distance itself. With √ of the sums of squares rounded, too, and of both, the
-    error is twice that of a product.
+    The filter's number is the sum of both terms − the product of the rows as `Bounds.queries` has them; so it holds for
+    both. Without a summary it is the distance itself. Both rows and their squares are rounded, so twice the error of a
+    product is allowed for.
     """
     zeros = np.zeros(len(rows))
     if summary is None:
