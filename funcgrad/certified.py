@@ -280,6 +280,11 @@ _FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
+def candidates(k: int) -> int:
+    """How many a filter keeps at first, for a proof of the k nearest."""
+    return k + max(8, k // 4)
+
+
 class Certified(NamedTuple):
     distances: np.ndarray  # (Q, k) float64, as `pair_distances` gives them
     indices: np.ndarray  # (Q, k) int32

@@ -18,6 +18,7 @@ from funcgrad.blocks import PairPlan, Search, block_of, fit_pairs_to_memory, par
 from funcgrad.certified import (
     Bounds,
     Summary,
+    candidates,
     certify,
     filter_error,
     pair_bounds,
@@ -25,7 +26,6 @@ from funcgrad.certified import (
     summarize,
 )
 from funcgrad.distances import needs_64_bits, ranking_dtype
-from funcgrad.search import candidates
 
 
 class State(NamedTuple):

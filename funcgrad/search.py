@@ -14,6 +14,7 @@ from funcgrad.blocks import TOGETHER, Plan, Points, Search, block_of, fit_to_mem
 from funcgrad.certified import (
     Bounds,
     Summary,
+    candidates,
     certify,
     filter_error,
     pair_distances,
@@ -189,11 +190,6 @@ def fast_search(task: Task, k: int, dtype: Any) -> Found:
         distances = np.clip(distances, 0, 2.0 if metric == "cosine" else None)
     distances = (np.sqrt(distances) if metric == "l2" else distances).astype(dtype)
     return Found(distances, indices, plan)
-
-
-def candidates(k: int) -> int:
-    """How many a filter keeps at first, for a proof of the k nearest."""
-    return k + max(8, k // 4)
 
 
 def certified_search(task: Task, k: int, dtype: Any) -> Found:

@@ -23,7 +23,7 @@ ALLOWED = {
     "feeding": {"sharding", "steps"},
     "training": {"checkpoint", "feeding", "optimizers", "sharding", "steps"},
     "sweeps": {"steps"},
-    "folds": {"blocks", "distances", "neighbors"},
+    "folds": {"blocks", "certified", "distances", "neighbors"},
     "crossval": {"blocks", "folds", "neighbors", "metrics", "steps", "sweeps", "training"},
     "gradcheck": {"autograd", "programs", "tolerances", "verdicts"},
     "programs": {"autograd"},
