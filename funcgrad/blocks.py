@@ -345,6 +345,7 @@ def _compile_pairs(search: Search, block: int, group: int, dimensions: int, dtyp
     plan = PairPlan(table, jax.jit(jnp.transpose), merged, jax.jit(numbers_of), _last(keys.dtype), block, group)
     # The blocks of two groups, all their tables, and those that are turned over for one merge.
     held = 2 * group * block * dimensions * dtype.itemsize + (group + 1) * group * block**2 * keys.dtype.itemsize
+    held += search.products * 4 * 8 * block * dimensions  # of a block, while its rows are prepared in float64
     return plan, held + temporary
 
 

@@ -34,7 +34,7 @@ class State(NamedTuple):
     distances: np.ndarray  # (N, k or more); sort keys of `funcgrad.blocks`, where pairs are measured once
     indices: np.ndarray  # int32; more than k are candidates
     info: neighbors.Info
-    done: int  # queries whose answer is final
+    done: int  # queries that have met all points
 
 
 Keep = Callable[[State], None]
@@ -72,9 +72,9 @@ def fold_neighbors(
         start = start._replace(distances=start.distances.copy(), indices=start.indices.copy())
     told = keep or (lambda state: None), progress or (lambda done, total: None)
     dtype = ranking_dtype(index.metric, index.points.dtype)
-    other = {name for name, value in options.items() if value not in (None, "exact")}
-    other -= {"precision"} if dtype.kind != "f" else set()  # bytes are exact either way
-    if other or callable(index.metric):
+    precisions = {"exact"} if dtype.kind == "f" else set(neighbors.PRECISIONS)  # bytes are exact either way
+    usual = options.get("precision", "exact") in precisions and options.get("mesh") is None
+    if callable(index.metric) or not usual or options.keys() - {"precision", "mesh"}:
         return _fold_by_fold(index, folds, k, start, *told, {**options, "memory": memory})
     summary = summarize(index.points, index.metric, dtype, index.summary) if dtype.kind == "f" else None
     if not pairs_are_bounded(summary):
@@ -188,14 +188,16 @@ def _proved(
     for fold in folds:
         others = np.ones(len(points), bool)
         others[fold] = False
+        unproved = []
         for rows in np.array_split(fold, -(-len(fold) // state.info.query_block)):
             queries, found = points[rows], (numbers[rows], state.indices[rows], examples.bounds(points[rows])[0])
             certified = certify(queries, points, *found, k, str(index.metric), index.p, int(others.sum()))
             distances[rows], indices[rows] = certified.distances, certified.indices
-            if len(left := rows[~certified.proved]):
-                near = neighbors.kneighbors(points[left], index, k, mask=others, memory=memory)
-                distances[left], indices[left] = near.distances, near.indices
-                again, directly = again + len(left), directly + near.info.directly
+            unproved.append(rows[~certified.proved])
+        if len(left := np.concatenate(unproved)):
+            near = neighbors.kneighbors(points[left], index, k, mask=others, memory=memory)
+            distances[left], indices[left] = near.distances, near.indices
+            again, directly = again + len(left), directly + near.info.directly
     with np.errstate(over="ignore"):
         distances = distances.astype(examples.dtype)
     if not np.isfinite(distances).all():
