@@ -1,6 +1,6 @@
 """CS231n's own table: five-fold cross-validation of k for k-NN on the first 5,000 images of CIFAR-10.
 
-    python experiments/knn_crossval.py --data-dir DIR      # TFDS data with cifar10; half a minute on 2 cores
+    python experiments/knn_crossval.py --data-dir DIR      # TFDS data with cifar10; a minute on 2 cores
 
 The course's first assignment does this with L2, folds in the order of the images. What its notebook prints when it is
 solved stands in `COURSE`, as many public solutions show it; the pixels there are the original ones and the images here
