@@ -192,31 +192,36 @@ class Plan(NamedTuple):
     table: jax.ShapeDtypeStruct
     query_block: int
     point_block: int
+    chains: int = 1  # of steps that run side by side
+    together: int = 1  # query blocks that meet a block of points while it is there
 
 
 _QUERY_BLOCK, _POINT_BLOCK = 1024, 8192  # large enough for matrix products at full speed
 _ELEMENTS = 2**25  # of a block of points: the fewer blocks, the less often are the best of each chosen
 _MANY = 16  # blocks of points, after which a few of each will do
-TOGETHER = 4  # query blocks that meet a block of points while it is there
+_TOGETHER = 4  # query blocks of each chain that meet a block of points while it is there
 
 
 def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dtype: Any, limit: int) -> Plan:
     """Halves the blocks until what the compiler says it needs, with a second block on its way, is within the limit."""
     devices, parts = sharding.shares(search.mesh)
+    cpu = search.mesh is None and jax.default_backend() == "cpu"
+    query_block, most = _side_by_side(search.metric, dimensions) if cpu else (_QUERY_BLOCK, 1)
     largest = max(_POINT_BLOCK, min(4 * _POINT_BLOCK, _ELEMENTS // dimensions))
-    rows, columns = _even(queries, _QUERY_BLOCK, devices), _even(points, largest, parts)
+    rows, columns = _even(queries, query_block, devices), _even(points, largest, parts)
     while True:
         # Of random points block b has about k / b of the best so far, so in most of many blocks it is less than k / 4.
         many = columns * parts * _MANY <= points and columns >= max(8, search.k // 4)
         search = search._replace(few=max(8, search.k // 4) if many else 0)
-        together = min(TOGETHER, -(-queries // (rows * devices)))
+        query_blocks = -(-queries // (rows * devices))
+        chains, together = min(most, query_blocks), min(_TOGETHER * most, query_blocks)
         blocks = (2 * columns + (together + 1) * rows) * dimensions * dtype.itemsize
-        needed = blocks + 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
+        needed = blocks + chains * 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
         if needed <= limit:
             plan, temporary = _compile(search, rows * devices, columns * parts, dimensions, dtype)
-            needed = blocks + temporary
+            needed = blocks + chains * temporary
             if needed <= limit:
-                return plan
+                return plan._replace(chains=chains, together=together)
         if rows == columns == 1:
             raise ValueError(
                 f"memory: {limit:,} bytes is too little for one query and one point, which need {needed:,}"
@@ -224,6 +229,17 @@ def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dt
         while needed > limit and (rows, columns) != (1, 1):
             rows, columns = (rows, -(-columns // 2)) if columns >= rows else (-(-rows // 2), columns)
             needed //= 2
+
+
+def _side_by_side(metric: Metric, dimensions: int) -> tuple[int, int]:
+    """How many queries a block should have on a CPU, and how many chains of steps should run side by side: as measured.
+
+    A step's best are chosen by one thread, which the other chain's products hide where they are short. Long ones are
+    faster alone. l1 is many short loops, each of which waits for the slowest thread.
+    """
+    if metric == "l1":
+        return 2 * _QUERY_BLOCK, 2
+    return (_QUERY_BLOCK // 2, 2) if dimensions <= 1024 else (_QUERY_BLOCK, 1)
 
 
 def _even(count: int, largest: int, parts: int) -> int:

@@ -208,32 +208,45 @@ def pair_distances(
     queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None
 ) -> Any:
     """The distances (len(pairs[0]),) float64 of queries[pairs[0]] and points[pairs[1]]."""
-    size = max(1, 2**16 // points.shape[1])  # pairs at a time: what stays in a cache
+    count, dimensions = len(pairs[0]), points.shape[1]
+    size = max(1, 2**17 // dimensions)  # pairs at a time: few stay in a cache, and many keep Python's threads apart
+    distances = np.empty(count)
 
-    def some(start: int) -> np.ndarray:
-        first, second = (np.asarray(index[start : start + size]) for index in pairs)
-        a, b = (np.asarray(x[index]).astype(np.float64) for x, index in ((queries, first), (points, second)))
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            return _FORMULAS[metric](a, b) if metric != "minkowski" else _minkowski(a, b, p)
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # each thread has its own
+    def measure(starts: range) -> None:
+        a, b = np.empty((2, size, dimensions))  # written over each time: the system is slow to hand out memory
+        for start in starts:
+            first, second = (np.asarray(index[start : start + size]) for index in pairs)
+            a[: len(first)], b[: len(first)] = queries[first], points[second]
+            distances[start : start + size] = formula(a[: len(first)], b[: len(first)])
 
-    starts = range(0, len(pairs[0]), size)
+    formula = _FORMULAS[metric] if metric != "minkowski" else lambda a, b: _p_norm(_difference(a, b), p)
+    starts, threads = range(0, count, size), os.cpu_count() or 1
     if len(starts) <= 1:
-        return some(0)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.concatenate(list(pool.map(some, starts)))
+        measure(starts)
+        return distances
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(measure, (starts[thread::threads] for thread in range(threads))))
+    return distances
 
 
-def _minkowski(a: np.ndarray, b: np.ndarray, p: Any) -> np.ndarray:
-    difference = np.abs(a - b)
+# The metrics' formulas, which may write over their arguments (n, D) float64.
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.subtract(a, b, out=a)
+
+
+def _p_norm(difference: np.ndarray, p: Any) -> np.ndarray:
+    difference = np.abs(difference)
     largest = difference.max(axis=1, keepdims=True)
     scale = np.where(largest > 0, largest, 1)
     return scale[:, 0] * ((difference / scale) ** p).sum(axis=1) ** (1 / p)
 
 
 def _sqeuclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    difference = a - b
-    difference *= difference
-    return difference.sum(axis=1)
+    difference = _difference(a, b)
+    return np.square(difference, out=b).sum(axis=1)
 
 
 def _exact_enough(squares: np.ndarray) -> np.ndarray:
@@ -242,10 +255,10 @@ def _exact_enough(squares: np.ndarray) -> np.ndarray:
 
 
 def _l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squares = _sqeuclidean(a, b)
+    squares = _sqeuclidean(a, b)  # and a is the difference
     odd = np.flatnonzero(~_exact_enough(squares))
     root = np.sqrt(squares)
-    root[odd] = _minkowski(a[odd], b[odd], 2.0)
+    root[odd] = _p_norm(a[odd], 2.0)
     return root
 
 
@@ -257,26 +270,25 @@ def _unit(a: np.ndarray) -> np.ndarray:
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """1 − cos = |â − b̂|² / 2, which is 0 of equal directions, whatever was rounded; 1 where a vector is zero."""
     squares = [np.einsum("ij,ij->i", x, x) for x in (a, b)]
-    difference = a / np.sqrt(squares[0])[:, None]
-    difference -= b / np.sqrt(squares[1])[:, None]
-    difference *= difference
-    distances = np.minimum(difference.sum(axis=1) / 2, 2.0)
     odd = np.flatnonzero(~(_exact_enough(squares[0]) & _exact_enough(squares[1])))
+    odd_a, odd_b = a[odd], b[odd]
+    for x, square in zip((a, b), squares, strict=True):
+        x /= np.sqrt(square)[:, None]
+    distances = np.minimum(_sqeuclidean(a, b) / 2, 2.0)
     if len(odd):
-        a, b = a[odd], b[odd]
-        zero = ~(a.any(axis=1) & b.any(axis=1))
-        distances[odd] = np.where(zero, 1.0, np.minimum(_sqeuclidean(_unit(a), _unit(b)) / 2, 2.0))
+        zero = ~(odd_a.any(axis=1) & odd_b.any(axis=1))
+        distances[odd] = np.where(zero, 1.0, np.minimum(_sqeuclidean(_unit(odd_a), _unit(odd_b)) / 2, 2.0))
     return distances
 
 
 _FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "l1": lambda a, b: np.abs(a - b).sum(axis=1),
+    "l1": lambda a, b: np.abs(_difference(a, b), out=a).sum(axis=1),
     "l2": _l2,
     "sqeuclidean": _sqeuclidean,
-    "chebyshev": lambda a, b: np.abs(a - b).max(axis=1),
+    "chebyshev": lambda a, b: np.abs(_difference(a, b), out=a).max(axis=1),
     "hamming": lambda a, b: (a != b).mean(axis=1),
     "cosine": _cosine,
-    "dot": lambda a, b: -(a * b).sum(axis=1),
+    "dot": lambda a, b: -np.multiply(a, b, out=a).sum(axis=1),
 }
 
 

@@ -1,6 +1,8 @@
 """The search: query blocks meet point blocks; for floats a filter in stages, until every answer is proved."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from funcgrad.blocks import TOGETHER, Plan, Points, Search, block_of, fit_to_memory
+from funcgrad.blocks import Plan, Points, Search, block_of, fit_to_memory
 from funcgrad.certified import (
     Bounds,
     Summary,
@@ -69,10 +71,11 @@ def _search(
     which = np.arange(len(queries), dtype=np.int32) if which is None else which
     terms = terms or (np.zeros(len(points), dtype),) * 2
     own = np.where(task.allowed, np.arange(len(points), dtype=np.int32), np.int32(-1))
-    with jax.enable_x64(jax.config.read("jax_enable_x64") or needs_64_bits(dtype, points.shape[1])):
+    wide = jax.config.read("jax_enable_x64") or needs_64_bits(dtype, points.shape[1])
+    with jax.enable_x64(wide), ExitStack() as stack:
         plan = fit_to_memory(search, len(which), len(points), points.shape[1], dtype, task.memory)
-        table = jnp.empty(plan.table.shape, plan.table.dtype)
-        together, buffers = TOGETHER * plan.query_block, _two_buffers(points, plan.point_block, dtype)
+        chains = [_chain(plan, wide, stack) for _ in range(plan.chains)]
+        together, buffers = plan.together * plan.query_block, _two_buffers(points, plan.point_block, dtype)
         place = jax.device_put if task.mesh is None else (lambda x: x)  # once, however often it is used
         for start in range(0, len(which), together):
             cut = range(start, min(start + together, len(which)), plan.query_block)
@@ -86,15 +89,33 @@ def _search(
                 rows_of_block = _block_in(next(buffers), points, first) if buffers else block_of(points, *size, dtype)
                 members = place(Points(rows_of_block, marked, *(block_of(x, *size, dtype) for x in terms)))
                 previous, best = best, []
-                for *these, so_far in zip(blocks, numbers, previous, strict=True):
-                    table, *merged = plan.step(table, *these, *so_far, members)
-                    best.append(merged)
+                for step, *these, so_far in zip(cycle(chains), blocks, numbers, previous, strict=False):
+                    best.append(step(*these, *so_far, members))
                 jax.block_until_ready(previous)  # one block computes while the next is fetched, and no more
             for rows, (keys, indices) in zip(parts, best, strict=True):
                 keep(rows, _nearest(plan.numbers(keys), indices, len(rows), search.k))
             if task.progress is not None and len(which) == len(queries):
                 task.progress(min(start + together, len(queries)), len(queries))
     return plan
+
+
+def _chain(plan: Plan, wide: bool, stack: ExitStack) -> Callable[..., list[Array]]:
+    """`plan.step` on a table of its own and, where there are more such chains, dispatched by a thread of its own.
+
+    JAX runs what one thread dispatches to a CPU in that order, and what two threads dispatch side by side.
+    """
+    device, table = jax.config.jax_default_device, jnp.empty(plan.table.shape, plan.table.dtype)
+
+    def dispatch(*inputs: Any) -> list[Array]:
+        nonlocal table
+        with jax.enable_x64(wide), jax.default_device(device):  # each thread has its own settings
+            table, *merged = plan.step(table, *inputs)
+        return merged
+
+    if plan.chains == 1:
+        return dispatch
+    thread = stack.enter_context(ThreadPoolExecutor(1))
+    return lambda *inputs: thread.submit(dispatch, *inputs).result()
 
 
 def _two_buffers(points: Any, size: int, dtype: Any) -> Iterator[np.ndarray] | None:
