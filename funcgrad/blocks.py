@@ -12,7 +12,7 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from funcgrad import sharding
-from funcgrad.distances import Metric, products, ranking_distances
+from funcgrad.distances import Metric, minima, products, ranking_distances
 
 
 class Search(NamedTuple):
@@ -21,7 +21,7 @@ class Search(NamedTuple):
     k: int  # how many are kept
     metric: Metric
     p: float | None
-    products: bool  # the numbers are offset − factor · product, not the metric's own
+    products: bool  # the numbers are offset − factor · product (of l1: sum of minima), not the metric's own
     exclude_self: bool
     mesh: Mesh | None
     proved: bool = False  # a proof follows, for which it is all one which of equals are kept
@@ -71,7 +71,7 @@ def search_step(
 
 def _measured(queries: Array, rows: Array, search: Search) -> Array:
     if search.products:
-        return products(queries, rows)
+        return minima(queries, rows) if search.metric == "l1" else products(queries, rows)
     table = ranking_distances(queries, rows, search.metric, search.p)
     if not jnp.issubdtype(table.dtype, jnp.floating):
         return table

@@ -201,6 +201,56 @@ def point_terms(metric: Metric, summary: Summary, error: float) -> tuple[np.ndar
         return np.full(len(norms), summary.scale, dtype), (-error * norms).astype(dtype)
 
 
+# The l1 of a CPU: |a − b| = a + b − 2·min(a, b), of which only the minima are summed for each pair. Their sum is off
+# by at most n·u·Σ|min(a, b)|, and no |min(a, b)| is above |a| + |b|: where the vectors are large beside their
+# distances, there is no proof, and the next stage's plain |a − b|, whose error is relative, must find it.
+
+_FEW_QUERIES, _LARGE = 256, 8  # below the one, and above the other, the plain sum is faster in all
+
+
+def minima_pay(queries: Any, points: Any) -> bool:
+    """Whether summing minima is worth the try: there are many queries, and the points are not far from 0."""
+    if len(queries) < _FEW_QUERIES:
+        return False
+    some = np.asarray(points[:: -(-len(points) // _FEW_QUERIES)]).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.abs(some).sum() <= _LARGE * np.abs(some - some.mean(axis=0)).sum() < np.inf)
+
+
+def sums_of_points(points: Any) -> np.ndarray:
+    """(2, N) float64: the sum of each point's numbers, and of their absolute values."""
+    blocks = range(0, len(points), rows := max(1, 2**20 // points.shape[1]))
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def sums(i: int) -> np.ndarray:
+        return _sums(np.asarray(points[i : i + rows]))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.concatenate(list(pool.map(sums, blocks)), axis=1)
+
+
+def _sums(x: np.ndarray) -> np.ndarray:
+    x = np.ascontiguousarray(x, dtype=np.float64)  # then NumPy adds in pairs, with hardly an error
+    return np.stack([x.sum(axis=1), np.abs(x).sum(axis=1)])
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def minima_terms(sums: np.ndarray, dtype: Any, error: float) -> tuple[np.ndarray, np.ndarray]:
+    """`point_terms` of sums of minima: the filter's number is offset − 2 · Σ min(a, b)."""
+    return np.full(sums.shape[1], 2, dtype), (sums[0] - 2 * error * sums[1]).astype(dtype)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def minima_bounds(queries: Any, dtype: Any, sums: np.ndarray, error: float) -> Bounds:
+    """`query_bounds` of sums of minima, with points of which `sums_of_points` is known."""
+    limits, (own, norms) = np.finfo(dtype), _sums(np.asarray(queries))
+    offset = own - 2 * error * norms - _VANISHING * queries.shape[1] * float(limits.tiny)
+    safe = norms + sums[1].max() < float(limits.max) / 64
+    zeros = np.zeros(len(norms))
+    rows = np.where(safe[:, None], queries, 0).astype(dtype)
+    return Bounds(rows, np.where(safe, offset, -np.inf), zeros + 1, zeros)
+
+
 # The candidates, again, in float64 by NumPy on the host: the same bits whatever device and blocks the filter had.
 
 

@@ -168,27 +168,43 @@ def finish(ranked: Array, metric: Metric) -> Array:
 
 
 _TILE = 288  # points at a time: rows of an odd number of cache lines, so that they share no cache set
-_UNROLLED = 16  # dimensions whose terms are added in registers
+_UNROLLED = 16  # dimensions whose terms are added in registers; with fewer XLA fuses their slicing, and LLVM gives up
 
 
 def _l1_all_pairs(queries: Array, points: Array) -> Array:
-    """l1 with the dimensions in the outer loop, so that neighbouring points are neighbours in memory.
+    """Of bytes exactly: |a − b| = a + b − 2·min(a, b), where the sums of a and of b are taken once."""
+    if queries.dtype not in (jnp.uint8, jnp.int8):
+        return _summed_by_dimensions(queries, points, lambda a, b: jnp.abs(a - b), queries.dtype)
+    total_dtype = jnp.int64 if needs_64_bits(queries.dtype, queries.shape[1]) else jnp.int32
+    queries, points = (_unsigned(x) for x in (queries, points))
+    sums = (jnp.sum(x, axis=1, dtype=total_dtype) for x in (queries, points))
+    table = _summed_by_dimensions(queries, points, jnp.minimum, total_dtype)
+    return jnp.expand_dims(next(sums), 1) + jnp.expand_dims(next(sums), 0) - 2 * table
 
-    Bytes are exact: |a − b| = a + b − 2·min(a, b), where the sums of a and of b are taken once and the minima added up
-    in 16 bits, 256 dimensions at a time, since 256 · 255 < 2¹⁶. Floats add up |a − b| itself.
+
+def minima(queries: Array, points: Array) -> Array:
+    """Σ min(a, b) of floats (Q, N): l1 but for the sums of a and of b, and without one of its three operations."""
+
+    def smaller(a: Array, b: Array) -> Array:
+        return jnp.where(a < b, a, b)  # one instruction, where `jnp.minimum` would also see to NaN
+
+    if min(len(queries), len(points)) >= 32:
+        return _summed_by_dimensions(queries, points, smaller, queries.dtype)
+    return all_pairs(lambda a, b: jnp.sum(smaller(a, b)))(queries, points)
+
+
+def _summed_by_dimensions(
+    queries: Array, points: Array, term: Callable[[Array, Array], Array], total_dtype: Any
+) -> Array:
+    """Σ term(a, b) with the dimensions in the outer loop, so that neighbouring points are neighbours in memory.
+
+    Bytes, as uint16, are added up in 16 bits, 256 dimensions at a time, since 256 · 255 < 2¹⁶.
     """
-    byte = queries.dtype in (jnp.uint8, jnp.int8)
-    total_dtype: Any = queries.dtype
-    if byte:
-        total_dtype = jnp.int64 if needs_64_bits(queries.dtype, queries.shape[1]) else jnp.int32
-        queries, points = (_unsigned(x) for x in (queries, points))
+    byte = queries.dtype == jnp.uint16
     few, many = (_UNROLLED, 256) if byte else (_UNROLLED, _UNROLLED)
     count = len(points)
     a = _padded(queries, 0, many).T
     tiles = _padded(points, -count % _TILE, many).reshape(-1, _TILE, len(a)).swapaxes(1, 2)
-
-    def term(a: Array, b: Array) -> Array:
-        return jnp.minimum(a, b) if byte else jnp.abs(a - b)
 
     def one_tile(b: Array) -> Array:
         def some(start: Array, sums: Array) -> Array:
@@ -207,11 +223,7 @@ def _l1_all_pairs(queries: Array, points: Array) -> Array:
             return lax.fori_loop(0, len(a) // many, stretch, zeros)
         return lax.fori_loop(0, len(a) // few, lambda i, total: some(i * few, total), zeros)
 
-    table = jnp.moveaxis(lax.map(one_tile, tiles), 0, 1).reshape(len(queries), -1)[:, :count]
-    if not byte:
-        return table
-    sums = (jnp.sum(x, axis=1, dtype=total_dtype) for x in (queries, points))
-    return jnp.expand_dims(next(sums), 1) + jnp.expand_dims(next(sums), 0) - 2 * table
+    return jnp.moveaxis(lax.map(one_tile, tiles), 0, 1).reshape(len(queries), -1)[:, :count]
 
 
 def _unsigned(x: Array) -> Array:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -19,10 +20,14 @@ from funcgrad.certified import (
     candidates,
     certify,
     filter_error,
+    minima_bounds,
+    minima_pay,
+    minima_terms,
     pair_distances,
     point_terms,
     query_bounds,
     summarize,
+    sums_of_points,
 )
 from funcgrad.distances import Metric, needs_64_bits
 
@@ -154,19 +159,32 @@ def _rows(x: Any, rows: np.ndarray) -> Any:
 
 
 def _filter(
-    task: Task, kept: int, dtype: Any, error: float, found: Callable[[np.ndarray, Bounds, Any], None], **options: Any
+    task: Task,
+    kept: int,
+    dtype: Any,
+    error: float,
+    found: Callable[[np.ndarray, Bounds, Any], None],
+    *,
+    by_minima: bool = False,
+    **options: Any,
 ) -> Plan:
     """Searches in `dtype`, by bounds that allow for `error`: gives `found` each block's rows, bounds and result."""
     metric = str(task.metric)
-    summary = summarize(task.points, metric, dtype, task.summary)
     bounds: list[Bounds] = []  # of the blocks that are searched together, in their order
+    if by_minima:
+        sums = sums_of_points(task.points)
+        terms: Any = minima_terms(sums, dtype, error)
+        bounds_of = partial(minima_bounds, dtype=dtype, sums=sums, error=error)
+    else:
+        summary = summarize(task.points, metric, dtype, task.summary)
+        terms = None if summary is None else point_terms(metric, summary, error)
+        bounds_of = partial(query_bounds, metric=metric, dtype=dtype, summary=summary, error=error)
 
     def prepared(queries: Any) -> np.ndarray:
-        bounds.append(query_bounds(queries, metric, dtype, summary, error))
+        bounds.append(bounds_of(queries))
         return bounds[-1].queries
 
-    search = Search(kept, metric, task.p, summary is not None, task.exclude_self, task.mesh, proved=error > 0)
-    terms = None if summary is None else point_terms(metric, summary, error)
+    search = Search(kept, metric, task.p, terms is not None, task.exclude_self, task.mesh, proved=error > 0)
     return _search(
         task,
         search,
@@ -220,6 +238,7 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
     available = int(task.allowed.sum()) - task.exclude_self
     left = np.arange(len(queries), dtype=np.int32)
     stages = [(dtype, candidates(k)), (dtype, 4 * (k + 16)), (np.dtype(np.float64), 4 * (k + 16))]
+    by_minima = metric == "l1" and jax.default_backend() == "cpu" and minima_pay(queries, points)
     plan, again = None, 0
     for number, (stage_dtype, kept) in enumerate(stages):
         unproved: list[np.ndarray] = []
@@ -232,8 +251,8 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
             unproved.append(rows[~certified.proved])
 
         error = filter_error(metric, points.shape[1], stage_dtype)
-        which = left if number else None
-        used = _filter(task, min(kept, len(points)), stage_dtype, error, found, which=which)
+        options: dict[str, Any] = {"which": left} if number else {"by_minima": by_minima}
+        used = _filter(task, min(kept, len(points)), stage_dtype, error, found, **options)
         plan = plan or used
         left = np.concatenate(unproved)
         again = again if number else len(left)

@@ -8,7 +8,7 @@ from cases import CASES, METRICS, Case, made, sizes, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funcgrad import sharding
+from funcgrad import certified, sharding
 from funcgrad.neighbors import Neighbors, kneighbors
 
 
@@ -67,6 +67,18 @@ def test_nothing_is_wrong_and_nothing_lost(name: str, metric: str, dtype: str) -
         nearest = found.distances[:, 0]
         itself = (queries[:, None] == points).all(2).any(1)
         assert (nearest[itself] == 0).all()
+
+
+@pytest.mark.parametrize("memory", ["1GiB", "100KiB"])
+@pytest.mark.parametrize(("name", "dtype"), [(n, d) for n, case in CASES.items() for d in case.dtypes if "float" in d])
+def test_l1_by_minima_is_right_as_well(name: str, dtype: str, memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few the queries, and however far from 0 the points: see `certified.minima_pay`."""
+    case, (queries, points) = CASES[name], made(name, dtype)
+    if "l1" not in case.metrics or (memory == "100KiB" and points.nbytes > 2**20):
+        pytest.skip("not a case of l1, or too large for so little memory")
+    monkeypatch.setattr(certified, "_FEW_QUERIES", 1)
+    monkeypatch.setattr(certified, "_LARGE", 1e300)
+    check(queries, points, case.k, "l1", search(case, queries, points, "l1", memory=memory), case.ties)
 
 
 @pytest.mark.parametrize(("name", "metric", "dtype"), combinations("near duplicates"))
