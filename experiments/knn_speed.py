@@ -1,6 +1,7 @@
 """How fast is the exact search, beside FAISS, scikit-learn and SciPy on the same data in the same run?
 
     pip install -e ".[bench]" && python experiments/knn_speed.py --data-dir DIR    # 8 to 25 minutes on 2 cores, 8 GB
+    python experiments/knn_speed.py --data-dir DIR --only pixels                 # or sizes, or million
 
 CIFAR-10 (JPEG copy): 50,000 × 10,000 × 3,072 pixels, k = 10, distances and nearest together; peers answer the first
 queries only, and all times are scaled to one query. Then 1,000,000 × 768 random directions, cosine, k = 100, from
@@ -13,6 +14,7 @@ scikit-learn; a million directions at FAISS's speed. The results file says which
 """
 
 import argparse
+import json
 import multiprocessing
 import resource
 import tempfile
@@ -158,7 +160,7 @@ def directions(path: str, *, mapped: bool) -> dict[str, Any]:
     }
 
 
-def million() -> dict[str, Any]:
+def million(_: str) -> dict[str, Any]:
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
@@ -180,19 +182,21 @@ def million() -> dict[str, Any]:
     return {**MILLION, **rows, "memory_mapped_speed": share}
 
 
+PARTS = {"pixels": pixels, "sizes": sizes, "million": million}
+NAMES = {"sizes": "sizes_giga_pairs_per_second"}  # in the results file
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True, help="TFDS data with cifar10")
-    data_dir = parser.parse_args().data_dir
+    parser.add_argument("--only", choices=PARTS, help="measure this part, and keep the others in the results file")
+    options = parser.parse_args()
     from funcgrad import report
 
-    results = {
-        "data": "CIFAR-10 (JPEG copy)",
-        "pixels": pixels(data_dir),
-        "sizes_giga_pairs_per_second": sizes(data_dir),
-        "million": million(),
-        "environment": report.environment(),
-    }
+    earlier = json.loads(RESULTS.read_text(encoding="utf-8")) if options.only else {}
+    parts = [options.only] if options.only else PARTS
+    measured = {NAMES.get(part, part): PARTS[part](options.data_dir) for part in parts}
+    results = {"data": "CIFAR-10 (JPEG copy)", **earlier, **measured, "environment": report.environment()}
     report.write_json(RESULTS, results)
 
 
