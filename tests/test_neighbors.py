@@ -52,15 +52,17 @@ def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type
 
 @pytest.mark.parametrize("order", ["nearest first", "nearest last", "as they come", "all alike"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize(("memory", "least"), [("30KiB", 16), ("100KiB", 512)])
-def test_many_blocks_find_the_same_whatever_each_brings(order: str, dtype: type, memory: str, least: int) -> None:
+@pytest.mark.parametrize(("memory", "least", "count"), [("30KiB", 16, 4096), ("100KiB", 512, 16384)])
+def test_many_blocks_find_the_same_whatever_each_brings(
+    order: str, dtype: type, memory: str, least: int, count: int
+) -> None:
     """Only where the last blocks bring little is a part of each enough: see `blocks.search_step`."""
-    queries, points = few_values((7, 3), dtype), few_values((16384, 3), dtype, seed=1)
-    points = points + np.arange(3, dtype=dtype) * (np.arange(16384) % 40 < 20)[:, None].astype(dtype)
+    queries, points = few_values((7, 3), dtype), few_values((count, 3), dtype, seed=1)
+    points = points + np.arange(3, dtype=dtype) * (np.arange(count) % 40 < 20)[:, None].astype(dtype)
     if order == "all alike":
-        points = np.repeat(points[:1], 16384, axis=0)
+        points = np.repeat(points[:1], count, axis=0)
     elif order != "as they come":
-        nearest = np.argsort(brute_force(queries[:1], points, 16384)[1][0])
+        nearest = np.argsort(brute_force(queries[:1], points, count)[1][0])
         points = points[nearest if order == "nearest first" else nearest[::-1]]
     found = kneighbors(queries, points, 40, memory=memory)
     assert least <= found.info.point_block <= len(points) // 16
