@@ -212,14 +212,15 @@ def minima_pay(queries: Any, points: Any) -> bool:
     """Whether summing minima is worth the try: there are many queries, and the points are not far from 0."""
     if len(queries) < _FEW_QUERIES:
         return False
-    some = np.asarray(points[:: -(-len(points) // _FEW_QUERIES)]).astype(np.float64)
+    count = min(256, max(16, 2**20 // points.shape[1]))
+    some = np.asarray(points[:: -(-len(points) // count)]).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.abs(some).sum() <= _LARGE * np.abs(some - some.mean(axis=0)).sum() < np.inf)
 
 
 def sums_of_points(points: Any) -> np.ndarray:
     """(2, N) float64: the sum of each point's numbers, and of their absolute values."""
-    blocks = range(0, len(points), rows := max(1, 2**20 // points.shape[1]))
+    blocks = range(0, len(points), rows := max(1, 2**18 // points.shape[1]))
 
     @np.errstate(over="ignore", invalid="ignore")
     def sums(i: int) -> np.ndarray:
