@@ -198,7 +198,7 @@ def measure_sweep(sweep: Sweep, train: datasets.Split, rounds: int) -> dict[str,
         sweeps.train_all, jax.random.key(0), model, examples, fold_of, sweeps.Runs(settings, none, none)
     )
     train_all = partial(train_all, loss=loss, optimizer=optimizer, memory=2**31, **size)
-    middle = grid[len(grid) // 2]
+    middle = grid[len(grid) // 2 + 1]  # with a penalty, as most
     fit = partial(
         training.fit, jax.random.key(0), model, images, labels, loss=losses.make_loss("softmax", l2=middle[1])
     )

@@ -7,7 +7,7 @@ Images are (height, width) or (height, width, channels) of any dtype, and keep b
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from inspect import signature
 from numbers import Integral, Real
 
@@ -91,9 +91,14 @@ def make_augment(names: str | Sequence[str]) -> Augment:
     Raises `ValueError` for no name, an unknown one, or arguments that it does not take.
     """
     parts = names.split(",") if isinstance(names, str) else list(names)
-    steps = [_parsed(str(part).strip()) for part in parts]
-    if not steps:
+    if not parts:
         raise ValueError(f"augment: needs one name or more of {', '.join(AUGMENTATIONS)}; got none")
+    return _made(tuple(str(part).strip() for part in parts))
+
+
+@lru_cache(maxsize=256)  # programs are compiled for functions by their identity: equal names share one
+def _made(parts: tuple[str, ...]) -> Augment:
+    steps = [_parsed(part) for part in parts]
 
     def augment(key: Array, image: Array) -> Array:
         for number, step in enumerate(steps):

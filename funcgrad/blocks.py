@@ -161,6 +161,7 @@ def _sort_keys(distances: Array, lowest: int | None) -> Array:
     return lax.bitcast_convert_type(distances + (_SMALLEST_NORMAL - lowest), jnp.float32)
 
 
+@partial(jax.jit, static_argnames=("lowest", "dtype"))
 def _from_sort_keys(keys: Array, lowest: int | None, dtype: Any) -> Array:
     if lowest is None or dtype != jnp.int32:
         return keys
@@ -248,7 +249,7 @@ def _even(count: int, largest: int, parts: int) -> int:
     return -(-rows // 16) * 16 if rows > 64 else rows  # so that folds of 287 and 288 share one program
 
 
-@lru_cache(maxsize=32)  # a user's metric is compiled once per function
+@lru_cache(maxsize=128)  # a user's metric is compiled once per function
 def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: Any) -> tuple[Plan, int]:
     shape = jax.ShapeDtypeStruct
     queries, terms = shape((rows, dimensions), dtype), shape((columns,), dtype)
@@ -265,11 +266,8 @@ def _compile(search: Search, rows: int, columns: int, dimensions: int, dtype: An
         step = sharding.over_pairs(step, search.mesh)
     jitted = jax.jit(step, donate_argnums=0, keep_unused=True)
     memory: Any = jitted.lower(table, queries, shape((rows,), jnp.int32), *nothing, block).compile().memory_analysis()
-
-    def numbers(keys: Array) -> Array:
-        return _from_sort_keys(keys, lowest, table.dtype)
-
-    plan = Plan(jitted, jax.jit(numbers), nothing, table, rows, columns)
+    numbers = partial(_from_sort_keys, lowest=lowest, dtype=table.dtype)
+    plan = Plan(jitted, numbers, nothing, table, rows, columns)
     return plan, memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
@@ -339,16 +337,14 @@ def fit_pairs_to_memory(search: Search, count: int, fold: int, dimensions: int, 
         group, block = (-(-group // 2), block) if group > 1 else (1, -(-block // 2))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _compile_pairs(search: Search, block: int, group: int, dimensions: int, dtype: Any) -> tuple[PairPlan, int]:
     shape = jax.ShapeDtypeStruct
     lowest = _lowest(search.metric, dtype, dimensions)
     rows, terms, ints = shape((block, dimensions), dtype), shape((block,), dtype), partial(shape, dtype=jnp.int32)
     ranked = jax.eval_shape(partial(_measured, search=search), rows, rows)
 
-    def numbers_of(keys: Any) -> Array:
-        return _from_sort_keys(keys, lowest, ranked.dtype)
-
+    numbers = partial(_from_sort_keys, lowest=lowest, dtype=ranked.dtype)
     table, merged = jax.jit(partial(fold_table, search=search)), jax.jit(merge_tables)
     blocks = rows, rows, terms, terms, ints((block,)), ints((block,))
     keys = jax.eval_shape(table, *blocks)
@@ -358,7 +354,7 @@ def _compile_pairs(search: Search, block: int, group: int, dimensions: int, dtyp
         merged.lower(*best, (keys,) * group, ints((group * block,))).compile().memory_analysis(),
     )
     temporary = max(memory.temp_size_in_bytes + memory.output_size_in_bytes for memory in compiled)
-    plan = PairPlan(table, jax.jit(jnp.transpose), merged, jax.jit(numbers_of), _last(keys.dtype), block, group)
+    plan = PairPlan(table, jax.jit(jnp.transpose), merged, numbers, _last(keys.dtype), block, group)
     # The blocks of two groups, all their tables, and those that are turned over for one merge.
     held = 2 * group * block * dimensions * dtype.itemsize + (group + 1) * group * block**2 * keys.dtype.itemsize
     held += search.products * 4 * 8 * block * dimensions  # of a block, while its rows are prepared in float64

@@ -1,7 +1,7 @@
 """Losses of ONE example: scores (num_classes,) and its label in, one number out; `jax.vmap` makes them a batch's."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Real
 from typing import Any
 
@@ -94,11 +94,23 @@ def make_loss(name: str, *, l1: float | Array = 0.0, l2: float | Array = 0.0, sm
     for argument, strength in (("l1", l1), ("l2", l2)):
         if isinstance(strength, Real) and not 0 <= strength < float("inf"):
             raise ValueError(f"{argument}: must be at least 0 and finite, got {strength}")
-    data_loss = partial(LOSSES[name], smoothing=smoothing) if smooths else LOSSES[name]
+    traced = not all(isinstance(x, Real) for x in (smoothing, l1, l2))
+    made = _made.__wrapped__ if traced else _made
+    loss: Loss = made(
+        LOSSES[name], l1 if penalizes_l1 else None, l2 if penalizes_l2 else None, smoothing if smooths else None
+    )
+    return loss
+
+
+@lru_cache(maxsize=256, typed=True)  # programs are compiled for functions by their identity: equal settings share one
+def _made(data_loss: Callable[..., Array], l1: Any, l2: Any, smoothing: Any) -> Loss:
+    """None leaves a part out."""
+    if smoothing is not None:
+        data_loss = partial(data_loss, smoothing=smoothing)
 
     def loss(scores: Array, label: Array, params: Any) -> Array:
         value = data_loss(scores, label)
-        value = value + l1 * l1_penalty(params) if penalizes_l1 else value
-        return value + l2 * l2_penalty(params) if penalizes_l2 else value
+        value = value if l1 is None else value + l1 * l1_penalty(params)
+        return value if l2 is None else value + l2 * l2_penalty(params)
 
     return loss

@@ -1,7 +1,7 @@
 """Optimizers and schedules by their Optax names, in explicit tables, and `make_optimizer` over both."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Real
 from typing import Any
 
@@ -119,12 +119,24 @@ def make_optimizer(
     decays = name in _DECAY_MASK
     if not decays and not (given[1] and weight_decay == 0):
         raise ValueError(f"weight_decay: {name!r} has none; use an L2 penalty, or one of {', '.join(_DECAY_MASK)}")
-    rate = make_schedule(schedule, learning_rate, steps=steps, warmup_steps=warmup_steps)
+    if name in _CONSTANT_RATE and (schedule != "constant" or warmup_steps):
+        raise ValueError(f"schedule: {name!r} takes a constant learning rate alone, without warm-up")
+    traced = not all(x is None or isinstance(x, Real) for x in (learning_rate, weight_decay, clip_norm))
+    made = _made.__wrapped__ if traced else _made
+    optimizer: optax.GradientTransformation = made(
+        name, learning_rate, schedule, steps, warmup_steps, weight_decay if decays else None, clip_norm
+    )
+    return optimizer
+
+
+@lru_cache(maxsize=256, typed=True)  # programs are compiled for functions by their identity: equal settings share one
+def _made(
+    name: str, learning_rate: Any, schedule: str, steps: int, warmup_steps: int, weight_decay: Any, clip_norm: Any
+) -> optax.GradientTransformation:
+    rate: Any = make_schedule(schedule, learning_rate, steps=steps, warmup_steps=warmup_steps)
     if name in _CONSTANT_RATE:
-        if schedule != "constant" or warmup_steps:
-            raise ValueError(f"schedule: {name!r} takes a constant learning rate alone, without warm-up")
-        rate = learning_rate  # type: ignore[assignment]
-    options = {"weight_decay": weight_decay, _DECAY_MASK[name]: _weights_only} if decays else {}
+        rate = learning_rate
+    options = {} if weight_decay is None else {"weight_decay": weight_decay, _DECAY_MASK[name]: _weights_only}
     optimizer = OPTIMIZERS[name](rate, **options)
     return optimizer if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
 

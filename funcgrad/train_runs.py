@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,7 +178,9 @@ def train_one(
     }
     if validation is not None and fit.history:
         measured["validation_accuracy"] = max(fit.history["validation_accuracy"])
-    rates = np.array([float(schedule(step)) for step in range(0, _steps(options, len(labels)), 1)])
+    rates = np.asarray(
+        jax.vmap(lambda step: jnp.asarray(schedule(step), float))(jnp.arange(_steps(options, len(labels))))
+    )
     return Trained(fit, probe, scores, measured, rates)
 
 
@@ -244,6 +247,7 @@ def _tell(bar: Callable[..., None], options: TrainOptions, count: int) -> Callab
     return tell
 
 
+@lru_cache(maxsize=256)  # for which programs are compiled
 def _mixing(alpha: float) -> Callable[..., Any]:
     return lambda key, one, other: augment.mixup(key, one, other, alpha)
 

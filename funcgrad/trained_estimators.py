@@ -11,7 +11,6 @@ trains all of them in one program.
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
 from numbers import Real
 from typing import Any, Literal, Self
 
@@ -37,12 +36,6 @@ RandomState = int | np.random.RandomState | None
 
 # float64 is computed in float64, the others in float32; what is none of these becomes float64.
 _DTYPES = (np.float64, np.float32, np.uint8)
-
-# A compiled program belongs to one model, loss and optimizer, which are compared by identity: equal settings share one.
-_linear = cache(models.linear)
-_mlp = lru_cache(256)(models.mlp)
-_loss = lru_cache(256)(make_loss)
-_optimizer = lru_cache(256)(make_optimizer)
 
 
 @contextlib.contextmanager
@@ -76,7 +69,7 @@ class _TrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _model(self, num_classes: int) -> Model:
-        """The model that is trained; the same object for equal parameters."""
+        """The model that is trained."""
 
     @abstractmethod
     def _show(self, params: Any) -> None:
@@ -115,8 +108,10 @@ class _TrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
                 self._model(len(classes)),
                 X,
                 labels,
-                loss=_loss(self.loss, l2=float(self.l2)),
-                optimizer=_optimizer(self.optimizer, float(self.learning_rate), schedule=self.schedule, steps=steps),
+                loss=make_loss(self.loss, l2=float(self.l2)),
+                optimizer=make_optimizer(
+                    self.optimizer, float(self.learning_rate), schedule=self.schedule, steps=steps
+                ),
                 epochs=int(self.max_iter),
                 batch_size=int(self.batch_size),
                 weights=weights,
@@ -158,8 +153,8 @@ class _TrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         labels = np.searchsorted(known, y).astype(np.int32)
         weights = _checked_weights(sample_weight, X)
         weights = weights * _class_weights(self.class_weight, known, np.bincount(labels, weights, len(known)))[labels]
-        model, loss = self._model(len(known)), _loss(self.loss, l2=float(self.l2))
-        optimizer = _optimizer(self.optimizer, float(self.learning_rate))
+        model, loss = self._model(len(known)), make_loss(self.loss, l2=float(self.l2))
+        optimizer = make_optimizer(self.optimizer, float(self.learning_rate))
         done = 0 if first else self.n_iter_
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         with _numbers(X.dtype if first else self._dtype):
@@ -302,7 +297,7 @@ class LinearClassifier(_TrainedClassifier):
         self.random_state = random_state
 
     def _model(self, num_classes: int) -> Model:
-        return _linear(num_classes, initialization="zeros")
+        return models.linear(num_classes, initialization="zeros")
 
     def _show(self, params: Any) -> None:
         weights, bias = params["weights"].T, params["bias"]
@@ -367,7 +362,7 @@ class MLPClassifier(_TrainedClassifier):
     def _model(self, num_classes: int) -> Model:
         sizes = self.hidden_layer_sizes
         hidden = tuple(int(size) for size in (sizes if np.iterable(sizes) else (sizes,)))
-        return _mlp(hidden, num_classes, activation=self.activation, dropout=self.dropout)
+        return models.mlp(hidden, num_classes, activation=self.activation, dropout=self.dropout)
 
     def _show(self, params: Any) -> None:
         layers = [*params["hidden"], params["output"]]

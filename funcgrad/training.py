@@ -383,6 +383,7 @@ def predict(model: Model, params: Params, inputs: Any, *, batch_size: int = 4096
     inputs = inputs if hasattr(inputs, "dtype") else np.asarray(inputs)
     if inputs.ndim == 0 or not len(inputs):
         raise ValueError(f"inputs: needs (N, …) with N at least 1, got shape {inputs.shape}")
+    model, params = turned_model(model), turned(params)
     batches = (jnp.asarray(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size))
     return np.concatenate([np.asarray(_predict(params, batch, model=model)) for batch in batches])
 

@@ -132,6 +132,25 @@ def test_a_training_that_is_over_is_given_back_as_it_was(tmp_path: Path) -> None
     assert told == []
 
 
+def test_equal_settings_share_one_program() -> None:
+    """Built anew, as by whoever runs a cell of a notebook again."""
+
+    def recipe() -> dict[str, Any]:
+        model = models.standardized(
+            models.in_dtype(models.mlp([8], 3, dropout=0.2), "float32"), [90.0], [np.float32(70)]
+        )
+        optimizer = make_optimizer("adamw", 0.01, schedule="cosine", steps=12, weight_decay=0.1, clip_norm=1.0)
+        loss = make_loss("softmax", l2=0.01, smoothing=0.1)
+        return {"model": model, "loss": loss, "optimizer": optimizer, "augment": augment.make_augment("flip,shift:1")}
+
+    first = train(**recipe())
+    compiled = steps.run_steps._cache_size()
+    assert_same_training(train(**recipe()), first)
+    assert steps.run_steps._cache_size() == compiled
+    assert recipe() == recipe()
+    assert make_optimizer("sgd", 0.1) != make_optimizer("sgd", np.float64(0.1))  # which is no weak type
+
+
 def test_nothing_to_resume_is_a_beginning(tmp_path: Path) -> None:
     assert_same_training(train(checkpoint=Checkpoint(tmp_path / "none", resume=True)), train())
 

@@ -173,6 +173,19 @@ def test_a_batch_of_scores_is_the_scores_of_its_examples(name: str) -> None:
         np.testing.assert_allclose(one, scores, rtol=1e-4, atol=1e-4)
 
 
+@every_model
+@pytest.mark.parametrize("key", [None, jax.random.key(5)], ids=["evaluated", "trained"])
+def test_transposed_matrices_give_the_same_scores(name: str, key: jax.Array | None) -> None:
+    model = in_dtype(standardized(MODELS[name], [100.0, 90.0, 80.0], [50.0, 0.0, 70.0]), "float32")
+    params = random_params(model, (5, 4, 3))
+    transposed = jax.tree.map(lambda x: x.T if x.ndim == 2 else x, params)
+    scores = jax.vmap(partial(model.apply, key=key), (None, 0))(params, IMAGES)
+    turned = jax.vmap(partial(model.apply_turned, key=key), (None, 0))(transposed, IMAGES)
+    np.testing.assert_allclose(turned, scores, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="so 59 numbers; the parameters are for 60"):
+        MODELS[name].apply_turned(transposed, jnp.zeros(59))
+
+
 def test_linear_scores_are_a_matrix_product_and_a_bias() -> None:
     params = jax.tree.map(lambda x: x + 0.5, initial("linear", (5, 4, 3)))
     scores = jax.vmap(linear(7).apply, (None, 0))(params, IMAGES)

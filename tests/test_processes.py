@@ -4,20 +4,18 @@ Each check is a function without arguments that both processes call in the same 
 one process finds alone (no mesh) is what they are held to.
 """
 
-import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pairs import checked_in_both, run_checks
 
 from funcgrad import neighbors, sharding
 from funcgrad.neighbors import Neighbors, kneighbors
@@ -226,61 +224,11 @@ CHECKS |= {
 }
 
 
-def one_process(address: str, process: int) -> None:
-    """Runs all checks as one of two processes with two devices each; the last line says what became of each check."""
-    jax.config.update("jax_num_cpu_devices", 2)
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
-    jax.config.update("jax_numpy_rank_promotion", "raise")
-    sharding.start(address, 2, process)
-    outcomes = {}
-    for name, check in CHECKS.items():
-        try:
-            check()
-            outcomes[name] = "passed"
-        except Exception as error:
-            outcomes[name] = f"{type(error).__name__}: {error}"
-    print(json.dumps(outcomes), flush=True)
-
-
-@pytest.fixture(scope="module")
-def outcomes() -> list[dict[str, str]]:
-    """What each of two processes, which met over gloo on a free port, says of the checks."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", __file__, address, str(process)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for process in range(2)
-    ]
-    said = []
-    try:
-        for process in started:
-            try:
-                said.append(process.communicate(timeout=600))
-            except subprocess.TimeoutExpired:
-                for other in started:
-                    other.kill()
-                said.append(process.communicate())
-    finally:
-        for process in started:
-            process.kill()
-    for number, (process, (output, errors)) in enumerate(zip(started, said, strict=True)):
-        assert process.returncode == 0, f"process {number} ended with {process.returncode}:\n{output}\n{errors}"
-    return [json.loads(output.splitlines()[-1]) for output, _ in said]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS)
-def test_two_processes_find_what_one_finds(check: str, outcomes: list[dict[str, str]]) -> None:
-    assert [outcome[check] for outcome in outcomes] == ["passed", "passed"]
+def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+    passed = dict.fromkeys(CHECKS, "passed")
+    assert checked_in_both(__file__, tmp_path) == [passed, passed]
 
 
 if __name__ == "__main__":
-    one_process(sys.argv[1], int(sys.argv[2]))
+    run_checks({name: lambda _, check=check: check() for name, check in CHECKS.items()}, *sys.argv[1:])

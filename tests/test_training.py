@@ -348,20 +348,33 @@ def test_a_training_that_diverges_says_where_and_keeps_the_best_parameters() -> 
     assert (unvalidated.stopped_by, unvalidated.epochs_done) == ("diverged", fitted.epochs_done)
 
 
-def faulty(scores: jax.Array, label: jax.Array, params: Any) -> jax.Array:
-    """Finite, with gradients that are not for an example of label 2: √(0·b) at b = 0 … by its bias alone."""
-    bad = jnp.sqrt(jnp.where(label == 2, params["bias"][0] * 0, 1.0))
+def faulty(scores: jax.Array, label: jax.Array, params: Any, name: str = "bias") -> jax.Array:
+    """Finite, with a gradient that is not, for an example of label 2: of √(0·x) by the last number x of an array."""
+    bad = jnp.sqrt(jnp.where(label == 2, params[name].ravel()[-1] * 0, 1.0))
     return SOFTMAX(scores, label, params) + bad
 
 
-def test_a_gradient_that_is_not_finite_names_its_array_and_step() -> None:
+@pytest.mark.parametrize("name", ["bias", "weights"])
+def test_a_gradient_that_is_not_finite_names_its_array_and_step(name: str) -> None:
     labels = np.zeros(37, int)
     labels[5] = 2
-    fitted = train(loss=faulty, labels=labels, epochs=1)
+    fitted = train(loss=partial(faulty, name=name), labels=labels, epochs=1)
     order = np.asarray(steps.order_of(jax.random.key_data(jax.random.split(KEY)[1]), 1, 37, 10))
     (step,), _ = np.nonzero(order == 5)
     assert fitted.stopped_by == "diverged"
-    assert fitted.notes == (f"epoch 1, step {step + 1}: the gradient of bias is not finite",)
+    assert fitted.notes == (f"epoch 1, step {step + 1}: the gradient of {name} is not finite",)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (40, 70), (3, 4, 5)])
+def test_a_single_number_that_is_not_finite_is_found_and_the_largest_are_finite(shape: tuple[int, ...]) -> None:
+    first_of = jax.jit(lambda x, zero: steps._first_not_finite(jnp.zeros(()), {"x": x}, zero))
+    largest = np.full(shape, np.finfo(np.float32).max)
+    assert first_of(largest, 0) == first_of(-largest, 0) == -1
+    for bad in (np.nan, np.inf, -np.inf):
+        for place in {0, largest.size // 2, largest.size - 1}:
+            x = largest.copy()
+            x.flat[place] = bad
+            assert first_of(x, 0) == 1
 
 
 def test_steps_that_are_not_finite_can_be_left_out() -> None:

@@ -3,11 +3,6 @@
 Each check is a function of a folder that both share; both call it at the same time, with the whole data in each.
 """
 
-import faulthandler
-import json
-import os
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from jax.experimental.multihost_utils import process_allgather
+from pairs import checked_in_both, run_checks
 
 from funcgrad import checkpoint, feeding, losses, models, sharding, training
 from funcgrad.training import Checkpoint, Fit
@@ -172,58 +168,11 @@ CHECKS |= {
 }
 
 
-def one_process(address: str, process: int, folder: Path) -> None:
-    """Runs all checks as one of two processes with two devices each; the last line says what became of each check."""
-    faulthandler.dump_traceback_later(300, exit=True)  # one that waits for the other for ever says where
-    jax.config.update("jax_num_cpu_devices", 2)
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
-    jax.config.update("jax_numpy_rank_promotion", "raise")
-    sharding.start(address, 2, process)
-    outcomes = {}
-    for number, (name, check) in enumerate(CHECKS.items()):
-        try:
-            check(folder / str(number))
-            outcomes[name] = "passed"
-        except Exception as error:
-            outcomes[name] = f"{type(error).__name__}: {error}"
-    print(json.dumps(outcomes), flush=True)
-
-
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """What each of two processes, which met over gloo on a free port, says of the checks."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", __file__, address, str(process), str(folder)],
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for process in range(2)
-    ]
-    said = []
-    for process in started:
-        try:
-            said.append(process.communicate(timeout=400))
-        except subprocess.TimeoutExpired:
-            for other in started:
-                other.kill()
-            said.append(process.communicate())
-    for number, (process, (output, errors)) in enumerate(zip(started, said, strict=True)):
-        assert process.returncode == 0, f"process {number} ended with {process.returncode}:\n{output}\n{errors}"
-    return [json.loads(output.splitlines()[-1]) for output, _ in said]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS)
-def test_two_processes_train_what_one_trains(check: str, outcomes: list[dict[str, str]]) -> None:
-    assert [outcome[check] for outcome in outcomes] == ["passed", "passed"]
+def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+    passed = dict.fromkeys(CHECKS, "passed")
+    assert checked_in_both(__file__, tmp_path) == [passed, passed]
 
 
 if __name__ == "__main__":
-    one_process(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    run_checks(CHECKS, *sys.argv[1:])
