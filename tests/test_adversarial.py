@@ -43,11 +43,18 @@ def check(queries: np.ndarray, points: np.ndarray, k: int, metric: str, found: N
     assert same[settled].all()
 
 
-def combinations(*quick: str) -> list[Any]:
+# In blocks and on devices these go the way of l1 or l2, so that a few cases show what is their own.
+SIMILAR = ("sqeuclidean", "chebyshev", "minkowski", "hamming")
+FEW = ("near duplicates", "k = n", "100,000 dimensions", "small beside large", "subnormal", "extreme bytes")
+
+
+def combinations(*quick: str, similar: tuple[str, ...] = tuple(CASES)) -> list[Any]:
     """Metric by metric, so that what was compiled for one case serves the next; the others than `quick` are slow."""
     found = []
     for metric in METRICS:
         for name, case in CASES.items():
+            if metric in SIMILAR and name not in similar:
+                continue
             for dtype in case.dtypes if metric in case.metrics else ():
                 slow = [pytest.mark.slow] if case.slow or dtype == "float64" or name not in quick else []
                 found.append(pytest.param(name, metric, dtype, marks=slow, id=f"{name}-{metric}-{dtype}"))
@@ -80,7 +87,7 @@ def test_l1_by_minima_is_right_as_well(name: str, dtype: str, few: bool, monkeyp
     check(queries, points, case.k, "l1", search(case, queries, points, "l1", memory=memory), case.ties)
 
 
-@pytest.mark.parametrize(("name", "metric", "dtype"), combinations("near duplicates"))
+@pytest.mark.parametrize(("name", "metric", "dtype"), combinations("near duplicates", similar=FEW))
 def test_no_block_and_no_device_changes_a_bit(name: str, metric: str, dtype: str) -> None:
     case, (queries, points) = CASES[name], made(name, dtype)
     whole = search(case, queries, points, metric)

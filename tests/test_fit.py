@@ -218,7 +218,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path: Path) -
 
 # Killed
 
-KILLS, LONG = 24, 80  # a killed training takes few epochs
+KILLS, LONG = 20, 80  # a killed training takes few epochs
 DROPPING = {**PLAIN, "model": models.mlp((8,), 3, dropout=0.3), "validation": FULL["validation"]}
 
 
