@@ -40,7 +40,6 @@ from funcgrad.steps import (
     State,
     Sums,
     evaluate,
-    init_state,
     no_sums,
     run_steps,
     turned,
@@ -147,8 +146,8 @@ def fit(
     size = sharding.batch_size_for(mesh, min(batch_size, len(labels)), len(labels))
     init_key, epochs_key = jax.random.split(key)
     model, loss = turned_model(model), turned_loss(loss)
-    init = jax.jit(init_state, static_argnames=("model", "optimizer", "shape"))
-    state = sharding.place_state(mesh, init(init_key, model=model, optimizer=optimizer, shape=inputs.shape[1:]))
+    params = _init_params(init_key, model=model, shape=inputs.shape[1:])
+    state = sharding.place_state(mesh, State(params, _init_optimizer(params, optimizer=optimizer)))
     check_range("labels", labels, model, state.params, inputs)
     measure = None
     if validation is not None:
@@ -161,7 +160,7 @@ def fit(
     functions["finite"] = "skip" if skip_nonfinite else "stop"
 
     def no_steps() -> Sums:
-        return sharding.replicate(mesh, no_sums(counted.dtype))
+        return sharding.replicate(mesh, _no_sums(counted.dtype))
 
     best_params = None if measure is None else _copied(state.params)
     now = Progress(state, best_params, np.asarray(jax.random.key_data(epochs_key)), 0, 0, no_steps(), -1.0, 0, {})
@@ -283,6 +282,19 @@ def _check_alike(mesh: Mesh | None, step: int) -> None:
         raise ValueError(
             f"checkpoint: the processes found steps {lowest} to {-highest}; all of them have to see the same folder"
         )
+
+
+@partial(jax.jit, static_argnames=("model", "shape"))
+def _init_params(key: Array, *, model: Model, shape: tuple[int, ...]) -> Params:
+    return model.init(key, shape)
+
+
+@partial(jax.jit, static_argnames="optimizer")
+def _init_optimizer(params: Params, *, optimizer: optax.GradientTransformation) -> Any:
+    return _copied(optimizer.init(params))  # which may hold the parameters, and a step consumes each array once
+
+
+_no_sums = jax.jit(no_sums, static_argnums=0)
 
 
 def _copied(params: Params) -> Params:

@@ -37,16 +37,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def quickly_compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """For tests that compile far more than they compute: without most of XLA's optimizations, in new processes too."""
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture
 def frequent_switches() -> Iterator[None]:
     """Threads take turns a hundred times more often than usual."""
     interval = sys.getswitchinterval()

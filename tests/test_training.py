@@ -395,6 +395,13 @@ def test_an_update_that_is_not_finite_is_noticed_after_the_last_step() -> None:
     assert fitted.notes == ("epoch 1, after its last step: bias is not finite",)
 
 
+def test_an_optimizer_may_keep_the_parameters_it_began_with() -> None:
+    keeping = optax.GradientTransformation(
+        lambda params: params, lambda g, kept, params: (jax.tree.map(jnp.negative, g), kept)
+    )
+    assert_same_bits(train(optimizer=keeping).params, train(optimizer=optax.sgd(1.0)).params)
+
+
 def test_a_batch_larger_than_the_data_is_all_the_data() -> None:
     assert_same_bits(train(batch_size=1000).params, train(batch_size=37).params)
 
