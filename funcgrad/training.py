@@ -5,7 +5,8 @@
     scores = predict(model, fitted.params, test_images)
 
 Model, loss and optimizer come in as functions. The same key gives the same bits on one machine, one JAX version and one
-mesh, whether a training runs through or is stopped and goes on.
+mesh, whether a training runs through or is stopped and goes on. (With JAX 0.10, leave its persistent compilation
+cache off for that: on a CPU, a program that it gives back may round otherwise than one that has just been compiled.)
 """
 
 import contextlib
