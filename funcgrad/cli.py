@@ -5,8 +5,6 @@ are answered at once. Exit status: 0 done, 1 the run failed, 2 the request was w
 """
 
 import argparse
-import json
-import math
 import os
 import sys
 import time
@@ -17,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from funcgrad import options
+from funcgrad import data_commands, options, report
 from funcgrad.interrupts import Interrupts, watched
 
 Call = Callable[..., Any]  # one of `funcgrad.runs`, its options bound: (dataset, bars=…) → Outcome
@@ -144,7 +142,7 @@ def _distinct(option: str, values: Sequence[Any]) -> tuple[Any, ...]:
 
 def _run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     """Loads the data, calls one of `funcgrad.runs`, and writes and prints what comes out."""
-    from funcgrad import report, resume, runs
+    from funcgrad import resume, runs
 
     interrupts.raise_if_any()
     speaks = _joins(arguments)
@@ -169,7 +167,7 @@ def _run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     for note in outcome.notes:
         print(f"funcgrad {arguments.command}: {note}", file=sys.stderr)
     if arguments.json:
-        _print_json(result)
+        report.print_json(result)
     elif not arguments.quiet:
         notes = [dataset.split] if dataset.split else []
         notes.append(", ".join(f"{key} {value:.1f} s" for key, value in result["seconds"].items()))
@@ -205,7 +203,7 @@ def _joins(arguments: argparse.Namespace) -> bool:
 
 def _write(folder: Path, outcome: Any, result: Any) -> list[str]:
     """Everything into the folder; returns the names, the result first."""
-    from funcgrad import plots, report
+    from funcgrad import plots
 
     names = [*outcome.figures, *outcome.arrays]
     for file, draw in outcome.figures.items():
@@ -243,8 +241,6 @@ def _what_is_kept(folder: Path | None) -> str:
 
 
 def _result(arguments: argparse.Namespace, dataset: Any, outcome: Any, load: float) -> Any:
-    from funcgrad import report
-
     data = {
         "name": dataset.name,
         "train": len(dataset.train.labels),
@@ -253,7 +249,7 @@ def _result(arguments: argparse.Namespace, dataset: Any, outcome: Any, load: flo
         "shape": dataset.train.images.shape[1:],
         "fingerprint": dataset.fingerprint,
     }
-    return _plain(
+    return report.plain(
         {
             "command": arguments.command,
             "config": {key: value for key, value in vars(arguments).items() if key not in _NOT_CONFIG},
@@ -282,82 +278,6 @@ def _load(arguments: argparse.Namespace, bar: Any) -> Any:
     )
 
 
-def _plain(value: Any) -> Any:
-    """What JSON can say: paths as text, NaN and infinity as null; anything else unknown is left for it to refuse."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
-
-
-def _data_list(arguments: argparse.Namespace, _: Any) -> int:
-    from funcgrad import datasets, report
-
-    found = datasets.available(arguments.data_dir)
-    if arguments.json:
-        _print_json([one._asdict() for one in found])
-    elif not arguments.quiet:
-        rows = [
-            [one.name, _count(one.train), _count(one.test), str(len(one.classes) or ""), _shape(one), one.where]
-            for one in found
-            if one.prepared
-        ]
-        notes = [f"{one.name}: {one.note}" for one in found if one.note]
-        report.print_table("data sets", ["name", "train", "test", "classes", "shape", "where"], rows, notes)
-    return 0
-
-
-def _data_info(arguments: argparse.Namespace, _: Any) -> int:
-    from funcgrad import datasets
-
-    one = datasets.describe(arguments.name[0] if len(arguments.name) == 1 else arguments.name, arguments.data_dir)
-    if arguments.json:
-        _print_json(one._asdict())
-    elif not arguments.quiet:
-        known = {
-            "name": one.name,
-            "where": one.where if one.prepared else f"not in {one.where}",
-            "train": _count(one.train),
-            "test": _count(one.test),
-            "shape": _shape(one),
-            "classes": f"{len(one.classes)}: {', '.join(one.classes)}" if one.classes else "",
-            "note": one.note,
-        }
-        for key, value in known.items():
-            if value:
-                print(f"{key:8}{value}")
-    return 0
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _count(count: int | None) -> str:
-    return "" if count is None else f"{count:,}"
-
-
-def _shape(one: Any) -> str:
-    lengths = " × ".join("?" if length is None else str(length) for length in one.shape or ())
-    return f"{lengths} {one.dtype}".strip()
-
-
-def _data_prepare(arguments: argparse.Namespace, _: Any) -> int:
-    from funcgrad import prepare, report
-
-    data_dir = arguments.data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
-    with report.progress(f"preparing {arguments.name}", shown=not (arguments.quiet or arguments.json)) as bar:
-        place = prepare.prepare(arguments.name, data_dir, archives=arguments.archives, progress=bar)
-    if arguments.json:
-        _print_json({"name": arguments.name, "where": place})
-    elif not arguments.quiet:
-        print(f"{arguments.name} is prepared in {place}")
-    return 0
-
-
 def _explain(arguments: argparse.Namespace, _: Any) -> int:
     from funcgrad import explain
 
@@ -365,7 +285,7 @@ def _explain(arguments: argparse.Namespace, _: Any) -> int:
     if arguments.svg is not None:
         explain.write_svg(told, arguments.svg)
     if arguments.json:
-        _print_json(explain.as_data(told))
+        report.print_json(explain.as_data(told))
     elif not arguments.quiet:
         explain.show(told)
     return 0
@@ -374,7 +294,7 @@ def _explain(arguments: argparse.Namespace, _: Any) -> int:
 def _gradcheck(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     if (arguments.fun is None) != (arguments.at is None):
         raise ValueError("--fun FILE.py:NAME and --at NUMBERS belong together")
-    from funcgrad import gradcheck, report
+    from funcgrad import gradcheck
 
     interrupts.raise_if_any()
     if arguments.fun is not None:
@@ -388,7 +308,7 @@ def _gradcheck(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
             checked = gradcheck.fuzz(**counts, processes=processes, progress=bar)
     if arguments.json:
         config = {key: value for key, value in vars(arguments).items() if key not in _NOT_CONFIG}
-        _print_json({"command": arguments.command, "config": config, **checked.as_data()})
+        report.print_json({"command": arguments.command, "config": config, **checked.as_data()})
     elif not arguments.quiet:
         print(checked)
     if not checked.ok:
@@ -408,9 +328,9 @@ _CALLS: dict[str, Callable[[Any, argparse.Namespace], Call]] = {
 }
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Interrupts], int]] = {
     **dict.fromkeys(_CALLS, _run),
-    "data list": _data_list,
-    "data info": _data_info,
-    "data prepare": _data_prepare,
+    "data list": data_commands.listed,
+    "data info": data_commands.info,
+    "data prepare": data_commands.prepared,
     "explain": _explain,
     "gradcheck": _gradcheck,
 }

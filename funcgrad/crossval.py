@@ -9,12 +9,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from funcgrad import sweeps, training
+from funcgrad import sweeps
 from funcgrad.blocks import parse_memory
+from funcgrad.checked import check_counts, check_range, checked_examples, checked_weights
 from funcgrad.folds import fold_neighbors
 from funcgrad.metrics import accuracy
 from funcgrad.neighbors import Metric, Neighbors, Weights, prepare, vote
-from funcgrad.steps import Examples
+from funcgrad.steps import Examples, Model
 
 
 class Row(NamedTuple):
@@ -106,7 +107,7 @@ def _counting(before: int, total: int, progress: Callable[[int, int], None]) -> 
 
 def sweep(
     key: Array,
-    model: training.Model,
+    model: Model,
     inputs: Any,
     labels: ArrayLike,
     settings: Any,
@@ -140,8 +141,8 @@ def sweep(
 
     Returns rows in the order of the settings; `Row.folds` has fold after fold, in each one seed after another.
     """
-    inputs, labels = training.checked_examples("", inputs, labels)
-    training.check_counts(epochs=epochs, batch_size=batch_size)
+    inputs, labels = checked_examples("", inputs, labels)
+    check_counts(epochs=epochs, batch_size=batch_size)
     arrays = jax.tree.map(np.asarray, settings, is_leaf=_numbers)
     lengths = {
         jax.tree_util.keystr(path, simple=True, separator="."): x.shape[:1]
@@ -155,13 +156,13 @@ def sweep(
     for number, part in enumerate(parts):
         fold_of[part] = number
     shapes = jax.eval_shape(lambda key: model.init(key, inputs.shape[1:]), key)
-    training.check_range("labels", labels, model, shapes, inputs)
+    check_range("labels", labels, model, shapes, inputs)
     (count,) = next(iter(lengths.values()))
     setting, fold, seed = np.indices((count, folds, seeds), np.int32).reshape(3, -1)
     trained = sweeps.train_all(
         key,
         model,
-        Examples(jnp.asarray(inputs), jnp.asarray(labels), jnp.asarray(training.checked_weights(weights, len(labels)))),
+        Examples(jnp.asarray(inputs), jnp.asarray(labels), jnp.asarray(checked_weights(weights, len(labels)))),
         fold_of,
         sweeps.Runs(jax.tree.map(lambda x: x[setting], arrays), fold, seed),
         loss=loss,

@@ -133,9 +133,9 @@ def make_optimizer(
 def _made(
     name: str, learning_rate: Any, schedule: str, steps: int, warmup_steps: int, weight_decay: Any, clip_norm: Any
 ) -> optax.GradientTransformation:
-    rate: Any = make_schedule(schedule, learning_rate, steps=steps, warmup_steps=warmup_steps)
-    if name in _CONSTANT_RATE:
-        rate = learning_rate
+    rate: Any = learning_rate
+    if name not in _CONSTANT_RATE:
+        rate = make_schedule(schedule, learning_rate, steps=steps, warmup_steps=warmup_steps)
     options = {} if weight_decay is None else {"weight_decay": weight_decay, _DECAY_MASK[name]: _weights_only}
     optimizer = OPTIMIZERS[name](rate, **options)
     return optimizer if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)

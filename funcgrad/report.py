@@ -1,6 +1,7 @@
 """What a run leaves: result.json and pictures, whole or not at all; seconds with compilation apart; progress bars."""
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -106,6 +107,22 @@ def write_json(path: Path, data: Any) -> None:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """What JSON can say: paths as text, NaN and infinity as null; anything else unknown is left for it to refuse."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def print_json(value: Any) -> None:
+    """The value as JSON on stdout."""
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -178,9 +178,8 @@ def train_one(
     }
     if validation is not None and fit.history:
         measured["validation_accuracy"] = max(fit.history["validation_accuracy"])
-    rates = np.asarray(
-        jax.vmap(lambda step: jnp.asarray(schedule(step), float))(jnp.arange(_steps(options, len(labels))))
-    )
+    every_step = jnp.arange(_steps(options, len(labels)))
+    rates = np.asarray(jax.vmap(lambda step: jnp.asarray(schedule(step), float))(every_step))
     return Trained(fit, probe, scores, measured, rates)
 
 

@@ -10,9 +10,9 @@ trains all of them in one program.
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from funcgrad import models
 from funcgrad.losses import make_loss
@@ -30,8 +30,8 @@ from funcgrad.models import Model
 from funcgrad.optimizers import make_optimizer
 from funcgrad.steps import Examples, State, no_sums, order_of, run_steps
 from funcgrad.training import fit, predict
+from funcgrad.weighting import ClassWeight, checked_weights, class_weights
 
-ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
 RandomState = int | np.random.RandomState | None
 
 # float64 is computed in float64, the others in float32; what is none of these becomes float64.
@@ -86,13 +86,13 @@ class _TrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         self._check()
         X, y = validate_data(self, X, y, dtype=_DTYPES)
         check_classification_targets(y)
-        weights = _checked_weights(sample_weight, X)
+        weights = checked_weights(sample_weight, X)
         if not weights.all():
             X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y: needs two classes or more, got 1 class, {classes[0]!r}")
-        weights = weights * _class_weights(self.class_weight, classes, np.bincount(labels, weights))[labels]
+        weights = weights * class_weights(self.class_weight, classes, np.bincount(labels, weights))[labels]
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         held_out, validation = np.zeros(len(X), bool), None
         if self.early_stopping:
@@ -151,8 +151,8 @@ class _TrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         if not np.isin(y, known).all():
             raise ValueError(f"y: has classes {np.setdiff1d(y, known).tolist()}, announced were {known.tolist()}")
         labels = np.searchsorted(known, y).astype(np.int32)
-        weights = _checked_weights(sample_weight, X)
-        weights = weights * _class_weights(self.class_weight, known, np.bincount(labels, weights, len(known)))[labels]
+        weights = checked_weights(sample_weight, X)
+        weights = weights * class_weights(self.class_weight, known, np.bincount(labels, weights, len(known)))[labels]
         model, loss = self._model(len(known)), make_loss(self.loss, l2=float(self.l2))
         optimizer = make_optimizer(self.optimizer, float(self.learning_rate))
         done = 0 if first else self.n_iter_
@@ -381,31 +381,6 @@ class MLPClassifier(_TrainedClassifier):
 def _check_count(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name}: needs an integer of at least 1, got {value!r}")
-
-
-def _checked_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray:
-    """(N,) float64, 1 by default. Raises `ValueError` unless all are finite and from 0 up, and one above 0."""
-    weights = np.array(_check_sample_weight(sample_weight, X, dtype=np.float64))
-    if not ((weights >= 0).all() and weights.any()):
-        raise ValueError("sample_weight: needs finite numbers from 0 up, and one above 0")
-    return weights
-
-
-def _class_weights(class_weight: ClassWeight, classes: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """The weight of each class, (classes,); "balanced": so that their `totals` come out alike, the sum unchanged."""
-    if class_weight is None:
-        return np.ones(len(classes))
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        return np.sum(totals) / (len(classes) * totals)
-    if not isinstance(class_weight, Mapping):
-        raise ValueError(f"class_weight: needs None, 'balanced' or a dict, got {class_weight!r}")
-    names = classes.tolist()
-    if unknown := [name for name in class_weight if name not in names]:
-        raise ValueError(f"class_weight: has classes that are not in y: {', '.join(map(repr, unknown))}")
-    weights = np.array([class_weight.get(name, 1.0) for name in names], float)
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-        raise ValueError(f"class_weight: needs finite numbers from 0 up, and one above 0; got {class_weight!r}")
-    return weights
 
 
 def _diverged(what: str) -> ValueError:
