@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from funcgrad import sharding
+from funcgrad import kernels, sharding
 from funcgrad.distances import Metric, minima, products, ranking_distances
 
 
@@ -72,11 +72,21 @@ def search_step(
 def _measured(queries: Array, rows: Array, search: Search) -> Array:
     if search.products:
         return minima(queries, rows) if search.metric == "l1" else products(queries, rows)
-    table = ranking_distances(queries, rows, search.metric, search.p)
+    table = _table(queries, rows, search)
     if not jnp.issubdtype(table.dtype, jnp.floating):
         return table
     odd = jnp.isnan(table) if callable(search.metric) else ~jnp.isfinite(table)
     return jnp.where(odd, -jnp.inf, table)  # comes first, and so is noticed
+
+
+def _table(queries: Array, rows: Array, search: Search) -> Array:
+    plain = partial(ranking_distances, metric=search.metric, p=search.p)
+    kernel = kernels.l1(queries.dtype, queries.shape[1]) if search.metric == "l1" else None
+    if kernel is None:
+        return plain(queries, rows)
+    dtype = jax.eval_shape(plain, queries, rows).dtype
+    by_kernel = lambda queries, rows: kernel(queries, rows).astype(dtype)  # noqa: E731
+    return lax.platform_dependent(queries, rows, cuda=by_kernel, default=plain)
 
 
 def _keys_of(measured: Array, numbers: Array, points: Points, search: Search, lowest: int | None) -> Array:
@@ -206,8 +216,7 @@ _TOGETHER = 4  # query blocks of each chain that meet a block of points while it
 def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dtype: Any, limit: int) -> Plan:
     """Halves the blocks until what the compiler says it needs, with a second block on its way, is within the limit."""
     devices, parts = sharding.shares(search.mesh)
-    cpu = search.mesh is None and jax.default_backend() == "cpu"
-    query_block, most = _side_by_side(search.metric, dimensions) if cpu else (_QUERY_BLOCK, 1)
+    query_block, most = _query_block_and_chains(search, dimensions)
     largest = max(_POINT_BLOCK, min(4 * _POINT_BLOCK, _ELEMENTS // dimensions))
     rows, columns = _even(queries, query_block, devices), _even(points, largest, parts)
     while True:
@@ -232,13 +241,18 @@ def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dt
             needed //= 2
 
 
-def _side_by_side(metric: Metric, dimensions: int) -> tuple[int, int]:
-    """How many queries a block should have on a CPU, and how many chains of steps should run side by side: as measured.
+def _query_block_and_chains(search: Search, dimensions: int) -> tuple[int, int]:
+    """How many queries a block should have, and how many chains of steps should run side by side: as measured.
 
-    A step's best are chosen by one thread, which the other chain's products hide where they are short. Long ones are
-    faster alone. l1 is many short loops, each of which waits for the slowest thread.
+    On a CPU a step's best are chosen by one thread, which the other chain's products hide where they are short. Long
+    ones are faster alone. l1 is many short loops, each of which waits for the slowest thread. Other devices need more
+    work in a step to be busy.
     """
-    if metric == "l1":
+    if jax.default_backend() != "cpu":
+        return 4 * _QUERY_BLOCK, 1
+    if search.mesh is not None:
+        return _QUERY_BLOCK, 1
+    if search.metric == "l1":
         return 2 * _QUERY_BLOCK, 2
     return (_QUERY_BLOCK // 2, 2) if dimensions <= 1024 else (_QUERY_BLOCK, 1)
 

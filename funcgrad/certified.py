@@ -12,13 +12,14 @@ CPU does), so a bound also gives way by a few times that number (`_VANISHING`), 
 """
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad.distances import Metric
+from funcgrad.formulas import FETCHED, pair_distances, unit
 
 PRODUCTS = ("l2", "sqeuclidean", "cosine", "dot")  # metrics that are inner products at heart
 
@@ -56,7 +57,8 @@ def summarize(points: Any, metric: Metric, dtype: Any, known: Summary | None = N
     if known is not None and known.norms.dtype == dtype:
         return known
     centre, scale = (known.centre, known.scale) if known is not None else (None, 1.0)
-    blocks = range(0, len(points), rows := max(1, 2**20 // points.shape[1]))
+    elements = 2**20 if isinstance(points, np.ndarray) else FETCHED
+    blocks = range(0, len(points), rows := max(1, elements // points.shape[1]))
     if known is None and metric in ("l2", "sqeuclidean"):
         sums = [np.asarray(points[i : i + rows]).sum(axis=0, dtype=np.float64) / len(points) for i in blocks]
         centre = np.sum(sums, axis=0).astype(dtype)
@@ -99,24 +101,38 @@ def filter_error(metric: Metric, dimensions: int, dtype: Any) -> float:
     return 1.05 * terms * float(np.finfo(dtype).eps) / 2
 
 
-@np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
 def query_bounds(queries: Any, metric: Metric, dtype: Any, summary: Summary | None, error: float) -> Bounds:
     """Queries as the filter takes them, and what turns its numbers into lower bounds; −∞ where there is none.
 
     An error of 0 leaves out what may vanish, too.
     """
-    dtype, exact = np.dtype(dtype), np.asarray(queries).astype(np.float64)
+    queries = np.asarray(queries)
+    rows = max(1, 2**17 // queries.shape[1])  # as many as stay in a cache
+    ratio = _ratio(summary) if summary is not None and summary.centre is not None else 0.0
+    bounds = partial(_query_bounds, metric=metric, dtype=np.dtype(dtype), summary=summary, error=error, ratio=ratio)
+    parts = [queries[i : i + rows] for i in range(0, len(queries), rows)]
+    if len(parts) == 1:
+        return bounds(queries)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return Bounds(*(np.concatenate(x) for x in zip(*pool.map(bounds, parts), strict=True)))
+
+
+@np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")  # each thread has its own
+def _query_bounds(
+    queries: np.ndarray, *, metric: Metric, dtype: np.dtype, summary: Summary | None, error: float, ratio: float
+) -> Bounds:
+    exact = queries.astype(np.float64)
     ones, zeros = np.ones(len(exact)), np.zeros(len(exact))
     limits = np.finfo(dtype)
     vanishing = _VANISHING * exact.shape[1] * float(limits.tiny) if error else 0.0
     if summary is None:  # the number is the distance itself
-        return Bounds(np.asarray(queries).astype(dtype, copy=False), zeros - vanishing, ones * (1 - error), zeros)
+        return Bounds(queries.astype(dtype, copy=False), zeros - vanishing, ones * (1 - error), zeros)
     scale, widest = summary.scale, float(summary.norms.max())
     if summary.centre is not None:  # with A = a − c, |a − b|² = |A|² + 2 A·c − 2 A·b + |b − c|²
         centre = summary.centre.astype(np.float64)
         prepared = (exact - centre) * scale
         squares = (prepared**2).sum(axis=1)
-        offset = squares * (1 - error - error * _ratio(summary)) + 2 * scale * (prepared @ centre)
+        offset = squares * (1 - error - error * ratio) + 2 * scale * (prepared @ centre)
         bounds = Bounds(prepared, offset / scale**2, ones / scale**2, zeros)
         norms = np.sqrt(squares)
     else:
@@ -161,7 +177,7 @@ def pair_bounds(
         return query_bounds(rows, metric, dtype, None, error), zeros.astype(dtype)
     exact, limits, error = np.asarray(rows).astype(np.float64), np.finfo(dtype), 2 * error
     if metric == "cosine":
-        prepared, factor, size = _unit(exact), 1.0, zeros + 1
+        prepared, factor, size = unit(exact), 1.0, zeros + 1
         terms, widest = zeros + (1 - error) / 2, 1.0
     else:
         centre = 0.0 if summary.centre is None else summary.centre.astype(np.float64)
@@ -250,97 +266,6 @@ def minima_bounds(queries: Any, dtype: Any, sums: np.ndarray, error: float) -> B
     zeros = np.zeros(len(norms))
     rows = np.where(safe[:, None], queries, 0).astype(dtype)
     return Bounds(rows, np.where(safe, offset, -np.inf), zeros + 1, zeros)
-
-
-# The candidates, again, in float64 by NumPy on the host: the same bits whatever device and blocks the filter had.
-
-
-def pair_distances(
-    queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None
-) -> Any:
-    """The distances (len(pairs[0]),) float64 of queries[pairs[0]] and points[pairs[1]]."""
-    count, dimensions = len(pairs[0]), points.shape[1]
-    size = max(1, 2**17 // dimensions)  # pairs at a time: few stay in a cache, and many keep Python's threads apart
-    distances = np.empty(count)
-
-    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # each thread has its own
-    def measure(starts: range) -> None:
-        a, b = np.empty((2, size, dimensions))  # written over each time: the system is slow to hand out memory
-        for start in starts:
-            first, second = (np.asarray(index[start : start + size]) for index in pairs)
-            a[: len(first)], b[: len(first)] = queries[first], points[second]
-            distances[start : start + size] = formula(a[: len(first)], b[: len(first)])
-
-    formula = _FORMULAS[metric] if metric != "minkowski" else lambda a, b: _p_norm(_difference(a, b), p)
-    starts, threads = range(0, count, size), os.cpu_count() or 1
-    if len(starts) <= 1:
-        measure(starts)
-        return distances
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(measure, (starts[thread::threads] for thread in range(threads))))
-    return distances
-
-
-# The metrics' formulas, which may write over their arguments (n, D) float64.
-
-
-def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.subtract(a, b, out=a)
-
-
-def _p_norm(difference: np.ndarray, p: Any) -> np.ndarray:
-    difference = np.abs(difference)
-    largest = difference.max(axis=1, keepdims=True)
-    scale = np.where(largest > 0, largest, 1)
-    return scale[:, 0] * ((difference / scale) ** p).sum(axis=1) ** (1 / p)
-
-
-def _sqeuclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    difference = _difference(a, b)
-    return np.square(difference, out=b).sum(axis=1)
-
-
-def _exact_enough(squares: np.ndarray) -> np.ndarray:
-    """Where the squares that were summed are neither beyond float64 nor left with few digits."""
-    return (squares > 1e-280) & (squares < 1e300)
-
-
-def _l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squares = _sqeuclidean(a, b)  # and a is the difference
-    odd = np.flatnonzero(~_exact_enough(squares))
-    root = np.sqrt(squares)
-    root[odd] = _p_norm(a[odd], 2.0)
-    return root
-
-
-def _unit(a: np.ndarray) -> np.ndarray:
-    a = a / np.where((largest := np.abs(a).max(axis=1, keepdims=True)) > 0, largest, 1)
-    return a / np.where((norm := np.sqrt((a * a).sum(axis=1, keepdims=True))) > 0, norm, 1)
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """1 − cos = |â − b̂|² / 2, which is 0 of equal directions, whatever was rounded; 1 where a vector is zero."""
-    squares = [np.einsum("ij,ij->i", x, x) for x in (a, b)]
-    odd = np.flatnonzero(~(_exact_enough(squares[0]) & _exact_enough(squares[1])))
-    odd_a, odd_b = a[odd], b[odd]
-    for x, square in zip((a, b), squares, strict=True):
-        x /= np.sqrt(square)[:, None]
-    distances = np.minimum(_sqeuclidean(a, b) / 2, 2.0)
-    if len(odd):
-        zero = ~(odd_a.any(axis=1) & odd_b.any(axis=1))
-        distances[odd] = np.where(zero, 1.0, np.minimum(_sqeuclidean(_unit(odd_a), _unit(odd_b)) / 2, 2.0))
-    return distances
-
-
-_FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "l1": lambda a, b: np.abs(_difference(a, b), out=a).sum(axis=1),
-    "l2": _l2,
-    "sqeuclidean": _sqeuclidean,
-    "chebyshev": lambda a, b: np.abs(_difference(a, b), out=a).max(axis=1),
-    "hamming": lambda a, b: (a != b).mean(axis=1),
-    "cosine": _cosine,
-    "dot": lambda a, b: -np.multiply(a, b, out=a).sum(axis=1),
-}
 
 
 def candidates(k: int) -> int:

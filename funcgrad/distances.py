@@ -142,15 +142,12 @@ def ranking_distances(queries: Array, points: Array, metric: Metric, p: float | 
         return _ALL_PAIRS[ranked](queries, points)
     pair: Callable[..., Array] = ranked if callable(ranked) else METRICS[ranked]
     pair = partial(pair, p=p) if ranked == "minkowski" else pair
-    if ranked == "l1" and min(len(queries), len(points)) >= 32:  # enough to share the points' new layout
+    if ranked == "l1":
         return _l1_all_pairs(queries, points)
     if not byte:
         table = all_pairs(pair)(queries, points)
         return table.astype(jnp.int32) if table.dtype == jnp.bool else table
-    queries, points = queries.astype(jnp.float32), points.astype(jnp.float32)
-    if ranked == "l1":
-        return _sum_in_stretches(all_pairs(pair), queries, points, 2**24 // 255)
-    table = all_pairs(pair)(queries, points)
+    table = all_pairs(pair)(queries.astype(jnp.float32), points.astype(jnp.float32))
     return table.astype(jnp.int32) if ranked == "chebyshev" else table
 
 
@@ -172,6 +169,20 @@ _UNROLLED = 16  # dimensions whose terms are added in registers; with fewer XLA 
 
 
 def _l1_all_pairs(queries: Array, points: Array) -> Array:
+    """On a GPU the definition is five times as fast as a loop over dimensions, each step of which it starts anew."""
+    if min(len(queries), len(points)) < 32:  # too few to share the points' new layout
+        return _l1_by_definition(queries, points)
+    return lax.platform_dependent(queries, points, cpu=_l1_by_dimensions, default=_l1_by_definition)
+
+
+def _l1_by_definition(queries: Array, points: Array) -> Array:
+    if queries.dtype not in (jnp.uint8, jnp.int8):
+        return all_pairs(l1)(queries, points)
+    queries, points = queries.astype(jnp.float32), points.astype(jnp.float32)
+    return _sum_in_stretches(all_pairs(l1), queries, points, 2**24 // 255)
+
+
+def _l1_by_dimensions(queries: Array, points: Array) -> Array:
     """Of bytes exactly: |a − b| = a + b − 2·min(a, b), where the sums of a and of b are taken once."""
     if queries.dtype not in (jnp.uint8, jnp.int8):
         return _summed_by_dimensions(queries, points, lambda a, b: jnp.abs(a - b), queries.dtype)

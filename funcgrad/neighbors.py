@@ -166,7 +166,8 @@ def kneighbors(
     index = _as_index(index_or_points, metric, p, mesh)
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-    points, queries = _addressable("points", index.points), as_vectors("queries", _addressable("queries", queries))
+    queries = as_vectors("queries", _addressable("queries", queries))
+    points, queries = _in_numpy(_addressable("points", index.points)), _in_numpy(queries)
     same_dimensions(queries, points)
     allowed = _allowed(mask, len(points), k, exclude_self, len(queries))
     dtype = ranking_dtype(index.metric, queries.dtype, points.dtype)
@@ -257,6 +258,12 @@ def _addressable(name: str, x: Any) -> Any:
             "array on devices of this process, the same in each"
         )
     return x
+
+
+def _in_numpy(x: Any) -> Any:
+    """What lies on one CPU as NumPy, which is the same memory."""
+    on_cpu = isinstance(x, Array) and [device.platform for device in x.devices()] == ["cpu"]
+    return np.asarray(x) if on_cpu else x
 
 
 def _allowed(mask: ArrayLike | None, points: int, k: int, exclude_self: bool, queries: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 
-from funcgrad.certified import pair_distances
+from funcgrad.formulas import pair_distances
 from funcgrad.search import Task
 from funcgrad.sharding import Part
 

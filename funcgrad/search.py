@@ -23,13 +23,13 @@ from funcgrad.certified import (
     minima_bounds,
     minima_pay,
     minima_terms,
-    pair_distances,
     point_terms,
     query_bounds,
     summarize,
     sums_of_points,
 )
 from funcgrad.distances import Metric, needs_64_bits
+from funcgrad.formulas import pair_distances
 
 _ALIGNMENT = 64  # bytes, of what XLA reads in place
 
@@ -124,11 +124,11 @@ def _chain(plan: Plan, wide: bool, stack: ExitStack) -> Callable[..., list[Array
 
 
 def _two_buffers(points: Any, size: int, dtype: Any) -> Iterator[np.ndarray] | None:
-    """Two (size, D) in turn, which a CPU's `device_put` takes as they are; None, where the points are on a device.
+    """Two (size, D) in turn, which a CPU's `device_put` takes as they are; None, where blocks are copied in any case.
 
     A fresh copy of every block would take five times as long: the system hands out its memory page by page.
     """
-    if isinstance(points, Array):
+    if isinstance(points, Array) or jax.default_backend() != "cpu":
         return None
     length = size * points.shape[1] * np.dtype(dtype).itemsize
     raw = [np.empty(length + _ALIGNMENT, np.uint8) for _ in range(2)]
@@ -244,7 +244,7 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
         unproved: list[np.ndarray] = []
 
         def found(rows: np.ndarray, bounds: Bounds, result: Any, unproved: list[np.ndarray] = unproved) -> None:
-            block = _rows(queries, rows)
+            block = np.asarray(_rows(queries, rows))
             numbers, candidates = result
             certified = certify(block, points, numbers, candidates, bounds, k, metric, task.p, available)
             distances[rows], indices[rows] = certified.distances, certified.indices

@@ -16,9 +16,9 @@ PACKAGE = REPOSITORY / "funcgrad"
 # Which modules of funcgrad each module may import. A module that is not here may import none.
 ALLOWED = {
     "blocks": {"distances", "kernels", "sharding"},
-    "certified": {"distances"},
-    "search": {"blocks", "certified", "distances"},
-    "processes": {"certified", "search", "sharding"},
+    "certified": {"distances", "formulas"},
+    "search": {"blocks", "certified", "distances", "formulas"},
+    "processes": {"formulas", "search", "sharding"},
     "neighbors": {"blocks", "certified", "distances", "processes", "search", "sharding"},
     "feeding": {"sharding", "steps"},
     "checked": {"steps"},

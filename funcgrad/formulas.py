@@ -1,0 +1,121 @@
+"""Distances of single pairs in float64, by NumPy on the host: the same bits whatever device and blocks a filter had."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+FETCHED = 2**22  # numbers at a time from a device, which hands out few large pieces sooner than many small ones
+
+
+def pair_distances(
+    queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None
+) -> Any:
+    """The distances (len(pairs[0]),) float64 of queries[pairs[0]] and points[pairs[1]]."""
+    count, dimensions = len(pairs[0]), points.shape[1]
+    if not (isinstance(queries, np.ndarray) and isinstance(points, np.ndarray)):
+        return _fetched_pair_distances(queries, points, pairs, metric, p)
+    size = max(1, 2**17 // dimensions)  # pairs at a time: few stay in a cache, and many keep Python's threads apart
+    distances = np.empty(count)
+
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # each thread has its own
+    def measure(starts: range) -> None:
+        a, b = np.empty((2, size, dimensions))  # written over each time: the system is slow to hand out memory
+        for start in starts:
+            first, second = (np.asarray(index[start : start + size]) for index in pairs)
+            a[: len(first)], b[: len(first)] = queries[first], points[second]
+            distances[start : start + size] = formula(a[: len(first)], b[: len(first)])
+
+    formula = _FORMULAS[metric] if metric != "minkowski" else lambda a, b: _p_norm(_difference(a, b), p)
+    starts, threads = range(0, count, size), os.cpu_count() or 1
+    if len(starts) <= 1:
+        measure(starts)
+        return distances
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(measure, (starts[thread::threads] for thread in range(threads))))
+    return distances
+
+
+def _fetched_pair_distances(
+    queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None
+) -> np.ndarray:
+    """`pair_distances` of what lies on a device, a piece at a time."""
+    distances, size = np.empty(len(pairs[0])), max(1, FETCHED // points.shape[1])
+    for start in range(0, len(distances), size):
+        first, second = (numbers[start : start + size] for numbers in pairs)
+        places = np.arange(len(first))
+        rows = _rows_of(queries, first), _rows_of(points, second)
+        distances[start : start + size] = pair_distances(*rows, (places, places), metric, p)
+    return distances
+
+
+def _rows_of(x: Any, numbers: np.ndarray) -> np.ndarray:
+    if isinstance(x, np.ndarray):
+        return x[numbers]
+    filling = (1 << (len(numbers) - 1).bit_length()) - len(numbers)  # each number of rows is a program of its own
+    return np.asarray(x[np.pad(numbers, (0, filling))])[: len(numbers)]
+
+
+# The metrics' formulas, which may write over their arguments (n, D) float64.
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.subtract(a, b, out=a)
+
+
+def _p_norm(difference: np.ndarray, p: Any) -> np.ndarray:
+    difference = np.abs(difference)
+    largest = difference.max(axis=1, keepdims=True)
+    scale = np.where(largest > 0, largest, 1)
+    return scale[:, 0] * ((difference / scale) ** p).sum(axis=1) ** (1 / p)
+
+
+def _sqeuclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    difference = _difference(a, b)
+    return np.square(difference, out=b).sum(axis=1)
+
+
+def _exact_enough(squares: np.ndarray) -> np.ndarray:
+    """Where the squares that were summed are neither beyond float64 nor left with few digits."""
+    return (squares > 1e-280) & (squares < 1e300)
+
+
+def _l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    squares = _sqeuclidean(a, b)  # and a is the difference
+    odd = np.flatnonzero(~_exact_enough(squares))
+    root = np.sqrt(squares)
+    if len(odd):
+        root[odd] = _p_norm(a[odd], 2.0)
+    return root
+
+
+def unit(a: np.ndarray) -> np.ndarray:
+    a = a / np.where((largest := np.abs(a).max(axis=1, keepdims=True)) > 0, largest, 1)
+    return a / np.where((norm := np.sqrt((a * a).sum(axis=1, keepdims=True))) > 0, norm, 1)
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """1 − cos = |â − b̂|² / 2, which is 0 of equal directions, whatever was rounded; 1 where a vector is zero."""
+    squares = [np.einsum("ij,ij->i", x, x) for x in (a, b)]
+    odd = np.flatnonzero(~(_exact_enough(squares[0]) & _exact_enough(squares[1])))
+    odd_a, odd_b = a[odd], b[odd]
+    for x, square in zip((a, b), squares, strict=True):
+        x /= np.sqrt(square)[:, None]
+    distances = np.minimum(_sqeuclidean(a, b) / 2, 2.0)
+    if len(odd):
+        zero = ~(odd_a.any(axis=1) & odd_b.any(axis=1))
+        distances[odd] = np.where(zero, 1.0, np.minimum(_sqeuclidean(unit(odd_a), unit(odd_b)) / 2, 2.0))
+    return distances
+
+
+_FORMULAS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "l1": lambda a, b: np.abs(_difference(a, b), out=a).sum(axis=1),
+    "l2": _l2,
+    "sqeuclidean": _sqeuclidean,
+    "chebyshev": lambda a, b: np.abs(_difference(a, b), out=a).max(axis=1),
+    "hamming": lambda a, b: (a != b).mean(axis=1),
+    "cosine": _cosine,
+    "dot": lambda a, b: -np.multiply(a, b, out=a).sum(axis=1),
+}
