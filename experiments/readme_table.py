@@ -15,6 +15,7 @@ START, END = "<!-- results: made by experiments/readme_table.py -->\n", "<!-- en
 AUTOGRAD, END_OF_AUTOGRAD = "<!-- autograd: made by experiments/readme_table.py -->\n", "<!-- end of autograd -->"
 SEARCH, END_OF_SEARCH = "<!-- search: made by experiments/readme_table.py -->\n", "<!-- end of search -->"
 TRAINING, END_OF_TRAINING = "<!-- training: made by experiments/readme_table.py -->\n", "<!-- end of training -->"
+GPU, END_OF_GPU = "<!-- gpu: made by experiments/readme_table.py -->\n", "<!-- end of gpu -->"
 TRAINED = {  # script: which part of its results, and what that is
     "train_digits": {"linear": "linear softmax", "mlp": "{} hidden units"},
     "mlp_mnist": {"": "{} hidden units"},
@@ -143,6 +144,27 @@ def search_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def gpu_table() -> str:
+    measured, trained = read("knn_gpu"), read("mlp_gpu_cifar10")
+    size = f"{measured['points']:,} × {measured['queries']:,}"
+    lines = [f"| on one {measured['environment']['devices'][0]} | measured | speed, against |", "| --- | --- | --- |"]
+    for row in measured["kernels"]:
+        figures = f"{row['seconds'] * 1e3:.0f} ms, {row['tera_pairs_per_second']:.0f} · 10¹² element pairs a second"
+        dtype = row["kernel"].removeprefix("l1_")
+        lines.append(f"| kernel: L1 on {dtype}, {size} | {figures} | XLA {row['times_xla']:.1f} × |")
+    for row in measured["searches"]:
+        metric = row["metric"].upper() if row["metric"][0] == "l" else row["metric"]
+        placed, from_numpy = (f"{row['seconds'][name] * 1e3:.0f} ms" for name in ("placed", "from_numpy"))
+        name = f"exact k-NN: {measured['data']}, {metric} on {row['dtype']}"
+        times = f"PyTorch in float32 {row['times_torch']:.{0 if row['times_torch'] >= 10 else 2}f} ×"
+        lines.append(f"| {name} | {placed} from arrays on it, {from_numpy} from NumPy's | {times} |")
+    seen = f"{accuracy(trained)}, mean of {trained['settings']['views']} views"
+    plain = sum(trained["test_accuracies_as_they_are"]) / len(trained["test_accuracies_as_they_are"])
+    what = f"MLP: {trained['data']}, {units(trained['settings'])} hidden units, deformed"
+    lines.append(f"| {what} | {seen}; {plain:.2%} of the images as they are | {seconds(trained)} |")
+    return "\n".join(lines) + "\n"
+
+
 def seconds(trained: dict) -> str:
     run, compiled = (f"{x:.{0 if x >= 10 else 1}f} s" for x in (trained["seconds"][k] for k in ("run", "compile")))
     return f"{run} to train, compiled in {compiled}"
@@ -155,9 +177,13 @@ def main() -> int:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
     written = text
-    tables = [(START, table, END), (SEARCH, search_table, END_OF_SEARCH), (AUTOGRAD, autograd_table, END_OF_AUTOGRAD)]
-    if (RESULTS / "train_speed.json").exists():
-        tables.append((TRAINING, training_table, END_OF_TRAINING))
+    tables = [
+        (START, table, END),
+        (SEARCH, search_table, END_OF_SEARCH),
+        (GPU, gpu_table, END_OF_GPU),
+        (AUTOGRAD, autograd_table, END_OF_AUTOGRAD),
+        (TRAINING, training_table, END_OF_TRAINING),
+    ]
     for start, make, end in tables:
         before, rest = written.split(start)
         written = before + start + make() + end + rest.split(end)[1]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 FETCHED = 2**22  # numbers at a time from a device, which hands out few large pieces sooner than many small ones
+_THREADS = min(8, os.cpu_count() or 1)  # more wait for one another between NumPy's loops, and are slower in all
+_ELEMENTS = 2**17 if _THREADS < 4 else 2**18  # that a thread works on: few stay in a cache, and many keep threads apart
 
 
 def pair_distances(
@@ -17,7 +19,7 @@ def pair_distances(
     count, dimensions = len(pairs[0]), points.shape[1]
     if not (isinstance(queries, np.ndarray) and isinstance(points, np.ndarray)):
         return _fetched_pair_distances(queries, points, pairs, metric, p)
-    size = max(1, 2**17 // dimensions)  # pairs at a time: few stay in a cache, and many keep Python's threads apart
+    size = max(1, _ELEMENTS // dimensions)  # pairs at a time
     distances = np.empty(count)
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # each thread has its own
@@ -29,12 +31,12 @@ def pair_distances(
             distances[start : start + size] = formula(a[: len(first)], b[: len(first)])
 
     formula = _FORMULAS[metric] if metric != "minkowski" else lambda a, b: _p_norm(_difference(a, b), p)
-    starts, threads = range(0, count, size), os.cpu_count() or 1
+    starts = range(0, count, size)
     if len(starts) <= 1:
         measure(starts)
         return distances
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(measure, (starts[thread::threads] for thread in range(threads))))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(measure, (starts[thread::_THREADS] for thread in range(_THREADS))))
     return distances
 
 

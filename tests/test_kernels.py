@@ -1,14 +1,19 @@
 """The accelerator kernels: interpreted on the CPU against the definition, and lowered for CUDA."""
 
+from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from funcgrad import kernels
+from funcgrad.blocks import Points, Search, search_step
 from funcgrad.kernels import l1_float32, l1_uint8
+from funcgrad.neighbors import kneighbors
+from funcgrad.sharding import make_mesh, over_pairs
 
 KERNELS = {"float32": l1_float32, "uint8": l1_uint8}
 # One of each; less than a tile; more than one tile both ways; exact tiles, and more chunks than slots.
@@ -115,9 +120,48 @@ def test_more_dimensions_than_an_int32_holds_are_refused() -> None:
         jax.eval_shape(l1_uint8.all_pairs, too_many, too_many)
 
 
+class H100(NamedTuple):
+    compute_capability: str = "9.0"
+
+
+@pytest.fixture
+def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "local_devices", lambda: [H100()])
+
+
+def test_a_kernel_is_chosen_only_where_it_was_measured_to_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kernels.l1("uint8", 3072) is None
+    for capability, chosen in (("9.0", True), ("8.0", False), ("12.0", False), ("gfx942", False)):
+        monkeypatch.setattr(jax, "local_devices", lambda capability=capability: [H100(capability)])
+        for dtype, kernel in KERNELS.items():
+            assert kernels.l1(dtype, 3072) is (kernel.all_pairs if chosen else None)
+        assert kernels.l1("float64", 3072) is None
+        assert kernels.l1("int8", 3072) is None
+        assert kernels.l1("uint8", l1_uint8.MAX_DIMENSIONS + 1) is None
+
+
+@pytest.mark.usefixtures("hopper")
+@pytest.mark.parametrize("metric", ["l1", "l2"])
 @pytest.mark.parametrize("dtype", KERNELS)
-def test_measuring_needs_a_gpu_and_says_so(dtype: str) -> None:
-    if jax.default_backend() == "gpu":
-        pytest.skip("there is one")
-    with pytest.raises(SystemExit, match="this kernel needs an NVIDIA GPU, the device here is cpu"):
-        KERNELS[dtype].main()
+@pytest.mark.parametrize("devices", [1, 4])
+def test_a_search_takes_it_on_such_a_gpu_and_there_alone(metric: str, dtype: str, devices: int) -> None:
+    mesh = make_mesh(4, points=2) if devices == 4 else None
+    step: Any = partial(search_step, search=Search(3, metric, None, False, False, mesh))
+    if mesh is not None:
+        step = over_pairs(step, mesh)
+    ranked = jnp.int32 if dtype == "uint8" else jnp.float32
+    shape = jax.ShapeDtypeStruct
+    block = Points(shape((256, 40), dtype), shape((256,), jnp.int32), *[shape((256,), dtype)] * 2)
+    best = shape((128, 3 * (2 if mesh else 1)), jnp.float32), shape((128, 3 * (2 if mesh else 1)), jnp.int32)
+    arguments = shape((128, 256), ranked), shape((128, 40), dtype), shape((128,), jnp.int32), *best, block
+    for platform in ("cuda", "cpu"):
+        lowered = jax.jit(step).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+        assert ("mosaic_gpu" in lowered) == (metric == "l1" and platform == "cuda")
+
+
+@pytest.mark.usefixtures("hopper")
+@pytest.mark.parametrize("dtype", KERNELS)
+def test_on_another_device_than_the_first_the_definition_serves(dtype: str) -> None:
+    queries, points = vectors(dtype, 40, 33), vectors(dtype, 50, 33, seed=1)
+    found = kneighbors(queries, points, 3, metric="l1")
+    np.testing.assert_array_equal(found.indices, np.argsort(definition(queries, points), kind="stable")[:, :3])

@@ -1,7 +1,8 @@
 """L1 distances of float32 vectors on an NVIDIA GPU, Hopper or later: queries (Q, D), points (N, D) → (Q, N).
 
-Not measured yet, never run on a GPU, and so chosen by nothing. The tests interpret it on the CPU and lower it for CUDA.
-Compiled ahead of time for an H100 that was not there (JAX 0.12, CUDA 13.0): 147 registers a thread, nothing spilled.
+On an H100 all pairs of 50,000 points and 10,000 queries of 3,072 dimensions take 105 ms; XLA takes 6.6 times as long
+for the definition (experiments/knn_gpu.py). Other tiles, slots and chunks are no faster, and 6 % slower at most. The
+tests interpret the kernel on the CPU and lower it for CUDA.
 
 A program of 128 threads owns a tile of 64 queries × 128 points and keeps its sums in registers, 8 × 8 a thread. The
 dimensions lie outermost and come 32 at a time through shared memory, into one of two slots while the other is read.
@@ -10,12 +11,9 @@ They are added up one after the other, so that the relative error is at most abo
 The bound: each pair and dimension costs two instructions, a subtraction and an addition that takes the absolute value
 on the way (in the compiled loop, 1,024 FADD beside 32 loads from shared memory). 50,000 points × 10,000 queries × 3,072
 dimensions × 2 are 3.1 · 10¹² of them, and an H100 or H200 (132 processors × 128 lanes × 1.98 GHz) issues 3.3 · 10¹³ a
-second: 92 ms at least. To measure, on such a machine:
-
-    python -m funcgrad.kernels.l1_float32
+second: 92 ms at least.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -135,31 +133,3 @@ def _interpreter() -> Any:
     from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams  # public from JAX 0.12 on
 
     return InterpretGPUParams()
-
-
-def main() -> None:
-    """Checks the kernel against the reference on this machine's GPU and prints its time."""
-    if jax.default_backend() != "gpu":
-        raise SystemExit(f"this kernel needs an NVIDIA GPU, the device here is {jax.devices()[0].device_kind}")
-    keys = jax.random.split(jax.random.key(0))
-    queries, points = (jax.random.uniform(key, (n, 3072)) for key, n in zip(keys, (10_000, 50_000), strict=True))
-    start = time.perf_counter()
-    compiled = jax.jit(all_pairs).lower(queries, points).compile()
-    compile_seconds = time.perf_counter() - start
-    table = jax.block_until_ready(compiled(queries, points))
-    few = slice(None, 500)
-    expected = jax.jit(reference)(queries[few], points[few])
-    error = jnp.max(jnp.abs(table[few, few] - expected) / jnp.maximum(expected, 1e-30))
-    seconds = []
-    for _ in range(10):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(queries, points))
-        seconds.append(time.perf_counter() - start)
-    device = jax.devices()[0].device_kind
-    print(f"{device}: compile {compile_seconds:.2f} s, run {min(seconds) * 1e3:.1f} ms (bound: 92)")
-    print(f"largest relative difference from the reference: {error:.1e}")
-    raise SystemExit(int(not error < 1e-5))
-
-
-if __name__ == "__main__":
-    main()
