@@ -154,10 +154,11 @@ def gpu_table() -> str:
         lines.append(f"| kernel: L1 on {dtype}, {size} | {figures} | XLA {row['times_xla']:.1f} × |")
     for row in measured["searches"]:
         metric = row["metric"].upper() if row["metric"][0] == "l" else row["metric"]
-        placed, from_numpy = (f"{row['seconds'][name] * 1e3:.0f} ms" for name in ("placed", "from_numpy"))
+        where = {"placed": "arrays on it", "from_numpy": "NumPy's"}
+        times = [f"{row['seconds'][x] * 1e3:.0f} ms from {name}" for x, name in where.items() if x in row["seconds"]]
         name = f"exact k-NN: {measured['data']}, {metric} on {row['dtype']}"
-        times = f"PyTorch in float32 {row['times_torch']:.{0 if row['times_torch'] >= 10 else 2}f} ×"
-        lines.append(f"| {name} | {placed} from arrays on it, {from_numpy} from NumPy's | {times} |")
+        peer = f"PyTorch in float32 {row['times_torch']:.{0 if row['times_torch'] >= 10 else 2}f} ×"
+        lines.append(f"| {name} | {', '.join(times)} | {peer} |")
     seen = f"{accuracy(trained)}, mean of {trained['settings']['views']} views"
     plain = sum(trained["test_accuracies_as_they_are"]) / len(trained["test_accuracies_as_they_are"])
     what = f"MLP: {trained['data']}, {units(trained['settings'])} hidden units, deformed"

@@ -85,7 +85,10 @@ def _table(queries: Array, rows: Array, search: Search) -> Array:
     if kernel is None:
         return plain(queries, rows)
     dtype = jax.eval_shape(plain, queries, rows).dtype
-    by_kernel = lambda queries, rows: kernel(queries, rows).astype(dtype)  # noqa: E731
+
+    def by_kernel(queries: Array, rows: Array) -> Array:
+        return kernel(queries, rows).astype(dtype)
+
     return lax.platform_dependent(queries, rows, cuda=by_kernel, default=plain)
 
 
@@ -217,6 +220,7 @@ def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dt
     """Halves the blocks until what the compiler says it needs, with a second block on its way, is within the limit."""
     devices, parts = sharding.shares(search.mesh)
     query_block, most = _query_block_and_chains(search, dimensions)
+    at_once = _TOGETHER
     largest = max(_POINT_BLOCK, min(4 * _POINT_BLOCK, _ELEMENTS // dimensions))
     rows, columns = _even(queries, query_block, devices), _even(points, largest, parts)
     while True:
@@ -224,7 +228,7 @@ def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dt
         many = columns * parts * _MANY <= points and columns >= max(8, search.k // 4)
         search = search._replace(few=max(8, search.k // 4) if many else 0)
         query_blocks = -(-queries // (rows * devices))
-        chains, together = min(most, query_blocks), min(_TOGETHER * most, query_blocks)
+        chains, together = min(most, query_blocks), min(at_once * most, query_blocks)
         blocks = (2 * columns + (together + 1) * rows) * dimensions * dtype.itemsize
         needed = blocks + chains * 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
         if needed <= limit:
@@ -232,10 +236,12 @@ def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dt
             needed = blocks + chains * temporary
             if needed <= limit:
                 return plan._replace(chains=chains, together=together)
-        if rows == columns == 1:
+        if rows == columns == together == 1:
             raise ValueError(
                 f"memory: {limit:,} bytes is too little for one query and one point, which need {needed:,}"
             )
+        if rows == columns == 1:
+            most = at_once = 1
         while needed > limit and (rows, columns) != (1, 1):
             rows, columns = (rows, -(-columns // 2)) if columns >= rows else (-(-rows // 2), columns)
             needed //= 2

@@ -106,11 +106,16 @@ def query_bounds(queries: Any, metric: Metric, dtype: Any, summary: Summary | No
 
     An error of 0 leaves out what may vanish, too.
     """
-    queries = np.asarray(queries)
+    queries, dtype = np.asarray(queries), np.dtype(dtype)
+    if summary is None:  # the number is the distance itself
+        ones, zeros = np.ones(len(queries)), np.zeros(len(queries))
+        vanishing = _VANISHING * queries.shape[1] * float(np.finfo(dtype).tiny) if error else 0.0
+        return Bounds(queries.astype(dtype, copy=False), zeros - vanishing, ones * (1 - error), zeros)
     rows = max(1, 2**17 // queries.shape[1])  # as many as stay in a cache
-    ratio = _ratio(summary) if summary is not None and summary.centre is not None else 0.0
-    bounds = partial(_query_bounds, metric=metric, dtype=np.dtype(dtype), summary=summary, error=error, ratio=ratio)
     parts = [queries[i : i + rows] for i in range(0, len(queries), rows)]
+    ratio, widest = 0.0 if summary.centre is None else _ratio(summary), float(summary.norms.max())
+    bounds = partial(_product_bounds, metric=metric, dtype=dtype, summary=summary, error=error)
+    bounds = partial(bounds, ratio=ratio, widest=widest)
     if len(parts) == 1:
         return bounds(queries)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -118,16 +123,20 @@ def query_bounds(queries: Any, metric: Metric, dtype: Any, summary: Summary | No
 
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")  # each thread has its own
-def _query_bounds(
-    queries: np.ndarray, *, metric: Metric, dtype: np.dtype, summary: Summary | None, error: float, ratio: float
+def _product_bounds(
+    queries: np.ndarray,
+    *,
+    metric: Metric,
+    dtype: np.dtype,
+    summary: Summary,
+    error: float,
+    ratio: float,
+    widest: float,
 ) -> Bounds:
-    exact = queries.astype(np.float64)
+    """`query_bounds` of a metric that goes through products; ratio: see `_ratio`; widest: the largest norm."""
+    exact, scale, limits = queries.astype(np.float64), summary.scale, np.finfo(dtype)
     ones, zeros = np.ones(len(exact)), np.zeros(len(exact))
-    limits = np.finfo(dtype)
     vanishing = _VANISHING * exact.shape[1] * float(limits.tiny) if error else 0.0
-    if summary is None:  # the number is the distance itself
-        return Bounds(queries.astype(dtype, copy=False), zeros - vanishing, ones * (1 - error), zeros)
-    scale, widest = summary.scale, float(summary.norms.max())
     if summary.centre is not None:  # with A = a − c, |a − b|² = |A|² + 2 A·c − 2 A·b + |b − c|²
         centre = summary.centre.astype(np.float64)
         prepared = (exact - centre) * scale

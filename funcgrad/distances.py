@@ -169,7 +169,7 @@ _UNROLLED = 16  # dimensions whose terms are added in registers; with fewer XLA 
 
 
 def _l1_all_pairs(queries: Array, points: Array) -> Array:
-    """On a GPU the definition is five times as fast as a loop over dimensions, each step of which it starts anew."""
+    """Off the CPU the definition: a GPU starts each step of a loop over dimensions anew."""
     if min(len(queries), len(points)) < 32:  # too few to share the points' new layout
         return _l1_by_definition(queries, points)
     return lax.platform_dependent(queries, points, cpu=_l1_by_dimensions, default=_l1_by_definition)

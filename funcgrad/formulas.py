@@ -44,7 +44,8 @@ def _fetched_pair_distances(
     queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None
 ) -> np.ndarray:
     """`pair_distances` of what lies on a device, a piece at a time."""
-    distances, size = np.empty(len(pairs[0])), max(1, FETCHED // points.shape[1])
+    most = max(1, FETCHED // points.shape[1])
+    distances, size = np.empty(len(pairs[0])), 1 << (most.bit_length() - 1)  # a power of 2: see `_rows_of`
     for start in range(0, len(distances), size):
         first, second = (numbers[start : start + size] for numbers in pairs)
         places = np.arange(len(first))
@@ -56,7 +57,7 @@ def _fetched_pair_distances(
 def _rows_of(x: Any, numbers: np.ndarray) -> np.ndarray:
     if isinstance(x, np.ndarray):
         return x[numbers]
-    filling = (1 << (len(numbers) - 1).bit_length()) - len(numbers)  # each number of rows is a program of its own
+    filling = (1 << (len(numbers) - 1).bit_length()) - len(numbers)  # each number of rows needs a program of its own
     return np.asarray(x[np.pad(numbers, (0, filling))])[: len(numbers)]
 
 
@@ -94,6 +95,7 @@ def _l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def unit(a: np.ndarray) -> np.ndarray:
+    """Rows (n, D) divided by their lengths; zeros stay zeros."""
     a = a / np.where((largest := np.abs(a).max(axis=1, keepdims=True)) > 0, largest, 1)
     return a / np.where((norm := np.sqrt((a * a).sum(axis=1, keepdims=True))) > 0, norm, 1)
 

@@ -145,8 +145,7 @@ def kneighbors(
       precision: "exact" measures the last candidates of floats in float64 and proves that no other point belongs;
         "fast" does neither, and loses digits where a distance is small beside the vectors. Bytes are exact integers
         either way, and a function is taken as it is.
-      memory: a limit in bytes, or as "500MiB", for what is needed beside queries, points and result; on an accelerator,
-        of its memory, and of the host's as much again, where floats are proved.
+      memory: a limit in bytes, or as "500MiB", for what is needed beside queries, points and result.
       mesh: devices that share the queries, the points or both (`funcgrad.sharding.make_mesh`); the answer is the same
         for any number. They may be those of several processes (`funcgrad.sharding.start`): each then calls this with
         the same arguments, reads its share of the points, and gets the whole answer; `progress` and `memory` are its

@@ -153,12 +153,6 @@ def _nearest(numbers: Array, indices: Array, rows: int, k: int) -> tuple[np.ndar
     return np.take_along_axis(few, order, axis=1), np.take_along_axis(places, order, axis=1)
 
 
-def _in_host_memory(x: Any, memory: int) -> Any:
-    """A copy of an accelerator's array, if there is room. JAX keeps it with the array, for the next search."""
-    on_accelerator = isinstance(x, Array) and jax.default_backend() != "cpu"
-    return np.asarray(x) if on_accelerator and x.nbytes <= memory else x
-
-
 def _rows(x: Any, rows: np.ndarray) -> Any:
     consecutive = rows[-1] - rows[0] + 1 == len(rows)
     return x[rows[0] : rows[-1] + 1] if consecutive else x[rows]  # a slice is not copied
@@ -239,8 +233,7 @@ def fast_search(task: Task, k: int, dtype: Any) -> Found:
 
 def certified_search(task: Task, k: int, dtype: Any) -> Found:
     """A filter, its candidates in float64, and a proof; queries without one get more candidates, and at last all."""
-    task = task._replace(queries=_in_host_memory(task.queries, task.memory))
-    queries, points, metric = task.queries, _in_host_memory(task.points, task.memory), str(task.metric)
+    queries, points, metric = task.queries, task.points, str(task.metric)
     distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int32)
     available = int(task.allowed.sum()) - task.exclude_self
     left = np.arange(len(queries), dtype=np.int32)

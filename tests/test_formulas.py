@@ -60,23 +60,38 @@ def test_bounds_of_many_queries_are_those_of_each(metric: str) -> None:
             np.testing.assert_allclose(together[row], single[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("memory", ["1GiB", "20kB"])  # room for a copy of the points on the host, and none
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
 def test_the_ways_of_an_accelerator_give_the_same_answers(
-    metric: str, dtype: str, memory: str, monkeypatch: pytest.MonkeyPatch
+    metric: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries, points = (np.abs(vectors(seed, count, 24) * 50).astype(dtype) for seed, count in ((0, 70), (1, 300)))
     expected = kneighbors(queries, points, 5, metric=metric)
-    summary = prepare(points, metric).summary
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(formulas, "FETCHED", 24 * 50)
     mesh = make_mesh(4, points=2)
     placed = jax.device_put(queries, jax.NamedSharding(mesh, jax.P()))
     for found in (
-        kneighbors(queries, points, 5, metric=metric, memory=memory),
-        kneighbors(placed, prepare(points, metric, mesh=mesh), 5, mesh=mesh, memory=memory),
+        kneighbors(queries, points, 5, metric=metric),
+        kneighbors(placed, prepare(points, metric, mesh=mesh), 5, mesh=mesh),
     ):
         np.testing.assert_array_equal(found.indices, expected.indices)
         np.testing.assert_array_equal(found.distances, expected.distances)
-    fetched = prepare(jax.device_put(points, jax.NamedSharding(mesh, jax.P())), metric).summary
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), fetched, summary)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "dot"])
+def test_points_on_a_device_are_measured_in_pieces(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = vectors(0, 300)
+    expected = certified.summarize(points, metric, np.float32)
+    monkeypatch.setattr(certified, "FETCHED", 30 * 50)
+    in_pieces = certified.summarize(jnp.asarray(points), metric, np.float32)
+    assert in_pieces is not None
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7), in_pieces, expected)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_threads_that_share_the_pairs_give_the_same_bits(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, points = vectors(0, 5), vectors(1, 7)
+    expected = all_pairs(queries, points, metric)
+    monkeypatch.setattr(formulas, "_ELEMENTS", 60)  # two pairs at a time
+    np.testing.assert_array_equal(all_pairs(queries, points, metric), expected)

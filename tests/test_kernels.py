@@ -138,6 +138,8 @@ def test_a_kernel_is_chosen_only_where_it_was_measured_to_win(monkeypatch: pytes
         assert kernels.l1("float64", 3072) is None
         assert kernels.l1("int8", 3072) is None
         assert kernels.l1("uint8", l1_uint8.MAX_DIMENSIONS + 1) is None
+    monkeypatch.setattr(jax, "local_devices", lambda: [H100(), H100("8.0")])
+    assert kernels.l1("uint8", 3072) is None
 
 
 @pytest.mark.usefixtures("hopper")
@@ -161,7 +163,7 @@ def test_a_search_takes_it_on_such_a_gpu_and_there_alone(metric: str, dtype: str
 
 @pytest.mark.usefixtures("hopper")
 @pytest.mark.parametrize("dtype", KERNELS)
-def test_on_another_device_than_the_first_the_definition_serves(dtype: str) -> None:
+def test_on_the_cpu_beside_such_a_gpu_the_definition_serves(dtype: str) -> None:
     queries, points = vectors(dtype, 40, 33), vectors(dtype, 50, 33, seed=1)
     found = kneighbors(queries, points, 3, metric="l1")
     np.testing.assert_array_equal(found.indices, np.argsort(definition(queries, points), kind="stable")[:, :3])

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
@@ -80,6 +80,7 @@ def test_many_blocks_find_the_same_whatever_each_brings(
     memory=st.sampled_from(["700B", "5KiB", "1MiB"]),
     metric=st.sampled_from(["l1", "sqeuclidean"]),
 )
+@example(queries=7, points=6, share=0.25, memory="700B", metric="sqeuclidean")  # too little for two at a time
 def test_no_memory_limit_changes_the_answer(queries: int, points: int, share: float, memory: str, metric: str) -> None:
     a, b = few_values((queries, 3), seed=queries), few_values((points, 3), seed=points)
     k = max(1, int(share * points))
