@@ -12,6 +12,7 @@ CPU does), so a bound also gives way by a few times that number (`_VANISHING`), 
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -114,8 +115,8 @@ def query_bounds(queries: Any, metric: Metric, dtype: Any, summary: Summary | No
     rows = max(1, 2**17 // queries.shape[1])  # as many as stay in a cache
     parts = [queries[i : i + rows] for i in range(0, len(queries), rows)]
     ratio, widest = 0.0 if summary.centre is None else _ratio(summary), float(summary.norms.max())
-    bounds = partial(_product_bounds, metric=metric, dtype=dtype, summary=summary, error=error)
-    bounds = partial(bounds, ratio=ratio, widest=widest)
+    known = {"metric": metric, "dtype": dtype, "summary": summary, "error": error, "ratio": ratio, "widest": widest}
+    bounds: Callable[[np.ndarray], Bounds] = partial(_product_bounds, **known)
     if len(parts) == 1:
         return bounds(queries)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -35,6 +35,7 @@ from funcgrad.distances import (
 )
 from funcgrad.processes import Result, shared_search
 from funcgrad.search import Task, certified_search, fast_search, plain_search
+from funcgrad.vectors import addressable, allowed_points, check_finite, in_numpy
 
 PRECISIONS = ("exact", "fast")
 Weights = str | Callable[[Array], Array]
@@ -79,9 +80,9 @@ def prepare(points: Any, metric: Metric = "euclidean", *, p: float | None = None
     Raises `ValueError` for an unknown metric, fewer than two axes, or NaN or infinity, naming the rows.
     """
     metric = canonical_metric(metric, p)
-    points = as_vectors("points", _addressable("points", points))
+    points = as_vectors("points", addressable("points", points))
     dtype = ranking_dtype(metric, points.dtype)
-    _check_finite("points", points)
+    check_finite("points", points)
     summary = summarize(points, metric, dtype) if dtype.kind == "f" else None
     if mesh is not None and sharding.part_of_process(mesh) is None:
         _, parts = sharding.shares(mesh)
@@ -117,7 +118,7 @@ def load_index(path: str | PathLike[str]) -> Index:
             return prepare(points, metric, p=None if math.isnan(p) else p)
         centre, centred = (file.get(name) for name in ("centre", "centred"))
         summary = Summary(float(file["scale"]), centre, file["norms"], centred)
-    _check_finite("points", points)
+    check_finite("points", points)
     return Index(points, canonical_metric(metric), None, summary)
 
 
@@ -166,10 +167,10 @@ def kneighbors(
     index = _as_index(index_or_points, metric, p, mesh)
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-    queries = as_vectors("queries", _addressable("queries", queries))
-    points, queries = _in_numpy(_addressable("points", index.points)), _in_numpy(queries)
+    queries = as_vectors("queries", addressable("queries", queries))
+    points, queries = in_numpy(addressable("points", index.points)), in_numpy(queries)
     same_dimensions(queries, points)
-    allowed = _allowed(mask, len(points), k, exclude_self, len(queries))
+    allowed = allowed_points(mask, len(points), k, exclude_self, len(queries))
     dtype = ranking_dtype(index.metric, queries.dtype, points.dtype)
     task = Task(
         *(queries, points, index.metric, index.p, _as_numpy(index.summary)),
@@ -179,7 +180,7 @@ def kneighbors(
     find = plain_search if not by_filter else certified_search if precision == "exact" else fast_search
 
     def search(task: Task, k: int) -> Result:
-        _check_finite("queries", task.queries)
+        check_finite("queries", task.queries)
         if part is not None and task.summary is None:
             task = task._replace(summary=prepare(task.points, task.metric, p=task.p).summary)  # of its share
         found = find(task, k, dtype)
@@ -239,56 +240,13 @@ def radius_neighbors(
 def _as_index(index_or_points: Any, metric: Metric, p: float | None, mesh: Mesh | None) -> Index:
     if not isinstance(index_or_points, Index):
         if sharding.part_of_process(mesh) is not None:  # each process checks and measures its share, when it searches
-            return Index(as_vectors("points", _addressable("points", index_or_points)), canonical_metric(metric, p), p)
+            return Index(as_vectors("points", addressable("points", index_or_points)), canonical_metric(metric, p), p)
         return prepare(index_or_points, metric, p=p)
     index = index_or_points
     asked = canonical_metric(metric, p)
     if asked != "l2" and (asked, p) != (index.metric, index.p):  # "l2" is what is asked by saying nothing
         raise ValueError(f"metric: the index was prepared for {index.metric!r}, got {metric!r}")
     return index
-
-
-# What comes in.
-
-
-def _addressable(name: str, x: Any) -> Any:
-    if isinstance(x, Array) and not x.is_fully_addressable:
-        raise ValueError(
-            f"{name}: got a JAX array that is spread over several processes; needs NumPy, a memory-mapped file, or an "
-            "array on devices of this process, the same in each"
-        )
-    return x
-
-
-def _in_numpy(x: Any) -> Any:
-    """What lies on one CPU as NumPy, which is the same memory."""
-    on_cpu = isinstance(x, Array) and [device.platform for device in x.devices()] == ["cpu"]
-    return np.asarray(x) if on_cpu else x
-
-
-def _allowed(mask: ArrayLike | None, points: int, k: int, exclude_self: bool, queries: int) -> np.ndarray:
-    """Which points may be neighbours, (N,) bool, after checking that there are k of them."""
-    allowed = np.ones(points, bool) if mask is None else np.asarray(mask)
-    if allowed.shape != (points,) or allowed.dtype != bool:
-        raise ValueError(f"mask: needs shape ({points},) and dtype bool, got {allowed.shape} {allowed.dtype}")
-    if exclude_self and queries != points:
-        raise ValueError(f"exclude_self: the queries must be the points, got {queries} queries and {points} points")
-    available = int(allowed.sum()) - bool(exclude_self)
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= available:
-        raise ValueError(f"k: needs an integer from 1 to {available}, the number of points to choose from; got {k}")
-    return allowed
-
-
-def _check_finite(name: str, x: Any, rows: int = 4096) -> None:
-    """Raises `ValueError` that names the first rows with NaN or infinity; looks at a block of rows at a time."""
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return
-    isfinite = jnp.isfinite if isinstance(x, Array) else np.isfinite
-    blocks = (np.asarray(isfinite(x[i : i + rows]).all(axis=1)) for i in range(0, len(x), rows))
-    bad = np.flatnonzero(~np.concatenate(list(blocks)))
-    if bad.size:
-        listed = ", ".join(map(str, bad[:5])) + (", …" if bad.size > 5 else "")
-        raise ValueError(f"{name}: NaN or infinity in {bad.size} of {len(x)} rows: {listed}")
 
 
 # From neighbours to labels.

@@ -19,7 +19,7 @@ ALLOWED = {
     "certified": {"distances", "formulas"},
     "search": {"blocks", "certified", "distances", "formulas"},
     "processes": {"formulas", "search", "sharding"},
-    "neighbors": {"blocks", "certified", "distances", "processes", "search", "sharding"},
+    "neighbors": {"blocks", "certified", "distances", "processes", "search", "sharding", "vectors"},
     "feeding": {"sharding", "steps"},
     "checked": {"steps"},
     "training": {"checked", "checkpoint", "feeding", "optimizers", "sharding", "steps"},

@@ -1,0 +1,49 @@
+"""What a search is given, checked: each refusal is one line that names the argument, what came and what is accepted."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def addressable(name: str, x: Any) -> Any:
+    """x, unless it is a JAX array of which this process has only a part: raises `ValueError`."""
+    if isinstance(x, Array) and not x.is_fully_addressable:
+        raise ValueError(
+            f"{name}: got a JAX array that is spread over several processes; needs NumPy, a memory-mapped file, or an "
+            "array on devices of this process, the same in each"
+        )
+    return x
+
+
+def in_numpy(x: Any) -> Any:
+    """What lies on one CPU as NumPy, which is the same memory."""
+    on_cpu = isinstance(x, Array) and [device.platform for device in x.devices()] == ["cpu"]
+    return np.asarray(x) if on_cpu else x
+
+
+def allowed_points(mask: ArrayLike | None, points: int, k: int, exclude_self: bool, queries: int) -> np.ndarray:
+    """Which points may be neighbours, (N,) bool, after checking that there are k of them."""
+    allowed = np.ones(points, bool) if mask is None else np.asarray(mask)
+    if allowed.shape != (points,) or allowed.dtype != bool:
+        raise ValueError(f"mask: needs shape ({points},) and dtype bool, got {allowed.shape} {allowed.dtype}")
+    if exclude_self and queries != points:
+        raise ValueError(f"exclude_self: the queries must be the points, got {queries} queries and {points} points")
+    available = int(allowed.sum()) - bool(exclude_self)
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= available:
+        raise ValueError(f"k: needs an integer from 1 to {available}, the number of points to choose from; got {k}")
+    return allowed
+
+
+def check_finite(name: str, x: Any, rows: int = 4096) -> None:
+    """Raises `ValueError` that names the first rows with NaN or infinity; looks at a block of rows at a time."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return
+    isfinite = jnp.isfinite if isinstance(x, Array) else np.isfinite
+    blocks = (np.asarray(isfinite(x[i : i + rows]).all(axis=1)) for i in range(0, len(x), rows))
+    bad = np.flatnonzero(~np.concatenate(list(blocks)))
+    if bad.size:
+        listed = ", ".join(map(str, bad[:5])) + (", …" if bad.size > 5 else "")
+        raise ValueError(f"{name}: NaN or infinity in {bad.size} of {len(x)} rows: {listed}")
