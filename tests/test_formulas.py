@@ -60,6 +60,7 @@ def test_bounds_of_many_queries_are_those_of_each(metric: str) -> None:
             np.testing.assert_allclose(together[row], single[0], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
 def test_the_ways_of_an_accelerator_give_the_same_answers(

@@ -142,6 +142,7 @@ def test_a_kernel_is_chosen_only_where_it_was_measured_to_win(monkeypatch: pytes
     assert kernels.l1("uint8", 3072) is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hopper")
 @pytest.mark.parametrize("metric", ["l1", "l2"])
 @pytest.mark.parametrize("dtype", KERNELS)
