@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from funcgrad import data_commands, options, report
-from funcgrad.interrupts import Interrupts, watched
+from funcgrad.interrupts import Deferred, watched
 
 Call = Callable[..., Any]  # one of `funcgrad.runs`, its options bound: (dataset, bars=…) → Outcome
 
@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
     arguments = options.parser().parse_args(argv)
     try:
-        with watched() as interrupts:
-            status = _COMMANDS[arguments.command](arguments, interrupts)
+        with watched() as deferred:
+            status = _COMMANDS[arguments.command](arguments, deferred)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read the output, like `head`, has enough
@@ -140,11 +140,10 @@ def _distinct(option: str, values: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def _run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
+def _run(arguments: argparse.Namespace, deferred: Deferred) -> int:
     """Loads the data, calls one of `funcgrad.runs`, and writes and prints what comes out."""
     from funcgrad import resume, runs
 
-    interrupts.raise_if_any()
     speaks = _joins(arguments)
     call = _CALLS[arguments.command](runs, arguments)
     unfinished = _unfinished(arguments)
@@ -154,9 +153,8 @@ def _run(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
         with bars("decoding") as bar:
             dataset = _load(arguments, bar)
         load = time.perf_counter() - start
-        interrupts.raise_if_any()
         stops = unfinished is not None and _trains(arguments)
-        with interrupts.deferred() if stops else nullcontext() as should_stop:
+        with deferred() if stops else nullcontext() as should_stop:
             outcome = call(dataset, bars=bars, **({"should_stop": should_stop} if stops else {}))
         result = _result(arguments, dataset, outcome, load)
         written = [] if aside is None else _write(aside, outcome, result)
@@ -291,12 +289,11 @@ def _explain(arguments: argparse.Namespace, _: Any) -> int:
     return 0
 
 
-def _gradcheck(arguments: argparse.Namespace, interrupts: Interrupts) -> int:
+def _gradcheck(arguments: argparse.Namespace, _: Any) -> int:
     if (arguments.fun is None) != (arguments.at is None):
         raise ValueError("--fun FILE.py:NAME and --at NUMBERS belong together")
     from funcgrad import gradcheck
 
-    interrupts.raise_if_any()
     if arguments.fun is not None:
         fun = gradcheck.load_function(arguments.fun)
         gradcheck.check_call(fun, arguments.at)
@@ -326,7 +323,7 @@ _CALLS: dict[str, Callable[[Any, argparse.Namespace], Call]] = {
     "crossval linear": _crossval_training,
     "crossval mlp": _crossval_training,
 }
-_COMMANDS: dict[str, Callable[[argparse.Namespace, Interrupts], int]] = {
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Deferred], int]] = {
     **dict.fromkeys(_CALLS, _run),
     "data list": data_commands.listed,
     "data info": data_commands.info,
