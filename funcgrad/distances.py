@@ -165,7 +165,7 @@ def finish(ranked: Array, metric: Metric) -> Array:
 
 
 _TILE = 288  # points at a time: rows of an odd number of cache lines, so that they share no cache set
-_UNROLLED = 16  # dimensions whose terms are added in registers; with fewer XLA fuses their slicing, and LLVM gives up
+_UNROLLED = 8  # dimensions at a time: a query's values of so many fit in registers beside the sums
 
 
 def _l1_all_pairs(queries: Array, points: Array) -> Array:
@@ -219,9 +219,9 @@ def _summed_by_dimensions(
 
     def one_tile(b: Array) -> Array:
         def some(start: Array, sums: Array) -> Array:
-            rows_a, rows_b = (lax.dynamic_slice_in_dim(x, start, few) for x in (a, b))
-            for d in range(few):
-                sums = sums + term(jnp.expand_dims(rows_a[d], 1), jnp.expand_dims(rows_b[d], 0))
+            for d in range(few):  # each row is read by itself: LLVM does not inline what XLA reads twice
+                row_a, row_b = (lax.dynamic_index_in_dim(x, start + d, keepdims=False) for x in (a, b))
+                sums = sums + term(jnp.expand_dims(row_a, 1), jnp.expand_dims(row_b, 0))
             return sums
 
         def stretch(number: Array, total: Array) -> Array:

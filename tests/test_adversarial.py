@@ -76,6 +76,7 @@ def test_nothing_is_wrong_and_nothing_lost(name: str, metric: str, dtype: str) -
         assert (nearest[itself] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize(("name", "dtype"), [(n, d) for n, x in CASES.items() if "l1" in x.metrics for d in x.dtypes])
 def test_l1_by_minima_is_right_as_well(name: str, dtype: str, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +88,7 @@ def test_l1_by_minima_is_right_as_well(name: str, dtype: str, few: bool, monkeyp
     check(queries, points, case.k, "l1", search(case, queries, points, "l1", memory=memory), case.ties)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "metric", "dtype"), combinations("near duplicates", similar=FEW))
 def test_no_block_and_no_device_changes_a_bit(name: str, metric: str, dtype: str) -> None:
     case, (queries, points) = CASES[name], made(name, dtype)

@@ -55,6 +55,7 @@ def test_half_of_the_images_are_mirrored(image: np.ndarray) -> None:
     check_even(drawn(flip, image), [image, image[:, ::-1]])
 
 
+@pytest.mark.slow
 @every_image
 @pytest.mark.parametrize(("fill", "mode"), [("zero", "constant"), ("edge", "edge")])
 def test_a_shift_is_a_random_crop_of_the_padded_image(image: np.ndarray, fill: str, mode: str) -> None:
@@ -65,6 +66,7 @@ def test_a_shift_of_no_pixels_changes_nothing() -> None:
     np.testing.assert_array_equal(shift(KEYS[0], jnp.asarray(COLOR), 0), COLOR)
 
 
+@pytest.mark.slow
 @every_image
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_cutout_blanks_a_square_around_any_pixel(image: np.ndarray, size: int) -> None:
@@ -72,6 +74,7 @@ def test_cutout_blanks_a_square_around_any_pixel(image: np.ndarray, size: int) -
     check_even(drawn(lambda key, x: cutout(key, x, size), image), possible)
 
 
+@pytest.mark.slow
 def test_a_square_larger_than_the_image_blanks_all_of_it() -> None:
     np.testing.assert_array_equal(cutout(KEYS[0], jnp.asarray(COLOR), 20), np.zeros_like(COLOR))
 
@@ -146,6 +149,7 @@ def test_shares_follow_the_beta_distribution(alpha: float) -> None:
         assert np.abs(np.sort(shares) - np.linspace(0, 1, DRAWS)).max() < 1.95 / DRAWS**0.5  # Kolmogorov, 1 in 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [ALL, "mixup"])
 def test_augmentations_lower_for_every_platform(names: str) -> None:
     def batch(key: jax.Array, images: jax.Array) -> jax.Array:

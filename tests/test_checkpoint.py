@@ -65,6 +65,7 @@ def found(folder: Path, like: Any, **options: Any) -> checkpoint.Restored:
     return restored
 
 
+@pytest.mark.slow
 def test_every_kind_of_leaf_comes_back_bit_for_bit(tmp_path: Path) -> None:
     state = make_state(3)
     checkpoint.save(tmp_path / "kept", 12, state, config=CONFIG)
@@ -170,6 +171,7 @@ DAMAGE: dict[str, Callable[[Path, random.Random], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_to_any_file_is_noticed_and_the_one_before_is_used(damage: str, tmp_path: Path) -> None:
     rng = random.Random(0)
@@ -284,6 +286,7 @@ def test_the_error_of_the_writer_comes_at_the_next_save_and_the_one_after_works(
     assert checkpoint.steps(tmp_path / "kept") == [3]
 
 
+@pytest.mark.slow
 def test_importing_it_loads_nothing_slow() -> None:
     code = "import sys, funcgrad.checkpoint, funcgrad.parameters; print({'orbax', 'safetensors'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -95,6 +95,7 @@ def test_digits_knn_and_its_result(metric: str, right: list[int], run: Run, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_predictions_are_those_that_were_counted(run: Run, tmp_path: Path) -> None:
     options = ["--metric", "cosine", "--weights", "softmax", "--temperature", "0.07", "--k", 10, 20, 1]
     measured = run("knn", *options, "--limit-test", 100, "--out", tmp_path / "out")["metrics"]
@@ -113,6 +114,7 @@ def test_predictions_are_those_that_were_counted(run: Run, tmp_path: Path) -> No
         assert measured["test_top5_accuracy"][k] == np.mean(right)
 
 
+@pytest.mark.slow
 def test_votes_come_out_alike_however_many_queries_are_counted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     data, options = datasets.load("digits", limit_test=50), knn_runs.KnnOptions(ks=(1, 5))
     found = knn_runs._search(data, options, lambda *_, **__: nullcontext(), {})
@@ -128,6 +130,7 @@ def test_no_top_5_of_five_classes(run: Run) -> None:
     assert "test_top5_accuracy" not in measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "theirs"), [("l1", "manhattan"), ("l2", "euclidean")])
 def test_digits_neighbors_are_those_of_scikit_learn_but_for_ties_at_the_end(metric: str, theirs: str) -> None:
     data, k = datasets.load("digits"), 10
@@ -159,6 +162,7 @@ def test_options_reach_the_search(run: Run, embeddings: dict[str, np.ndarray], t
         assert run(*common, *given)["metrics"]["test_accuracy"]["5"] > 0.8
 
 
+@pytest.mark.slow
 def test_a_pair_of_npy_files_and_a_folder_of_images(run: Run, tmp_path: Path) -> None:
     data = datasets.load("digits", limit_train=200)
     np.save(tmp_path / "x.npy", data.train.images.reshape(200, -1).astype(np.float32))
@@ -375,6 +379,7 @@ def test_the_table_and_the_notes_below_it(capsys: pytest.CaptureFixture[str], tm
     assert lines[-1] == f"{tmp_path / 'out'}/: result.json, confusion.png, neighbors.png, predictions.npz"
 
 
+@pytest.mark.slow
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["knn", "--limit-test", "20", "--quiet", "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr() == ("", "")
@@ -421,6 +426,7 @@ def test_a_seed_that_no_key_takes_is_refused(refused: Callable[..., str]) -> Non
     assert "--seed" in refused("train", "linear", "--seed", "9" * 23)
 
 
+@pytest.mark.slow
 def test_minkowski_is_cross_validated_beside_others(run: Run) -> None:
     limits = ("--limit-train", "60", "--limit-test", "10", "--k", "1", "--folds", "2")
     measured = run("crossval", "knn", "--metric", "l2", "minkowski", "--p", "2", *limits)["metrics"]["cv"]
@@ -439,6 +445,7 @@ def test_in_a_pipe_there_is_json_and_nothing_else(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["environment"]["devices"] == ["cpu"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_is_no_error() -> None:
     with subprocess.Popen([*SCRIPT, "data", "list", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -489,6 +496,7 @@ class Interrupted:
             return cli.main([*map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_to_the_same_result(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -510,6 +518,7 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_result(
             np.testing.assert_array_equal(mine[name], other[name])
 
 
+@pytest.mark.slow
 def test_votes_may_change_in_a_run_that_goes_on_and_damaged_stretches_are_searched_again(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -528,6 +537,7 @@ def test_votes_may_change_in_a_run_that_goes_on_and_damaged_stretches_are_search
     assert not (tmp_path / "partial").exists()
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_another_search_is_refused_and_a_fresh_run_removes_it(
     refused: Callable[..., str],
     run: Run,
@@ -560,6 +570,7 @@ def test_what_is_kept_of_another_search_is_refused_and_a_fresh_run_removes_it(
     assert not (tmp_path / "partial").exists()
 
 
+@pytest.mark.slow
 def test_resume_needs_a_place_and_with_nothing_there_just_runs(
     refused: Callable[..., str], run: Run, tmp_path: Path
 ) -> None:
@@ -607,6 +618,7 @@ def test_a_cross_validation_that_was_interrupted_goes_on_to_the_same_result(
     assert not (tmp_path / "partial").exists()
 
 
+@pytest.mark.slow
 def test_a_cross_validation_stopped_in_its_test_search_keeps_what_came_before(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -731,6 +743,7 @@ def interrupted(code: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["gc.collect()", "swallow()"])
 def test_an_interrupt_that_is_lost_is_raised_again(lost: str) -> None:
     """Python ignores it in a callback of the garbage collector; a library may catch it and go on."""
@@ -748,6 +761,7 @@ def test_an_interrupt_that_is_lost_is_raised_again(lost: str) -> None:
     assert "ignored" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupt_on_its_way_out_is_not_raised_again() -> None:
     """What tidies up may take its time, and meet errors of its own."""
     done = interrupted("""

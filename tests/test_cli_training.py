@@ -232,6 +232,7 @@ def test_crossval_mlp_over_another_option_fails_where_all_diverge(
     assert (tmp_path / "out" / "crossval.png").exists()
 
 
+@pytest.mark.slow
 def test_labels_with_gaps_are_mapped_and_classes_that_cannot_be_learned_are_named(
     refused: Callable[..., str], capsys: pytest.CaptureFixture[str], run: Run, tmp_path: Path
 ) -> None:

@@ -111,6 +111,7 @@ def plain_knn(images: np.ndarray, labels: np.ndarray, ks: list[int], metric: str
     return accuracies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["in order", "shuffled", "stratified"])
 def test_knn_by_folds_is_the_double_loop_of_the_course(how: str) -> None:
     images, labels = digits(120)
@@ -126,6 +127,7 @@ def test_knn_by_folds_is_the_double_loop_of_the_course(how: str) -> None:
         np.testing.assert_allclose([row.mean, row.std], [np.mean(accuracies), np.std(accuracies)], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_no_example_is_its_own_neighbor_or_that_of_its_fold() -> None:
     """Twins of one label lie in one fold: who could see his twin would always be right, and here nobody ever is."""
     images = np.repeat(np.arange(10, dtype=np.uint8) * 20, 2)[:, None]
@@ -134,6 +136,7 @@ def test_no_example_is_its_own_neighbor_or_that_of_its_fold() -> None:
     assert row.folds == (0.0,) * 10
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_is_listed_under_its_name_and_progress_is_told() -> None:
     def taxicab(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.sum(jnp.abs(a - b))

@@ -150,6 +150,7 @@ def test_mapped_arrays_are_not_copied(tmp_path: Path) -> None:
     assert is_mapped(data.train.images)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_mapped_arrays_of_any_size_take_little_memory(tmp_path: Path) -> None:
     big = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=(100_000, 1000))
@@ -667,6 +668,7 @@ print(datasets.load(data, progress=progress).fingerprint)
     assert decodes(pets) == 0
 
 
+@pytest.mark.slow
 def test_loading_imports_neither_tensorflow_nor_jax(cache: Path, pets: Path) -> None:
     code = """
 import sys

@@ -94,6 +94,7 @@ def test_the_root_of_a_large_integer_is_rounded_once() -> None:
     assert (np.asarray(jnp.sqrt(squares.astype(np.float32))) != found).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_fast_forms_equal_the_definition_for_one_pair(metric: str, dtype: type) -> None:
@@ -108,6 +109,7 @@ def test_the_fast_forms_equal_the_definition_for_one_pair(metric: str, dtype: ty
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["l1", "l2", "chebyshev", "minkowski", "hamming"])
 @settings(max_examples=25, deadline=None)
 @given(
@@ -218,6 +220,7 @@ def test_distances_lower_for_every_platform(metric: str, dtype: type) -> None:
     assert exported.out_avals[0].shape == (40, 33)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.float32])
 @pytest.mark.parametrize(
     ("queries", "points", "dimensions"), [(32, 32, 1), (33, 288, 255), (40, 300, 257), (64, 600, 530)]
@@ -232,6 +235,7 @@ def test_l1_in_tiles_equals_the_definition(queries: int, points: int, dimensions
     np.testing.assert_array_equal(table, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [distances.products_in_int8, distances.products_in_bfloat16])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("dimensions", [1, 1025, 140_000])  # the last needs 64 bits

@@ -59,6 +59,7 @@ def assert_same(one: Any, other: Any, **tolerance: float) -> None:
 # The answers.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_linear_one_finds_what_logistic_regression_finds(classes: int) -> None:
     """A column of weights for each class has twice the penalty for the same difference, if there are two classes."""
@@ -98,6 +99,7 @@ def test_a_hidden_layer_separates_what_a_line_cannot() -> None:
     assert MLPClassifier((32, 16), learning_rate=0.02).fit(points, labels).score(points, labels) > 0.97
 
 
+@pytest.mark.slow
 @both
 def test_scores_are_those_of_the_public_parameters(model: Any) -> None:
     points, labels = clusters()
@@ -115,6 +117,7 @@ def test_scores_are_those_of_the_public_parameters(model: Any) -> None:
     np.testing.assert_allclose(fitted.predict_log_proba(points), np.log(probabilities), rtol=1e-8)
 
 
+@pytest.mark.slow
 @both
 def test_with_two_classes_scores_are_one_number(model: Any) -> None:
     points, labels = clusters(classes=2)
@@ -128,6 +131,7 @@ def test_with_two_classes_scores_are_one_number(model: Any) -> None:
         np.testing.assert_allclose(points @ fitted.coef_[0] + fitted.intercept_, scores, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("loss", ["svm", "squared_svm", "crammer_singer"])
 def test_hinge_losses_score_and_give_no_probabilities(model: Any, loss: str) -> None:
@@ -144,6 +148,7 @@ def test_hinge_losses_score_and_give_no_probabilities(model: Any, loss: str) -> 
 # Numbers and repetition.
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize(("dtype", "computed"), [(np.float64, np.float64), (np.float32, np.float32), (int, np.float64)])
 def test_float64_is_computed_in_float64(model: Any, dtype: Any, computed: Any) -> None:
@@ -154,6 +159,7 @@ def test_float64_is_computed_in_float64(model: Any, dtype: Any, computed: Any) -
     assert not jax.config.read("jax_enable_x64")
 
 
+@pytest.mark.slow
 @both
 def test_float64_and_float32_agree(model: Any) -> None:
     points, labels = clusters(np.float32, count=59)
@@ -166,6 +172,7 @@ def test_float64_and_float32_agree(model: Any) -> None:
     np.testing.assert_allclose(fitted.decision_function(points.astype(np.float64)), scores, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bytes_stay_bytes_until_they_are_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     train = trained_estimators.fit
@@ -183,6 +190,7 @@ def test_bytes_stay_bytes_until_they_are_trained_on(monkeypatch: pytest.MonkeyPa
     assert model.coef_.dtype == np.float32
 
 
+@pytest.mark.slow
 @both
 def test_the_same_training_gives_the_same_bits(model: Any) -> None:
     points, labels = clusters(np.float32)
@@ -196,6 +204,7 @@ def test_the_same_training_gives_the_same_bits(model: Any) -> None:
     assert_same(drawn[0], drawn[1])
 
 
+@pytest.mark.slow
 @both
 def test_equal_settings_share_one_compiled_program(model: Any) -> None:
     points, labels = clusters(count=47)
@@ -208,6 +217,7 @@ def test_equal_settings_share_one_compiled_program(model: Any) -> None:
 # Weights.
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 2: 0.5}])
 def test_a_weight_of_two_is_an_example_twice_and_zero_is_none(model: Any, class_weight: Any) -> None:
@@ -233,6 +243,7 @@ def test_class_weights_are_weights_of_the_examples(model: Any) -> None:
     assert_same(balanced, clone(model).fit(points, names, sample_weight=shares[labels]), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_class_without_weight_is_not_there() -> None:
     points, labels = clusters()
     model = LinearClassifier(max_iter=5).fit(points, NAMES[labels], sample_weight=labels != 1)
@@ -261,6 +272,7 @@ def test_the_loss_curve_has_a_number_an_epoch_and_falls(model: Any) -> None:
         np.testing.assert_allclose(fitted.loss_curve_[0], np.log(3))
 
 
+@pytest.mark.slow
 @both
 def test_early_stopping_takes_the_best_epoch(model: Any) -> None:
     points, labels = clusters(count=120)
@@ -273,6 +285,7 @@ def test_early_stopping_takes_the_best_epoch(model: Any) -> None:
     assert_same(stopping, until_then)
 
 
+@pytest.mark.slow
 @both
 def test_parts_of_the_data_one_after_the_other(model: Any) -> None:
     """A part is a step here: three calls are three epochs of constant rate, and what lies between changes nothing."""
@@ -290,6 +303,7 @@ def test_parts_of_the_data_one_after_the_other(model: Any) -> None:
     assert parts.classes_.tolist() == NAMES.tolist()
 
 
+@pytest.mark.slow
 @both
 def test_parts_may_lack_classes_and_go_on_after_fit(model: Any) -> None:
     points, labels = clusters()
@@ -307,6 +321,7 @@ def test_parts_may_lack_classes_and_go_on_after_fit(model: Any) -> None:
     assert fitted.loss_curve_[-1] < before[0]
 
 
+@pytest.mark.slow
 def test_another_optimizer_begins_anew() -> None:
     points, labels = clusters()
     model = LinearClassifier().partial_fit(points, labels, classes=[0, 1, 2])
@@ -330,6 +345,7 @@ def test_weights_of_a_part_count() -> None:
 # In scikit-learn's company.
 
 
+@pytest.mark.slow
 @both
 def test_in_a_grid_search_of_a_pipeline(model: Any) -> None:
     points, labels = clusters(count=90)
@@ -342,6 +358,7 @@ def test_in_a_grid_search_of_a_pipeline(model: Any) -> None:
     assert cross_val_score(clone(model), points, NAMES[labels], cv=3).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_a_clone_is_not_fitted() -> None:
     points, labels = clusters()
     model = MLPClassifier([5, 4], activation="tanh", dropout=0.1, max_iter=3).fit(points, labels)
@@ -353,11 +370,13 @@ def test_a_clone_is_not_fitted() -> None:
             call(points)
 
 
+@pytest.mark.slow
 def test_a_number_is_one_hidden_layer() -> None:
     points, labels = clusters()
     assert_same(MLPClassifier(5, max_iter=2).fit(points, labels), MLPClassifier((5,), max_iter=2).fit(points, labels))
 
 
+@pytest.mark.slow
 def test_parameters_are_numpy_arrays_that_pickle() -> None:
     points, labels = clusters()
     model = MLPClassifier((5,), max_iter=2).partial_fit(points, labels, classes=[0, 1, 2])
@@ -412,6 +431,7 @@ def test_wrong_parameters_of_the_mlp_are_named_in_fit(options: dict[str, Any], m
         MLPClassifier(**options).fit(*clusters())
 
 
+@pytest.mark.slow
 @both
 def test_examples_that_do_not_do(model: Any) -> None:
     points, labels = clusters()
@@ -434,6 +454,7 @@ def test_examples_that_do_not_do(model: Any) -> None:
         model.predict(csr_array(points))
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_do() -> None:
     points, labels = clusters()
     with pytest.raises(ValueError, match="classes: the first call of partial_fit needs all classes"):
@@ -452,6 +473,7 @@ def test_parts_that_do_not_do() -> None:
     assert model.n_iter_ == 1
 
 
+@pytest.mark.slow
 @both
 def test_a_training_that_diverges_says_so_and_keeps_what_was(model: Any) -> None:
     points, labels = clusters()

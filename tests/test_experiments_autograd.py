@@ -89,6 +89,7 @@ def test_a_step_changes_nothing_in_place(small: ModuleType) -> None:
     assert passed[1] != passed[2]
 
 
+@pytest.mark.slow
 def test_matrices_learn_what_the_scalars_learn(small: ModuleType) -> None:
     points, labels = small.moons()
     start = small.init(0)
@@ -130,6 +131,7 @@ def test_the_recorded_training_is_as_the_docstring_says(moons: ModuleType) -> No
 POINTS = [(-1.2, 1.0), (0.3, -0.7), (2.0, 0.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Rosenbrock", "Beale"])
 def test_gradients_and_hessians_are_those_of_jax(problems: ModuleType, name: str) -> None:
     fun = problems.PROBLEMS[name].fun

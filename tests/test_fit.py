@@ -98,6 +98,7 @@ def stopped_and_resumed_after_every_step(folder: Path, **changes: Any) -> Fit:
 # Checkpoints
 
 
+@pytest.mark.slow
 @looking
 @pytest.mark.parametrize("after", [1, 3, 4, 6, 12])
 def test_a_training_stopped_at_any_step_goes_on_to_the_same_bits(after: int, tmp_path: Path) -> None:
@@ -132,6 +133,7 @@ def test_a_training_that_is_over_is_given_back_as_it_was(tmp_path: Path) -> None
     assert told == []
 
 
+@pytest.mark.slow
 def test_equal_settings_share_one_program() -> None:
     """Built anew, as by whoever runs a cell of a notebook again."""
 
@@ -155,6 +157,7 @@ def test_nothing_to_resume_is_a_beginning(tmp_path: Path) -> None:
     assert_same_training(train(checkpoint=Checkpoint(tmp_path / "none", resume=True)), train())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
@@ -196,6 +199,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(recipe: dict[s
     assert_same_training(train(**recipe, checkpoint=Checkpoint(tmp_path, resume=True)), expected)  # and was replaced
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_keeps_what_was_good(tmp_path: Path) -> None:
     def after_two_epochs(scores: jax.Array, label: jax.Array, params: Any) -> jax.Array:
         return jnp.sum(params) * jnp.where(params[0] > -8.5, 1.0, jnp.nan)  # each step takes 1 from each parameter
@@ -342,6 +346,7 @@ def test_stretches_hold_the_examples_of_an_epoch_in_its_order() -> None:
                 np.testing.assert_array_equal(np.asarray(ours)[rows], all_of_them[here])
 
 
+@pytest.mark.slow
 @stretching
 @every_recipe
 @pytest.mark.parametrize(
@@ -447,6 +452,7 @@ def counting(right: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "patience", "epochs", "best"),
     [
@@ -470,6 +476,7 @@ def test_patience_ends_a_training_after_so_many_epochs_without_a_rise(
     assert_same_training(train(**recipe, checkpoint=Checkpoint(tmp_path, resume=True)), fitted)
 
 
+@pytest.mark.slow
 @looking
 def test_every_look_is_told_the_steps_done_and_the_means_so_far() -> None:
     told: list[tuple[int, int, dict[str, float]]] = []
@@ -489,12 +496,14 @@ def test_looks_come_seldom_while_steps_are_fast(monkeypatch: pytest.MonkeyPatch)
 # Weights
 
 
+@pytest.mark.slow
 def test_examples_of_weight_zero_are_as_left_out() -> None:
     weights = np.arange(COUNT) % 3 > 0
     kept = train(inputs=IMAGES[weights], labels=LABELS[weights], batch_size=COUNT)
     assert_nearly_same_training(train(weights=weights, batch_size=COUNT), kept)
 
 
+@pytest.mark.slow
 def test_an_example_of_weight_two_is_as_two() -> None:
     twice = np.concatenate([np.arange(COUNT), np.arange(9)])
     weights = np.where(np.arange(COUNT) < 9, 2, 1)
@@ -539,10 +548,12 @@ def only_the_other(key: jax.Array, x: jax.Array, other: jax.Array) -> tuple[jax.
     return other, jnp.zeros(())
 
 
+@pytest.mark.slow
 def test_a_mix_of_the_first_alone_is_none() -> None:
     assert_nearly_same_training(train(mix=only_the_first), train())
 
 
+@pytest.mark.slow
 def test_a_mix_of_the_other_alone_trains_on_the_others_and_their_labels() -> None:
     found, expected = (train(mix=mix, batch_size=COUNT) for mix in (only_the_other, None))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found.params, expected.params)

@@ -40,6 +40,7 @@ def bytes_with_ties(count: int, dtype: Any = np.uint8) -> np.ndarray:
     return RANDOM.integers(0, 4, (count, 5)).astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["1GiB", "100kB", "7kB"])
 @pytest.mark.parametrize("metric", ["l1", "l2", "sqeuclidean", "chebyshev", "dot"])
 @pytest.mark.parametrize("how", ["in order", "shuffled", "stratified"])
@@ -51,6 +52,7 @@ def test_each_pair_once_is_one_search_a_fold(how: str, metric: str, memory: str)
     assert found.info.query_block <= {"1GiB": 101, "100kB": 101, "7kB": 26}[memory]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("block", "group"), [(7, 21), (8, 8), (16, 48), (26, 52), (1, 3)])
 def test_blocks_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int, group: int) -> None:
     """Groups that lie in several folds, blocks that do, blocks past the end."""
@@ -74,6 +76,7 @@ def test_any_number_of_folds_down_to_one_example_each(count: int, data: st.DataO
     assert_same(found, one_search_a_fold(points, parts, k, "sqeuclidean"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.int8, np.bool_])
 def test_other_bytes_are_measured_once_too(dtype: Any) -> None:
     points, parts = bytes_with_ties(60, dtype), split_folds(60, 3)
@@ -122,6 +125,7 @@ def test_each_pair_of_floats_once_is_one_search_a_fold(metric: str, dtype: Any, 
     assert_same(found, one_search_a_fold(points, parts, 9, metric))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["l2", "cosine", "dot"])
 @pytest.mark.parametrize("scale", [1e-36, 1e-20, 1.0, 1e16])
 def test_pairs_of_floats_far_from_one(metric: str, scale: float) -> None:
@@ -132,6 +136,7 @@ def test_pairs_of_floats_far_from_one(metric: str, scale: float) -> None:
     assert_same(found, one_search_a_fold(points, parts, 5, metric))
 
 
+@pytest.mark.slow
 def test_what_is_not_proved_at_first_is_searched_for_again() -> None:
     """Many at the same distance: no few candidates can be proved the nearest."""
     points, parts = np.eye(80, dtype=np.float32), split_folds(80, 4)
@@ -140,6 +145,7 @@ def test_what_is_not_proved_at_first_is_searched_for_again() -> None:
     assert_same(found, one_search_a_fold(points, parts, 3, "l2"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "hamming"])
 def test_bytes_under_a_metric_of_floats(metric: str) -> None:
     points, parts = bytes_with_ties(90), split_folds(90, 3)
@@ -147,6 +153,7 @@ def test_bytes_under_a_metric_of_floats(metric: str) -> None:
     assert_same(found, one_search_a_fold(points, parts, 5, metric))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_every_pair_of_two_folds_is_measured_once_and_none_of_one(monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
     monkeypatch.setattr(blocks, "_PAIR_BLOCK", 10)
@@ -170,6 +177,7 @@ def test_every_pair_of_two_folds_is_measured_once_and_none_of_one(monkeypatch: p
     assert (measured + measured.T == other).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["l1", "cosine"])
 @pytest.mark.parametrize("parts", [split_folds(50, 5), split_folds(50, 5, shuffle=KEY)], ids=["in order", "shuffled"])
 def test_a_search_goes_on_from_any_of_its_states(
@@ -213,6 +221,7 @@ def test_what_is_asked_has_to_be_possible() -> None:
             folds.fold_neighbors(index, split_folds(20, 3), k)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "dtype"), [("l1", np.uint8), ("cosine", np.float32)])
 def test_it_lowers_for_every_platform(metric: str, dtype: Any) -> None:
     search = blocks.Search(3, metric, None, metric == "cosine", False, None)

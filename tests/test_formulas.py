@@ -33,6 +33,7 @@ def test_each_is_the_definition_in_float64(metric: str) -> None:
         np.testing.assert_allclose(all_pairs(queries, points, metric), np.ravel(expected), rtol=1e-13, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 def test_what_lies_on_a_device_is_fetched_in_pieces_and_gives_the_same_bits(
     metric: str, monkeypatch: pytest.MonkeyPatch

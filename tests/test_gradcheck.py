@@ -119,6 +119,7 @@ def test_the_same_seed_gives_the_same_programs_and_points() -> None:
     assert repr(some(1)) != repr(some(2))
 
 
+@pytest.mark.slow
 def test_random_programs_have_all_that_the_table_promises() -> None:
     rng = random.Random(0)
     made = [programs.random_program(rng) for _ in range(300)]
@@ -187,6 +188,7 @@ def test_a_wrong_rule_is_found_and_made_small() -> None:
     assert ours == pytest.approx(jax, rel=1e-12)  # in a process of its own, where the rule is right
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("wrong_tan")
 def test_compare_finds_a_wrong_rule() -> None:
     report = gradcheck.compare(lambda x: ops.tan(x) * x, 0.5)
@@ -218,6 +220,7 @@ def test_infinities_and_nans_agree_exactly_or_not_at_all() -> None:
 # One function
 
 
+@pytest.mark.slow
 def test_compare_takes_containers_branches_and_fixed_arguments() -> None:
     def f(p: dict[str, float], n: int) -> float:
         return p["a"] ** n if p["b"] > 0 else ops.exp(p["a"])

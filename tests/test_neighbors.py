@@ -31,6 +31,7 @@ def few_values(shape: tuple[int, int], dtype: Any = np.uint8, seed: int = 0) -> 
     return np.random.default_rng(seed).integers(0, 3, shape).astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type) -> None:
@@ -50,6 +51,7 @@ def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type
         np.testing.assert_array_equal(found.distances, distances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["nearest first", "nearest last", "as they come", "all alike"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize(("memory", "least", "count"), [("30KiB", 16, 4096), ("100KiB", 512, 16384)])
@@ -103,6 +105,7 @@ def test_any_number_of_devices_gives_the_same_answer(metric: str, dtype: type) -
         np.testing.assert_array_equal(one.distances, two.distances)
 
 
+@pytest.mark.slow
 def test_numpy_memory_mapped_and_device_arrays_give_the_same_answer(tmp_path: Path) -> None:
     queries, points = few_values((20, 40)), few_values((333, 40), seed=1)
     np.save(tmp_path / "points.npy", points)
@@ -145,6 +148,7 @@ def test_digits_neighbors_are_those_of_scikit_learn_except_where_distances_tie()
             assert same[settled].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "right"), [("l1", [340, 343, 343, 338]), ("l2", [344, 348, 347, 342])])
 def test_digits_accuracy(metric: str, right: list[int]) -> None:
     digits = load_digits()
@@ -174,6 +178,7 @@ def test_real_images_have_the_neighbors_of_an_integer_brute_force(name: str, ima
     np.testing.assert_array_equal(found.indices[:4], np.argsort(expected, axis=1, kind="stable")[:, :10])
 
 
+@pytest.mark.slow
 def test_a_users_metric_is_compiled_once_and_kept_within_memory() -> None:
     traced = []
 
@@ -235,6 +240,7 @@ def test_an_index_is_saved_loaded_and_a_pytree(tmp_path: Path) -> None:
     assert not (tmp_path / "other.npz").exists()
 
 
+@pytest.mark.slow
 def test_progress_counts_the_queries() -> None:
     seen: list[tuple[int, int]] = []
     kneighbors(few_values((50, 40)), few_values((9, 40)), 1, memory="4KiB", progress=lambda *done: seen.append(done))
@@ -243,6 +249,7 @@ def test_progress_counts_the_queries() -> None:
     assert seen == sorted(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_products_of_many_bytes_keep_their_order(dtype: type) -> None:
     limits = np.iinfo(dtype)
@@ -254,6 +261,7 @@ def test_products_of_many_bytes_keep_their_order(dtype: type) -> None:
     np.testing.assert_array_equal(found.distances[0], np.sort(-products[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.uint32, np.int32])
 def test_a_users_metric_may_give_any_integer(dtype: type) -> None:
     """Extremes among them, which have no negative, or no float32 of their own."""
@@ -287,6 +295,7 @@ def two_clusters(rng: np.random.Generator) -> np.ndarray:
     return np.where(np.arange(400)[:, None] % 2, 3000.0, -3000.0) + rng.normal(size=(400, 24))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_proved_is_searched_again_and_info_says_so() -> None:
     easy = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
     assert kneighbors(easy, easy, 3).info[-2:] == (0, 0)
@@ -300,6 +309,7 @@ def test_what_cannot_be_proved_is_searched_again_and_info_says_so() -> None:
     assert (found.indices == [0, 1, 2]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["l1", "l2", "cosine", "dot"])
 def test_a_filter_never_goes_above_the_distance(metric: str) -> None:
     """Else a certificate would prove nothing; near the bound, so that it is not just a huge margin."""
@@ -323,6 +333,7 @@ def test_a_filter_never_goes_above_the_distance(metric: str) -> None:
     assert (exact - lower <= 1e-3 * (np.abs(exact) if metric == "l1" else sizes)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1e-37, 1.0, 1e30])
 def test_sums_of_minima_never_go_above_the_distance(dtype: type, scale: float) -> None:
@@ -346,6 +357,7 @@ def test_sums_of_minima_never_go_above_the_distance(dtype: type, scale: float) -
     assert (exact - lower <= 5000 * float(np.finfo(dtype).eps) * largest + loose).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_l1_by_minima_finds_the_same_and_leaves_to_others_what_it_cannot_prove(
     dtype: type, monkeypatch: pytest.MonkeyPatch
@@ -376,6 +388,7 @@ def test_l1_by_minima_finds_the_same_and_leaves_to_others_what_it_cannot_prove(
     np.testing.assert_array_equal(tried.distances, plain.distances)
 
 
+@pytest.mark.slow
 def test_fast_finds_the_same_where_nothing_is_close() -> None:
     points = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
     for metric in ("l1", "l2", "sqeuclidean", "cosine", "dot"):
@@ -442,6 +455,7 @@ def test_weights_may_be_a_function_and_no_neighbor_has_no_vote() -> None:
     np.testing.assert_array_equal(votes[0, 0], [9, 8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 def test_classify_agrees_with_scikit_learn(weights: str) -> None:
     from sklearn.neighbors import KNeighborsClassifier
@@ -527,6 +541,7 @@ def test_memory_sizes(text: str | int, size: int) -> None:
     assert blocks.parse_memory(text) == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "dtype"), [("l1", np.uint8), ("l2", np.uint8), ("l2", np.float32), ("cosine", np.float32)]
 )

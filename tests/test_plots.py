@@ -82,6 +82,7 @@ def test_importing_plots_does_not_import_matplotlib() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_drawing_and_saving_never_imports_pyplot(tmp_path: Path) -> None:
     code = f"""if True:
         import sys
@@ -189,6 +190,7 @@ def test_templates_that_are_all_zero_are_drawn(tmp_path: Path) -> None:
     written(plots.templates(np.zeros((48, 2)), (4, 4, 3), ["a", "b"]), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 8), (8, 3), (8, 8, 1), (8, 8, 3)])
 def test_neighbors_grid_shows_right_queries_above_wrong_ones(shape: tuple[int, ...], tmp_path: Path) -> None:
     given = neighbours(3, 2, shape, 3)

@@ -311,6 +311,7 @@ def script(archive: Path, recipe: prepare.Recipe, data: Path, stop: int) -> list
     return [sys.executable, "-W", "error", "-c", SCRIPT, str(archive), recipe.checksums[CIFAR10], str(data), str(stop)]
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_leaves_is_not_taken_for_data_and_the_next_run_removes_it(
     cifar10: tuple[Path, prepare.Recipe], tmp_path: Path
 ) -> None:
@@ -334,6 +335,7 @@ def test_what_a_killed_run_leaves_is_not_taken_for_data_and_the_next_run_removes
     assert [path.name for path in data.iterdir()] == ["cifar10"]
 
 
+@pytest.mark.slow
 def test_neither_preparing_nor_loading_imports_tensorflow_or_jax_even_where_they_are_installed(
     cifar10: tuple[Path, prepare.Recipe], tmp_path: Path
 ) -> None:
@@ -353,6 +355,7 @@ def test_the_module_is_imported_where_there_are_no_file_locks() -> None:
     assert (done.stdout.split(), done.stderr) == ([*prepare.RECIPES], "")
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_both_succeed(cifar10: tuple[Path, prepare.Recipe], tmp_path: Path) -> None:
     archive, recipe = cifar10
     command = script(archive, recipe, tmp_path / "data", -1)
@@ -363,6 +366,7 @@ def test_two_runs_at_once_both_succeed(cifar10: tuple[Path, prepare.Recipe], tmp
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["cifar10"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_os_error_and_leaves_nothing(cifar10: tuple[Path, prepare.Recipe], tmp_path: Path) -> None:
     archive, recipe = cifar10
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"  # bytes a file may have

@@ -158,6 +158,7 @@ def visits(
     return np.asarray(after.params), float(loss)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 2**31 - 1))
 @pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (11, 4), (3, 5)])
@@ -168,6 +169,7 @@ def test_an_epoch_visits_every_example_exactly_once(count: int, batch_size: int,
     np.testing.assert_allclose(loss, labels.mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 2**31 - 1))
 @pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (11, 4), (1, 5)])
@@ -179,6 +181,7 @@ def test_a_shuffled_order_is_a_permutation_filled_up_to_whole_batches(count: int
     np.testing.assert_array_equal(order[count:], -1)
 
 
+@pytest.mark.slow
 def test_no_two_epochs_have_the_same_order() -> None:
     places = [np.log2(visits(KEY, number, np.zeros(16, np.int32), 1, HALVING)[0]) for number in (1, 2)]
     for order in places:
@@ -217,6 +220,7 @@ def test_no_two_examples_or_epochs_draw_the_same() -> None:
     assert len(np.unique(np.round(np.concatenate(draws), 5))) == 26  # x + draw − x is exact to 10⁻⁶
 
 
+@pytest.mark.slow
 def test_the_state_is_consumed_by_an_epoch() -> None:
     state = start(optimizer=ADAM)
     run_epoch(
@@ -225,6 +229,7 @@ def test_the_state_is_consumed_by_an_epoch() -> None:
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 @every_recipe
 def test_an_epoch_lowers_for_cpu_gpu_and_tpu(recipe: dict[str, Any]) -> None:
     functions = {"augment": None, **recipe}
@@ -276,6 +281,7 @@ def test_two_processes_with_the_same_key_give_the_same_bits() -> None:
     assert hashlib.sha256(here["bits"]).hexdigest() == other
 
 
+@pytest.mark.slow
 def test_history_has_one_entry_an_epoch_and_on_epoch_is_told_each() -> None:
     told: list[tuple[int, dict[str, float]]] = []
     fitted = train(on_epoch=lambda number, measured: told.append((number, measured)))
@@ -307,6 +313,7 @@ def test_validation_measures_the_parameters_after_the_epoch_and_changes_none(rec
     np.testing.assert_allclose(fitted.history["validation_accuracy"][-1], accuracy, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_best_parameters_are_those_of_the_first_best_validation_epoch() -> None:
     """A model whose one parameter counts the steps, and that is right about so many of ten after each."""
     right = (0, 3, 8, 5, 8, 1)
@@ -354,6 +361,7 @@ def faulty(scores: jax.Array, label: jax.Array, params: Any, name: str = "bias")
     return SOFTMAX(scores, label, params) + bad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bias", "weights"])
 def test_a_gradient_that_is_not_finite_names_its_array_and_step(name: str) -> None:
     labels = np.zeros(37, int)
@@ -365,6 +373,7 @@ def test_a_gradient_that_is_not_finite_names_its_array_and_step(name: str) -> No
     assert fitted.notes == (f"epoch 1, step {step + 1}: the gradient of {name} is not finite",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(), (5,), (40, 70), (3, 4, 5)])
 def test_a_single_number_that_is_not_finite_is_found_and_the_largest_are_finite(shape: tuple[int, ...]) -> None:
     first_of = jax.jit(lambda x, zero: steps._first_not_finite(jnp.zeros(()), {"x": x}, zero))
@@ -377,6 +386,7 @@ def test_a_single_number_that_is_not_finite_is_found_and_the_largest_are_finite(
             assert first_of(x, 0) == 1
 
 
+@pytest.mark.slow
 def test_steps_that_are_not_finite_can_be_left_out() -> None:
     labels = np.zeros(37, int)
     labels[5] = 2
@@ -388,6 +398,7 @@ def test_steps_that_are_not_finite_can_be_left_out() -> None:
     assert np.isfinite(fitted.history["train_loss"]).all()
 
 
+@pytest.mark.slow
 def test_an_update_that_is_not_finite_is_noticed_after_the_last_step() -> None:
     infinite = optax.stateless(lambda gradient, params: jax.tree.map(lambda g: g + jnp.inf, gradient))
     fitted = train(optimizer=infinite, epochs=1, batch_size=37)
@@ -395,6 +406,7 @@ def test_an_update_that_is_not_finite_is_noticed_after_the_last_step() -> None:
     assert fitted.notes == ("epoch 1, after its last step: bias is not finite",)
 
 
+@pytest.mark.slow
 def test_an_optimizer_may_keep_the_parameters_it_began_with() -> None:
     keeping = optax.GradientTransformation(
         lambda params: params, lambda g, kept, params: (jax.tree.map(jnp.negative, g), kept)
@@ -402,6 +414,7 @@ def test_an_optimizer_may_keep_the_parameters_it_began_with() -> None:
     assert_same_bits(train(optimizer=keeping).params, train(optimizer=optax.sgd(1.0)).params)
 
 
+@pytest.mark.slow
 def test_a_batch_larger_than_the_data_is_all_the_data() -> None:
     assert_same_bits(train(batch_size=1000).params, train(batch_size=37).params)
 
@@ -427,6 +440,7 @@ def test_training_in_float64_stays_in_float64() -> None:
     assert {x.dtype for x in jax.tree.leaves(fitted.params)} == {np.dtype(np.float64)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, 37, 100])
 def test_predictions_in_batches_are_those_of_all_at_once(batch_size: int) -> None:
     params = DROPPING.init(KEY, (4,))
