@@ -61,7 +61,8 @@ def watched() -> Iterator[Deferred]:
     if not ours:
         yield deferred
         return
-    threading.Thread(target=insist, daemon=True).start()
+    insisting = threading.Thread(target=insist, daemon=True)
+    insisting.start()
     for number in ours:
         signal.signal(number, note)
     sys.unraisablehook = unraisable
@@ -69,6 +70,7 @@ def watched() -> Iterator[Deferred]:
         yield deferred
     finally:
         raised.put(0)
+        insisting.join()
         for number in ours:
             signal.signal(number, usual[number])
         sys.unraisablehook = usual_unraisable
