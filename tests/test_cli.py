@@ -467,7 +467,7 @@ def test_an_interrupt_says_so_and_leaves_nothing(seconds: float, tmp_path: Path)
         time.sleep(seconds)
         os.kill(child.pid, signal.SIGINT)
         try:
-            out, err = child.communicate(timeout=60)
+            out, err = child.communicate(timeout=180)
         finally:
             child.kill()
     assert (child.returncode, out) == (1, "")
@@ -672,7 +672,7 @@ def test_a_process_that_is_stopped_keeps_what_it_has_finished(number: signal.Sig
     common = ["knn", "--k", "5", "--out", str(tmp_path / "out")]
     start = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", code, *common], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, *common], capture_output=True, text=True, timeout=180, check=False
     )
     assert time.monotonic() - start < 25
     if number == signal.SIGKILL:
@@ -713,7 +713,7 @@ def test_a_cross_validation_that_is_stopped_keeps_what_it_has_finished(
         [sys.executable, "-c", code, *map(str, CROSSVAL), "--out", str(out)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert time.monotonic() - start < 25

@@ -662,7 +662,7 @@ print(datasets.load(data, progress=progress).fingerprint)
     gate.mkdir()
     commands = [[sys.executable, "-W", "error", "-c", code, pets, gate, str(i)] for i in range(2)]
     runs = [subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for one in commands]
-    outcomes = [(*run.communicate(timeout=60), run.returncode) for run in runs]
+    outcomes = [(*run.communicate(timeout=180), run.returncode) for run in runs]
     assert outcomes == [(f"{datasets.load(pets).fingerprint}\n", "", 0)] * 2
     assert len(list(cache.iterdir())) == 1
     assert decodes(pets) == 0
