@@ -283,6 +283,14 @@ def candidates(k: int) -> int:
     return k + max(8, k // 4)
 
 
+def lower_bounds(numbers: np.ndarray, bounds: Bounds, metric: str) -> np.ndarray:
+    """What distances are not below, from a filter's numbers (Q, m); −∞ where that is not known."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lower = bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64)
+    lower[np.isneginf(numbers) | np.isnan(lower)] = -np.inf
+    return np.sqrt(np.maximum(lower, 0)) if metric == "l2" else lower  # whose bounds are those of the squares
+
+
 class Certified(NamedTuple):
     distances: np.ndarray  # (Q, k) float64, as `pair_distances` gives them
     indices: np.ndarray  # (Q, k) int32
@@ -292,9 +300,9 @@ class Certified(NamedTuple):
 def certify(
     queries: Any,
     points: Any,
-    numbers: np.ndarray,
+    lower: np.ndarray,
     indices: np.ndarray,
-    bounds: Bounds,
+    size: np.ndarray,
     k: int,
     metric: str,
     p: float | None,
@@ -302,28 +310,22 @@ def certify(
 ) -> Certified:
     """The k nearest of each query's candidates, and whether no other point can be among them.
 
-    numbers, indices: (Q, m), m ≥ k, from the filter in ascending order; -1 is no candidate. available: how many points
-    there are to choose from.
+    lower, indices: (Q, m), m ≥ k, what the candidates' distances are not below, ascending; of all other points they are
+    not below the last. An index of -1 is no candidate. size: as in `Bounds`; available: how many points there are to
+    choose from.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        lower = bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64)
-    lower[np.isneginf(numbers) | np.isnan(lower)] = -np.inf
-    if metric == "l2":
-        lower = np.sqrt(np.maximum(lower, 0))  # the bounds are those of the squares
-    distances = np.full(indices.shape, np.inf)
-
-    def measure(which: np.ndarray) -> None:
-        rows, places = np.nonzero(which & (indices >= 0))
-        distances[rows, places] = pair_distances(queries, points, (rows, indices[rows, places]), metric, p)
-
-    first = np.zeros(indices.shape, bool)
-    first[:, :k] = True
-    measure(first)
+    distances, (_, count) = np.full(indices.shape, np.inf), indices.shape
     # float64 rounds, too: what may be the k-th distance is taken a little larger.
     slack = 4 * (points.shape[1] + 16) * float(np.finfo(np.float64).eps)
-    margin = slack * bounds.size
-    worst = distances[:, :k].max(axis=1) * (1 + slack) + margin
-    measure(~first & (lower <= worst[:, None]))
+    margin = slack * size
+    worst, done = np.full(len(indices), np.inf), 0  # the k-th distance so far, which the more are measured falls
+    for some in (k, *(count >> i for i in (4, 3, 2, 1, 0))):
+        if some > done:
+            rows, places = np.nonzero((lower[:, done:some] <= worst[:, None]) & (indices[:, done:some] >= 0))
+            places += done
+            distances[rows, places] = pair_distances(queries, points, (rows, indices[rows, places]), metric, p)
+            worst = np.partition(distances[:, :some], k - 1, axis=1)[:, k - 1] * (1 + slack) + margin
+            done = some
     order = np.lexsort((indices, distances), axis=1)[:, :k]
     best = np.take_along_axis(distances, order, axis=1)
     everyone = (indices >= 0).sum(axis=1) >= available

@@ -87,7 +87,7 @@ def knn(
     num_classes = int(labels.max()) + 1
     rows = []
     for number, metric in enumerate(metrics):
-        index = prepare(images, metric, p=p if metric == "minkowski" else None)
+        index = prepare(images, metric, p=p if metric == "minkowski" else None, queries=0)
         bar = None if progress is None else _counting(number * len(labels), len(metrics) * len(labels), progress)
         found = search(index, parts, max(ks, default=0), progress=bar, **options)
         accuracies = []

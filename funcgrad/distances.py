@@ -165,6 +165,8 @@ def finish(ranked: Array, metric: Metric) -> Array:
 
 
 _TILE = 288  # points at a time: rows of an odd number of cache lines, so that they share no cache set
+LARGEST_SUM = 1023  # what stands in a uint16 is no larger: a sum of four bytes
+_FARTHEST = {np.dtype(np.uint8): 255, np.dtype(np.int8): 255, np.dtype(np.uint16): LARGEST_SUM}  # two numbers apart
 _UNROLLED = 8  # dimensions at a time: a query's values of so many fit in registers beside the sums
 
 
@@ -176,20 +178,22 @@ def _l1_all_pairs(queries: Array, points: Array) -> Array:
 
 
 def _l1_by_definition(queries: Array, points: Array) -> Array:
-    if queries.dtype not in (jnp.uint8, jnp.int8):
+    if queries.dtype not in _FARTHEST:
         return all_pairs(l1)(queries, points)
+    width = 2**24 // _FARTHEST[queries.dtype]
     queries, points = queries.astype(jnp.float32), points.astype(jnp.float32)
-    return _sum_in_stretches(all_pairs(l1), queries, points, 2**24 // 255)
+    return _sum_in_stretches(all_pairs(l1), queries, points, width)
 
 
 def _l1_by_dimensions(queries: Array, points: Array) -> Array:
-    """Of bytes exactly: |a − b| = a + b − 2·min(a, b), where the sums of a and of b are taken once."""
-    if queries.dtype not in (jnp.uint8, jnp.int8):
+    """Of integers exactly: |a − b| = a + b − 2·min(a, b), where the sums of a and of b are taken once."""
+    if queries.dtype not in _FARTHEST:
         return _summed_by_dimensions(queries, points, lambda a, b: jnp.abs(a - b), queries.dtype)
+    width = 2**16 // (_FARTHEST[queries.dtype] + 1)  # so many minima can be added up in 16 bits
     total_dtype = jnp.int64 if needs_64_bits(queries.dtype, queries.shape[1]) else jnp.int32
     queries, points = (_unsigned(x) for x in (queries, points))
     sums = (jnp.sum(x, axis=1, dtype=total_dtype) for x in (queries, points))
-    table = _summed_by_dimensions(queries, points, jnp.minimum, total_dtype)
+    table = _summed_by_dimensions(queries, points, jnp.minimum, total_dtype, width)
     return jnp.expand_dims(next(sums), 1) + jnp.expand_dims(next(sums), 0) - 2 * table
 
 
@@ -205,14 +209,13 @@ def minima(queries: Array, points: Array) -> Array:
 
 
 def _summed_by_dimensions(
-    queries: Array, points: Array, term: Callable[[Array, Array], Array], total_dtype: Any
+    queries: Array, points: Array, term: Callable[[Array, Array], Array], total_dtype: Any, width: int = 0
 ) -> Array:
     """Σ term(a, b) with the dimensions in the outer loop, so that neighbouring points are neighbours in memory.
 
-    Bytes, as uint16, are added up in 16 bits, 256 dimensions at a time, since 256 · 255 < 2¹⁶.
+    Terms are added up in their own dtype, and those of stretches `width` dimensions wide, if given, in `total_dtype`.
     """
-    byte = queries.dtype == jnp.uint16
-    few, many = (_UNROLLED, 256) if byte else (_UNROLLED, _UNROLLED)
+    few, many = _UNROLLED, width or _UNROLLED
     count = len(points)
     a = _padded(queries, 0, many).T
     tiles = _padded(points, -count % _TILE, many).reshape(-1, _TILE, len(a)).swapaxes(1, 2)
@@ -230,7 +233,7 @@ def _summed_by_dimensions(
             return total + sums.astype(total_dtype)
 
         zeros = jnp.zeros((a.shape[1], _TILE), total_dtype)
-        if byte:
+        if width:
             return lax.fori_loop(0, len(a) // many, stretch, zeros)
         return lax.fori_loop(0, len(a) // few, lambda i, total: some(i * few, total), zeros)
 

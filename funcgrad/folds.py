@@ -21,6 +21,7 @@ from funcgrad.certified import (
     candidates,
     certify,
     filter_error,
+    lower_bounds,
     pair_bounds,
     pairs_are_bounded,
     summarize,
@@ -182,7 +183,7 @@ def _proved(
     examples: _Examples, folds: Sequence[np.ndarray], k: int, numbers: np.ndarray, state: State, memory: int
 ) -> neighbors.Neighbors:
     """The k nearest of the candidates, and of all points of other folds where that is not proved."""
-    index, points = examples.prepared, examples.prepared.points
+    index, points, metric = examples.prepared, examples.prepared.points, str(examples.prepared.metric)
     distances, indices = np.empty((len(points), k)), np.empty((len(points), k), np.int32)
     again = directly = 0
     for fold in folds:
@@ -190,8 +191,10 @@ def _proved(
         others[fold] = False
         unproved = []
         for rows in np.array_split(fold, -(-len(fold) // state.info.query_block)):
-            queries, found = points[rows], (numbers[rows], state.indices[rows], examples.bounds(points[rows])[0])
-            certified = certify(queries, points, *found, k, str(index.metric), index.p, int(others.sum()))
+            queries, bounds = points[rows], examples.bounds(points[rows])[0]
+            lower = lower_bounds(numbers[rows], bounds, metric)
+            found = lower, state.indices[rows], bounds.size
+            certified = certify(queries, points, *found, k, metric, index.p, int(others.sum()))
             distances[rows], indices[rows] = certified.distances, certified.indices
             unproved.append(rows[~certified.proved])
         if len(left := np.concatenate(unproved)):

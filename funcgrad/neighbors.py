@@ -26,6 +26,7 @@ from jax.typing import ArrayLike
 from funcgrad import sharding
 from funcgrad.blocks import parse_memory
 from funcgrad.certified import Summary, summarize
+from funcgrad.contractions import Contraction, contract
 from funcgrad.distances import (
     Metric,
     as_vectors,
@@ -34,7 +35,7 @@ from funcgrad.distances import (
     same_dimensions,
 )
 from funcgrad.processes import Result, shared_search
-from funcgrad.search import Task, certified_search, fast_search, plain_search
+from funcgrad.search import Found, Task, certified_search, fast_search, plain_search
 from funcgrad.vectors import addressable, allowed_points, check_finite, in_numpy
 
 PRECISIONS = ("exact", "fast")
@@ -61,7 +62,9 @@ class Neighbors(NamedTuple):
     info: Info
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["points", "summary"], meta_fields=["metric", "p"])
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["points", "summary", "contraction"], meta_fields=["metric", "p"]
+)
 @dataclass(frozen=True)
 class Index:
     """Points that were checked and measured once and can be searched many times; see `prepare`."""
@@ -70,10 +73,22 @@ class Index:
     metric: Metric
     p: float | None
     summary: Summary | None = None  # their centre and norms, of floats with a metric that goes through products
+    contraction: Contraction | None = None  # their images, where a search gains by them
 
 
-def prepare(points: Any, metric: Metric = "euclidean", *, p: float | None = None, mesh: Mesh | None = None) -> Index:
+def prepare(
+    points: Any,
+    metric: Metric = "euclidean",
+    *,
+    p: float | None = None,
+    mesh: Mesh | None = None,
+    queries: int | None = None,
+) -> Index:
     """Checks points (N, …) for one metric and takes their norms, once; a mesh's devices get them, or each its share.
+
+    On a CPU it also tries whether far fewer numbers say nearly as much, as with pictures, and if so keeps those for a
+    first filter: see `contractions`. That takes seconds, and up to 512 MB beside the points. `queries` says how many
+    will be searched for in all: where these are few it would not pay, and is left out, as it is over a mesh.
 
     Over a mesh of several processes the points stay where they are, and each search reads its share of them.
 
@@ -88,7 +103,17 @@ def prepare(points: Any, metric: Metric = "euclidean", *, p: float | None = None
         _, parts = sharding.shares(mesh)
         split = parts > 1 and len(points) % parts == 0
         points = jax.device_put(points, jax.NamedSharding(mesh, jax.P(sharding.POINTS) if split else jax.P()))
-    return Index(points, metric, p, summary)
+    few = queries is not None and queries < _MANY_QUERIES
+    contraction = None if few or mesh is not None else _contraction(points, metric)
+    return Index(points, metric, p, summary, contraction)
+
+
+_MANY_QUERIES = 1500  # for so many a contraction saves as much time as it takes to make
+
+
+def _contraction(points: Any, metric: Metric) -> Contraction | None:
+    """Off the CPU, a search waits for the last candidates, of which a contraction leaves more."""
+    return contract(in_numpy(points), metric) if jax.default_backend() == "cpu" else None
 
 
 def save_index(path: str | PathLike[str], index: Index) -> None:
@@ -99,11 +124,20 @@ def save_index(path: str | PathLike[str], index: Index) -> None:
     points = np.asarray(index.points)
     if points.dtype.kind == "V":  # bfloat16 and the like, which NumPy's format does not know
         points = points.astype(np.float32)
-    known = {} if index.summary is None else {name: x for name, x in index.summary._asdict().items() if x is not None}
+    known: dict[str, Any] = {"": index.summary}
+    if (contraction := index.contraction) is not None:
+        known |= {_CONTRACTION: contraction._replace(summary=None), _IMAGES: contraction.summary}
+    arrays = {
+        prefix + name: x
+        for prefix, some in known.items()
+        if some is not None
+        for name, x in some._asdict().items()
+        if x is not None
+    }
     aside = f"{os.fspath(path)}.{os.getpid()}"
     try:
         with open(aside, "wb") as file:
-            np.savez(file, points=points, metric=np.asarray(index.metric), p=p, **known)
+            np.savez(file, points=points, metric=np.asarray(index.metric), p=p, **arrays)
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
@@ -113,13 +147,23 @@ def save_index(path: str | PathLike[str], index: Index) -> None:
 def load_index(path: str | PathLike[str]) -> Index:
     """Reads what `save_index` wrote."""
     with np.load(path, allow_pickle=False) as file:
-        p, points, metric = float(file["p"]), file["points"], str(file["metric"])
-        if "norms" not in file:
-            return prepare(points, metric, p=None if math.isnan(p) else p)
-        centre, centred = (file.get(name) for name in ("centre", "centred"))
-        summary = Summary(float(file["scale"]), centre, file["norms"], centred)
+        known = {name: file[name] for name in file.files}
+    points, p = known["points"], None if math.isnan(float(known["p"])) else float(known["p"])
     check_finite("points", points)
-    return Index(points, canonical_metric(metric), None, summary)
+    contraction = _read(Contraction, known, _CONTRACTION)
+    if contraction is not None:
+        contraction = contraction._replace(summary=_read(Summary, known, _IMAGES))
+    return Index(points, canonical_metric(str(known["metric"]), p), p, _read(Summary, known, ""), contraction)
+
+
+_CONTRACTION, _IMAGES = "contraction_", "images_"  # before the names of what is saved of each
+
+
+def _read(kind: Any, known: dict[str, np.ndarray], prefix: str) -> Any:
+    """A named tuple of what was saved under its fields' names; None, if nothing was."""
+    found = {name: known[prefix + name] for name in kind._fields if prefix + name in known}
+    numbers = {name: x if x.ndim else float(x) for name, x in found.items()}
+    return kind(**{name: numbers.get(name) for name in kind._fields}) if found else None
 
 
 def kneighbors(
@@ -164,20 +208,23 @@ def kneighbors(
     array([[1, 2]], dtype=int32)
     """
     part = sharding.part_of_process(mesh)
-    index = _as_index(index_or_points, metric, p, mesh)
+    queries = as_vectors("queries", addressable("queries", queries))
+    index = _as_index(index_or_points, metric, p, mesh, len(queries) if precision == "exact" else 0)
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-    queries = as_vectors("queries", addressable("queries", queries))
     points, queries = in_numpy(addressable("points", index.points)), in_numpy(queries)
     same_dimensions(queries, points)
     allowed = allowed_points(mask, len(points), k, exclude_self, len(queries))
     dtype = ranking_dtype(index.metric, queries.dtype, points.dtype)
-    task = Task(
-        *(queries, points, index.metric, index.p, _as_numpy(index.summary)),
-        *(allowed, exclude_self, parse_memory(memory), mesh, progress),
-    )
-    by_filter = dtype.kind == "f" and isinstance(index.metric, str)
-    find = plain_search if not by_filter else certified_search if precision == "exact" else fast_search
+    by_images = index.contraction is not None and mesh is None and isinstance(points, np.ndarray)
+    contraction = _as_numpy(index.contraction) if by_images else None
+    searched = queries, points, index.metric, index.p, _as_numpy(index.summary)
+    task = Task(*searched, allowed, exclude_self, parse_memory(memory), mesh, progress, contraction)
+    find: Callable[[Task, int, Any], Found] = plain_search
+    if dtype.kind == "f" and isinstance(index.metric, str):
+        find = certified_search if precision == "exact" else fast_search
+    elif contraction is not None and precision == "exact":
+        find = certified_search
 
     def search(task: Task, k: int) -> Result:
         check_finite("queries", task.queries)
@@ -194,11 +241,9 @@ def kneighbors(
     return Neighbors(distances, indices, Info(index.metric, precision, str(dtype), *counts))
 
 
-def _as_numpy(summary: Summary | None) -> Summary | None:
-    if summary is None:
-        return None
-    arrays = (None if x is None else np.asarray(x) for x in summary[1:])
-    return Summary(float(summary.scale), *arrays)  # type: ignore[arg-type]
+def _as_numpy(known: Any) -> Any:
+    """The arrays of a `Summary` or a `Contraction` as NumPy, and its numbers as floats."""
+    return jax.tree.map(lambda x: np.asarray(x) if np.ndim(x) else float(x), known)
 
 
 def radius_neighbors(
@@ -219,7 +264,8 @@ def radius_neighbors(
     floats, since no integer is infinite. Raises `ValueError` for a radius below 0 (unless the metric is "dot", whose
     distances go below 0 too) and for max_neighbors below 1.
     """
-    index = _as_index(index_or_points, metric, p, options.get("mesh"))
+    queries = as_vectors("queries", addressable("queries", queries))
+    index = _as_index(index_or_points, metric, p, options.get("mesh"), len(queries))
     if not radius >= 0 and not (index.metric == "dot" and radius < 0):
         raise ValueError(f"radius: must be at least 0, got {radius}")
     if not max_neighbors >= 1:
@@ -237,11 +283,11 @@ def radius_neighbors(
     )
 
 
-def _as_index(index_or_points: Any, metric: Metric, p: float | None, mesh: Mesh | None) -> Index:
+def _as_index(index_or_points: Any, metric: Metric, p: float | None, mesh: Mesh | None, queries: int) -> Index:
     if not isinstance(index_or_points, Index):
         if sharding.part_of_process(mesh) is not None:  # each process checks and measures its share, when it searches
             return Index(as_vectors("points", addressable("points", index_or_points)), canonical_metric(metric, p), p)
-        return prepare(index_or_points, metric, p=p)
+        return prepare(index_or_points, metric, p=p, queries=0 if mesh is not None else queries)
     index = index_or_points
     asked = canonical_metric(metric, p)
     if asked != "l2" and (asked, p) != (index.metric, index.p):  # "l2" is what is asked by saying nothing
@@ -355,7 +401,8 @@ def classify(
     >>> classify([[0.2]], [[0.0], [1.0], [1.1]], [0, 1, 1], k=1)
     array([0], dtype=int32)
     """
-    index, labels = _as_index(index_or_points, metric, p, options.get("mesh")), np.asarray(labels)
+    queries = as_vectors("queries", addressable("queries", queries))
+    index, labels = _as_index(index_or_points, metric, p, options.get("mesh"), len(queries)), np.asarray(labels)
     if labels.shape != (len(index.points),) or labels.dtype.kind not in "iu" or labels.min() < 0:
         got = f"{labels.dtype} {labels.shape}: {labels.ravel()[:3].tolist()}, …"
         raise ValueError(f"labels: needs a whole number from 0 for each of the {len(index.points)} points, got {got}")

@@ -54,7 +54,7 @@ def kneighbors(
     Raises `Differs`, a `ValueError` that names every difference, if what is kept belongs to another search.
     """
     total = len(queries)
-    index = neighbors.prepare(points, metric, p=p)
+    index = neighbors.prepare(points, metric, p=p, queries=total)
     search = {"metric": index.metric, "p": p, "largest k": k, "precision": precision, **(data or {})}
     search |= {"training examples": len(points), "test examples": total}
     kept: dict[tuple[int, int], Any] = {}

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from funcgrad import contractions
 from funcgrad.blocks import Plan, Points, Search, block_of, fit_to_memory
 from funcgrad.certified import (
     Bounds,
@@ -20,6 +21,7 @@ from funcgrad.certified import (
     candidates,
     certify,
     filter_error,
+    lower_bounds,
     minima_bounds,
     minima_pay,
     minima_terms,
@@ -55,30 +57,34 @@ class Task(NamedTuple):
     memory: int  # bytes
     mesh: Mesh | None
     progress: Callable[[int, int], None] | None
+    contraction: contractions.Contraction | None = None
 
 
 def _search(
     task: Task,
     search: Search,
     dtype: Any,
-    keep: Callable[[np.ndarray, tuple[np.ndarray, np.ndarray]], None],
+    keep: Callable[[np.ndarray, tuple[np.ndarray, np.ndarray]], bool | None],
     *,
     which: np.ndarray | None = None,
     prepared: Callable[[Any], Any] = lambda queries: queries,
     terms: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Plan:
-    """Gives `keep` (their rows, (numbers, indices)) of a block of queries after the other.
+    """Gives `keep` (their rows, (numbers, indices)) of a block of queries after the other, until it says False.
 
     which: the rows (R,) of the queries to search, all if None; prepared: makes queries what the filter takes;
     terms: the points' factors and offsets (N,).
     """
     points, queries = task.points, task.queries
+    few = which is not None and len(which) < len(queries)
     which = np.arange(len(queries), dtype=np.int32) if which is None else which
+    rounded = 1 << max(0, len(which).bit_length() - 3)
+    count = -(-len(which) // rounded) * rounded if few else len(which)  # or each number of queries left needs a program
     terms = terms or (np.zeros(len(points), dtype),) * 2
     own = np.where(task.allowed, np.arange(len(points), dtype=np.int32), np.int32(-1))
     wide = jax.config.read("jax_enable_x64") or needs_64_bits(dtype, points.shape[1])
     with jax.enable_x64(wide), ExitStack() as stack:
-        plan = fit_to_memory(search, len(which), len(points), points.shape[1], dtype, task.memory)
+        plan = fit_to_memory(search, count, len(points), points.shape[1], dtype, task.memory)
         chains = [_chain(plan, wide, stack) for _ in range(plan.chains)]
         together, buffers = plan.together * plan.query_block, _two_buffers(points, plan.point_block, dtype)
         place = jax.device_put if task.mesh is None else (lambda x: x)  # once, however often it is used
@@ -98,9 +104,10 @@ def _search(
                     best.append(step(*these, *so_far, members))
                 jax.block_until_ready(previous)  # one block computes while the next is fetched, and no more
             for rows, (keys, indices) in zip(parts, best, strict=True):
-                keep(rows, _nearest(plan.numbers(keys), indices, len(rows), search.k))
-            if task.progress is not None and len(which) == len(queries):
-                task.progress(min(start + together, len(queries)), len(queries))
+                if keep(rows, _nearest(plan.numbers(keys), indices, len(rows), search.k)) is False:
+                    return plan
+            if task.progress is not None:
+                task.progress(len(queries) - len(which) + min(start + together, len(which)), len(queries))
     return plan
 
 
@@ -163,10 +170,11 @@ def _filter(
     kept: int,
     dtype: Any,
     error: float,
-    found: Callable[[np.ndarray, Bounds, Any], None],
+    found: Callable[[np.ndarray, Bounds, Any], bool | None],
     *,
     by_minima: bool = False,
-    **options: Any,
+    prepared: Callable[[Any], Any] = lambda queries: queries,
+    which: np.ndarray | None = None,
 ) -> Plan:
     """Searches in `dtype`, by bounds that allow for `error`: gives `found` each block's rows, bounds and result."""
     metric = str(task.metric)
@@ -180,8 +188,8 @@ def _filter(
         terms = None if summary is None else point_terms(metric, summary, error)
         bounds_of = partial(query_bounds, metric=metric, dtype=dtype, summary=summary, error=error)
 
-    def prepared(queries: Any) -> np.ndarray:
-        bounds.append(bounds_of(queries))
+    def bounded(queries: Any) -> np.ndarray:
+        bounds.append(bounds_of(prepared(queries)))
         return bounds[-1].queries
 
     search = Search(kept, metric, task.p, terms is not None, task.exclude_self, task.mesh, proved=error > 0)
@@ -190,17 +198,17 @@ def _filter(
         search,
         np.dtype(dtype),
         lambda rows, result: found(rows, bounds.pop(0), result),
-        prepared=prepared,
+        which=which,
+        prepared=bounded,
         terms=terms,
-        **options,
     )
 
 
-def plain_search(task: Task, k: int, dtype: Any) -> Found:
+def plain_search(task: Task, k: int, dtype: Any, which: np.ndarray | None = None) -> Found:
     """By the metric's own numbers: exact integers of bytes, and whatever a user's function gives."""
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     search = Search(k, task.metric, task.p, False, task.exclude_self, task.mesh)
-    plan = _search(task, search, dtype, lambda rows, found: parts.append(found))
+    plan = _search(task, search, dtype, lambda rows, found: parts.append(found), which=which)
     numbers, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
     if not (numbers[:, 0] > -np.inf).all():
         query = int(np.argmin(numbers[:, 0] > -np.inf))
@@ -232,42 +240,107 @@ def fast_search(task: Task, k: int, dtype: Any) -> Found:
 
 
 def certified_search(task: Task, k: int, dtype: Any) -> Found:
-    """A filter, its candidates in float64, and a proof; queries without one get more candidates, and at last all."""
+    """A filter, its candidates in float64, and a proof; queries without one get more candidates, and at last all.
+
+    The first filter is a contraction's, if there is one. What it leaves of bytes is searched as they are.
+    """
     queries, points, metric = task.queries, task.points, str(task.metric)
+    task = task._replace(progress=_rising(task.progress))
     distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int32)
-    available = int(task.allowed.sum()) - task.exclude_self
-    left = np.arange(len(queries), dtype=np.int32)
-    stages = [(dtype, candidates(k)), (dtype, 4 * (k + 16)), (np.dtype(np.float64), 4 * (k + 16))]
-    by_minima = metric == "l1" and jax.default_backend() == "cpu" and minima_pay(queries, points)
-    plan, again = None, 0
-    for number, (stage_dtype, kept) in enumerate(stages):
-        unproved: list[np.ndarray] = []
+    proved, available = np.zeros(len(queries), bool), int(task.allowed.sum()) - task.exclude_self
 
-        def found(rows: np.ndarray, bounds: Bounds, result: Any, unproved: list[np.ndarray] = unproved) -> None:
-            block = np.asarray(_rows(queries, rows))
-            numbers, candidates = result
-            certified = certify(block, points, numbers, candidates, bounds, k, metric, task.p, available)
-            distances[rows], indices[rows] = certified.distances, certified.indices
-            unproved.append(rows[~certified.proved])
+    def found(rows: np.ndarray, lower: np.ndarray, candidates: np.ndarray, size: np.ndarray) -> bool:
+        block = np.asarray(_rows(queries, rows))
+        certified = certify(block, points, lower, candidates, size, k, metric, task.p, available)
+        distances[rows], indices[rows], proved[rows] = certified
+        return 2 * int(np.count_nonzero(certified.proved)) >= len(rows)  # or going on will hardly pay
 
-        error = filter_error(metric, points.shape[1], stage_dtype)
-        options: dict[str, Any] = {"which": left} if number else {"by_minima": by_minima}
-        used = _filter(task, min(kept, len(points)), stage_dtype, error, found, **options)
-        plan = plan or used
-        left = np.concatenate(unproved)
-        again = again if number else len(left)
-        if not len(left):
+    def contracted(which: np.ndarray) -> Plan:
+        return _contracted_filter(task, images_kept, found)
+
+    def filtered(which: np.ndarray, kept: int, dtype: Any, try_minima: bool = False) -> Plan:
+        def bounded(rows: np.ndarray, bounds: Bounds, result: Any) -> None:
+            found(rows, lower_bounds(result[0], bounds, metric), result[1], bounds.size)
+
+        by_minima = try_minima and metric == "l1" and jax.default_backend() == "cpu" and minima_pay(which, points)
+        error = filter_error(metric, points.shape[1], dtype)
+        return _filter(task, min(kept, len(points)), dtype, error, bounded, by_minima=by_minima, which=which)
+
+    def plain(which: np.ndarray) -> Plan:
+        distances[which], indices[which], plan, *_ = plain_search(task, k, dtype, which)
+        proved[which] = True
+        return plan
+
+    images_kept = contractions.kept(k, metric)
+    by_images = task.contraction is not None and 16 * images_kept <= len(points)
+    stages: list[Callable[[np.ndarray], Plan]] = [contracted] if by_images else []
+    if dtype.kind == "f":
+        few, many, wide = candidates(k), 4 * (k + 16), np.dtype(np.float64)
+        stages += [partial(filtered, kept=few, dtype=dtype, try_minima=True)]
+        stages += [partial(filtered, kept=many, dtype=some) for some in (dtype, wide)]
+    else:
+        stages.append(plain)
+    plans, lefts = [], []
+    for stage in stages:
+        plans.append(stage(np.flatnonzero(~proved).astype(np.int32)))
+        lefts.append(int(np.count_nonzero(~proved)))
+        if proved.all():
             break
-    for query in left:
+    for query in np.flatnonzero(~proved):
         others = np.flatnonzero(task.allowed)
         others = others[others != query] if task.exclude_self else others
         row = queries[query : query + 1]
         exact = pair_distances(row, points, (np.zeros(len(others), int), others), metric, task.p)
         nearest = np.argsort(exact, kind="stable")[:k]
         distances[query], indices[query] = exact[nearest], others[nearest]
+    if dtype.kind != "f":
+        integer = np.int64 if needs_64_bits(dtype, points.shape[1]) else np.int32
+        return Found(distances.astype(np.float32 if metric == "l2" else integer), indices, plans[0], lefts[0])
     with np.errstate(over="ignore"):
         distances = distances.astype(dtype)
     if not np.isfinite(distances).all():
         raise ValueError(f"points: distances beyond the range of {dtype}; scale the vectors, or pass float64")
-    assert plan is not None
-    return Found(distances, indices, plan, again, len(left))
+    return Found(distances, indices, plans[0], lefts[0], lefts[-1])
+
+
+def _rising(progress: Callable[[int, int], None] | None) -> Callable[[int, int], None] | None:
+    """`progress` without what an earlier stage has reported."""
+    most = 0
+
+    def rising(done: int, total: int) -> None:
+        nonlocal most
+        if done > most and progress is not None:
+            most = done
+            progress(done, total)
+
+    return rising
+
+
+def _contracted_filter(task: Task, kept: int, found: Callable[..., bool]) -> Plan:
+    """Searches among a contraction's images: gives `found` each block's rows, lower bounds and candidates."""
+    contraction, metric = task.contraction, str(task.metric)
+    assert contraction is not None
+    errors: list[np.ndarray] = []  # of the blocks that are searched together, in their order
+
+    def prepared(queries: Any) -> np.ndarray:
+        images, errors_of_block = contractions.images_of(np.asarray(queries), metric, contraction)
+        errors.append(errors_of_block)
+        return images
+
+    def bounded(rows: np.ndarray, numbers: np.ndarray, candidates: np.ndarray) -> bool:
+        lower = contractions.lower_bounds(numbers, errors.pop(0), metric, contraction)
+        return found(rows, lower, candidates, np.full(len(rows), float(metric == "cosine")))
+
+    if metric == "l1":
+        search = Search(kept, "l1", None, False, task.exclude_self, None, proved=True)
+        images = task._replace(points=contraction.images)
+        return _search(
+            images, search, np.dtype(np.uint16), lambda rows, result: bounded(rows, *result), prepared=prepared
+        )
+    images = task._replace(points=contraction.images, metric="sqeuclidean", summary=contraction.summary)
+    error = filter_error("sqeuclidean", contraction.images.shape[1], np.float32)
+
+    def squares(rows: np.ndarray, bounds: Bounds, result: Any) -> bool:
+        return bounded(rows, lower_bounds(result[0], bounds, "sqeuclidean"), result[1])
+
+    return _filter(images, kept, np.dtype(np.float32), error, squares, prepared=prepared)

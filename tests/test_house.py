@@ -17,9 +17,10 @@ PACKAGE = REPOSITORY / "funcgrad"
 ALLOWED = {
     "blocks": {"distances", "kernels", "sharding"},
     "certified": {"distances", "formulas"},
-    "search": {"blocks", "certified", "distances", "formulas"},
+    "contractions": {"certified", "distances", "formulas"},
+    "search": {"blocks", "certified", "contractions", "distances", "formulas"},
     "processes": {"formulas", "search", "sharding"},
-    "neighbors": {"blocks", "certified", "distances", "processes", "search", "sharding", "vectors"},
+    "neighbors": {"blocks", "certified", "contractions", "distances", "processes", "search", "sharding", "vectors"},
     "feeding": {"sharding", "steps"},
     "checked": {"steps"},
     "training": {"checked", "checkpoint", "feeding", "optimizers", "sharding", "steps"},
