@@ -1,0 +1,229 @@
+"""Contractions: no bound is above a distance, and searches that start with their images give the same as all others."""
+
+from pathlib import Path
+from typing import Any
+
+import cases
+import jax
+import numpy as np
+import pytest
+
+from funcgrad import certified, contractions, datasets, neighbors, sharding
+from funcgrad.contractions import contract
+from funcgrad.neighbors import kneighbors, prepare
+
+METRICS = ("l1", "l2", "sqeuclidean", "cosine")
+DIMENSIONS = 256
+
+
+def pictures(count: int, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
+    """Smooth rows (count, 256): sums of a few waves, as photographs nearly are, and some noise."""
+    rng = np.random.default_rng(seed)
+    places = np.arange(DIMENSIONS) / DIMENSIONS
+    waves = np.stack([np.cos(np.pi * (number + 1) * places) / (number + 1) for number in range(10)])
+    smooth = rng.normal(size=(count, 10)) @ waves
+    rows = 128 + 45 * (smooth + 0.03 * rng.normal(size=smooth.shape))
+    return np.clip(rows, 0, 255).astype(dtype)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is small enough for a test is large enough for a contraction."""
+    monkeypatch.setattr(contractions, "_POINTS", 512)
+    monkeypatch.setattr(neighbors, "_MANY_QUERIES", 1)
+
+
+def plain(points: np.ndarray, metric: str) -> neighbors.Index:
+    return prepare(points, metric, queries=0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "float32", "float64"])
+def test_no_bound_is_above_a_distance_and_most_are_near(small: None, metric: str, dtype: str) -> None:
+    shift = 128 if dtype == "int8" else 0
+    points, queries = (
+        (pictures(count, np.float64, seed) - shift).astype(dtype) for count, seed in ((1500, 0), (20, 1))
+    )
+    made = contract(points, metric)
+    assert made is not None
+    images, errors = contractions.images_of(queries, metric, made)
+    exact, wide = images.astype(np.longdouble), made.images.astype(np.longdouble)
+    numbers = np.stack([np.abs(a - wide).sum(1) if metric == "l1" else ((a - wide) ** 2).sum(1) for a in exact])
+    bounds = contractions.lower_bounds(numbers.astype(np.float64), errors, metric, made)
+    distances = cases.table(queries, points, metric)
+    assert (bounds <= distances * (1 + 1e-15) + (1e-16 if metric == "cosine" else 0)).all()
+    assert np.median(bounds / distances) > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "float32", "float64"])
+def test_the_same_neighbors_are_found(small: None, metric: str, dtype: str) -> None:
+    points, queries = (pictures(count, seed=seed) for count, seed in ((4000, 0), (200, 1)))
+    points[3000:3100] = points[:100]  # equal distances: the smaller index comes first
+    queries[:50] = points[:50]
+    points, queries = (((x.astype(np.int16) - 128) if dtype == "int8" else x).astype(dtype) for x in (points, queries))
+    index = prepare(points, metric)
+    assert index.contraction is not None
+    found, expected = (
+        kneighbors(queries, index, 5, metric=metric),
+        kneighbors(queries, plain(points, metric), 5, metric=metric),
+    )
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.distances, expected.distances)
+    assert found.distances.dtype == expected.distances.dtype
+    assert found.info.searched_again < 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", METRICS)
+def test_masks_and_the_points_themselves(small: None, metric: str) -> None:
+    points = pictures(2000)
+    index, other = prepare(points, metric), plain(points, metric)
+    mask = np.random.default_rng(2).random(len(points)) < 0.5
+    options: list[dict[str, Any]] = [{"exclude_self": True}, {"mask": mask, "exclude_self": True}]
+    for some in options:
+        found, expected = (kneighbors(points, x, 3, metric=metric, **some) for x in (index, other))
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_array_equal(found.distances, expected.distances)
+    few = np.zeros(len(points), bool)
+    few[::500] = True  # fewer than are kept
+    assert kneighbors(points[1:3], index, 4, metric=metric, mask=few).info.searched_again == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("odd", ["noise", "far", "zeros", "tiny"])
+def test_queries_unlike_the_points_are_found_all_the_same(small: None, metric: str, odd: str) -> None:
+    points, rng = pictures(2000, np.float64), np.random.default_rng(5)
+    queries = {
+        "noise": 255 * rng.random((100, DIMENSIONS)),
+        "far": points[:100] * 1e150,
+        "zeros": np.zeros((100, DIMENSIONS)),
+        "tiny": points[:100] * 1e-300,
+    }[odd]
+    index = prepare(points, metric)
+    assert index.contraction is not None
+    done: list[tuple[int, int]] = []
+    found = kneighbors(queries, index, 3, metric=metric, progress=lambda *some: done.append(some))
+    expected = kneighbors(queries, plain(points, metric), 3, metric=metric)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.distances, expected.distances)
+    assert done == sorted(set(done))
+    assert done[-1] == (100, 100)
+
+
+@pytest.mark.slow
+def test_a_filter_that_proves_little_is_left(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    points, queries = pictures(2000, np.float64), 1e150 * pictures(100, np.float64, seed=1)  # that have no images
+    index = prepare(points, "l2")
+    searched: list[int] = []
+    images_of = contractions.images_of
+
+    def counted(x: np.ndarray, *others: Any) -> Any:
+        searched.append(len(x))
+        return images_of(x, *others)
+
+    monkeypatch.setattr(contractions, "images_of", counted)
+    found = kneighbors(queries, index, 3, memory="100KiB")  # of blocks
+    assert sum(searched) < len(queries)
+    assert found.info.searched_again == len(queries)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_not_like_pictures_has_no_contraction(small: None, metric: str) -> None:
+    rng = np.random.default_rng(0)
+    assert contract(rng.random((2000, DIMENSIONS)), metric) is None
+    assert contract(np.ones((2000, DIMENSIONS)), metric) is None
+    for scale in (1e200, 1e-200):
+        assert (contract(pictures(2000, np.float64) * scale, metric) is None) == (metric != "cosine")
+    assert contract(pictures(400), metric) is None
+    assert contract(pictures(2000)[:, ::2], metric) is None
+    assert contract(pictures(2000), "dot") is None
+    assert contract(jax.numpy.asarray(pictures(2000)), metric) is None  # on a device, as far as can be told
+
+
+def test_one_far_point_is_no_harm(small: None) -> None:
+    points = pictures(4000, np.float64)
+    points[1234] *= 1e170
+    assert contract(points, "l2") is None or np.isfinite(contract(points, "l2").error)  # type: ignore[union-attr]
+    points[1234] = 1e6
+    index = prepare(points, "l2")
+    found, expected = (kneighbors(points[1230:1240], x, 3) for x in (index, plain(points, "l2")))
+    np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+def test_constant_and_paired_features(small: None) -> None:
+    columns = np.random.default_rng(0).normal(size=(100, 4))
+    both = np.concatenate([columns, columns + 1e-6], axis=1)
+    pairs = contractions._pairs(both)
+    assert sorted(tuple(sorted(pair)) for pair in pairs.tolist()) == [(i, i + 4) for i in range(4)]
+    constant = contractions._pairs(np.zeros((10, 201)))
+    assert len(np.unique(constant)) == 200  # the odd one is left
+
+
+def test_where_it_would_not_pay(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = pictures(2000)
+    assert prepare(points, "l1").contraction is not None
+    assert prepare(points, "l1", mesh=sharding.make_mesh(points=2)).contraction is None
+    monkeypatch.setattr(neighbors, "_MANY_QUERIES", 100)
+    assert prepare(points, "l1", queries=99).contraction is None
+    assert prepare(points, "l1", queries=100).contraction is not None
+    monkeypatch.setattr(contractions, "_MOST_BYTES", 2000 * DIMENSIONS // 2 - 1)
+    assert prepare(points, "l1").contraction is None
+
+
+def test_too_many_neighbors_for_it(small: None) -> None:
+    points = pictures(2000)
+    index = prepare(points, "l2")
+    found, expected = (kneighbors(points[:20], x, 500) for x in (index, plain(points, "l2")))
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    assert found.info == expected.info
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_it_is_saved_with_its_index(small: None, tmp_path: Path, metric: str, dtype: type) -> None:
+    points, queries = pictures(2000, dtype), pictures(20, dtype, seed=1)
+    index = prepare(points, metric)
+    neighbors.save_index(tmp_path / "index.npz", index)
+    read = neighbors.load_index(tmp_path / "index.npz")
+    for a, b in zip(jax.tree.leaves(index), jax.tree.leaves(read), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert jax.tree.structure(index) == jax.tree.structure(read)
+    found, expected = (kneighbors(queries, x, 3, metric=metric) for x in (read, index))
+    assert found.info == expected.info
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    placed = jax.tree.map(jax.numpy.asarray, index) if dtype is np.float32 else index
+    np.testing.assert_array_equal(kneighbors(queries, placed, 3, metric=metric).indices, expected.indices)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_photographs(image_data: Path, metric: str, dtype: type) -> None:
+    data = datasets.load("cifar10", data_dir=image_data, limit_train=10_000, limit_test=200)
+    points, queries = (x.images.reshape(len(x.images), -1).astype(dtype) for x in (data.train, data.test))
+    index = prepare(points, metric)
+    assert index.contraction is not None
+    found, expected = (kneighbors(queries, x, 10, metric=metric) for x in (index, plain(points, metric)))
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.distances, expected.distances)
+    assert found.info.searched_again < 40
+
+
+def test_first_rounds_measure_few() -> None:
+    """Where bounds are as good as distances, no more than the k nearest and the next round are measured."""
+    points, queries = np.arange(100.0)[:, None], np.zeros((1, 1))
+    lower, indices = np.arange(64.0)[None], np.arange(64, dtype=np.int32)[None]
+    measured: list[int] = []
+
+    def counted(a: Any, b: Any, pairs: Any, *others: Any) -> Any:
+        measured.extend(pairs[1].tolist())
+        return np.abs(a[pairs[0]] - b[pairs[1]])[:, 0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certified, "pair_distances", counted)
+        found = certified.certify(queries, points, lower, indices, np.zeros(1), 3, "l1", None, 100)
+    assert found.proved.all()
+    assert sorted(measured) == [0, 1, 2]
