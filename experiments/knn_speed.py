@@ -4,8 +4,10 @@
     python experiments/knn_speed.py --data-dir DIR --only pixels                 # or sizes, or million
 
 CIFAR-10 (JPEG copy): 50,000 × 10,000 × 3,072 pixels, k = 10, distances and nearest together; peers answer the first
-queries only, and all times are scaled to one query. Then 1,000,000 × 768 random directions, cosine, k = 100, from
-memory and from a memory-mapped file; and a table of sizes, in which cost grows linearly. FAISS proves nothing about
+queries only, and all times are scaled to one query. Ours first searches far fewer numbers of each picture, which bound
+the distances from below (`funcgrad.contractions`); what it takes to search all of them is measured beside it. Pairs a
+second are those that an answer stands for: points × dimensions for each query, whether they had to be read or not. Then 1,000,000 × 768 random directions, cosine, k = 100, from
+memory and from a memory-mapped file; and a table of sizes, in which cost grows no faster than they. FAISS proves nothing about
 its float32; ours measures the last candidates in float64 and proves every answer. Compilation and preparing the points
 are apart.
 
@@ -34,6 +36,7 @@ PIXELS = (
     ("l2", "float32", 5_000, 2_000, 1_000),
     ("cosine", "float32", 5_000, 2_000, 1_000),
 )
+OF_ALL_NUMBERS, ALL_NUMBERS = 2_048, "funcgrad, all numbers"
 SIZES = ((10_000, 1_000), (20_000, 1_000), (40_000, 1_000), (40_000, 2_000), (40_000, 4_000))  # points, queries
 MILLION = {"points": 1_000_000, "dimensions": 768, "queries": 1_000, "k": 100}
 
@@ -66,13 +69,17 @@ def pixels(data_dir: str) -> list[dict[str, Any]]:
         index = neighbors.prepare(own_points, metric)
         prepared = time.perf_counter() - start
         neighbors.kneighbors(own_queries[:1024], index, K)  # compiles, and warms the caches
-        seconds: dict[str, float] = {}
+        seconds: dict[str, float]
         runs = []
-        for _ in range(3 if ours <= 5_000 else 1):
+        for _ in range(3):
             with report.timed(seconds := {}):
                 found = neighbors.kneighbors(own_queries[:ours], index, K)
             runs.append(seconds["run"])
         per_query = {"funcgrad": median(runs) / ours}
+        whole = neighbors.prepare(own_points, metric, queries=0)  # too few for a contraction
+        with report.timed(seconds := {}):
+            neighbors.kneighbors(own_queries[:OF_ALL_NUMBERS], whole, K)
+        per_query[ALL_NUMBERS] = seconds["run"] / OF_ALL_NUMBERS
 
         flat = faiss.IndexFlat(DIMENSIONS, {"l1": faiss.METRIC_L1, "l2": faiss.METRIC_L2}.get(metric, 0))
         unit = (lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)) if metric == "cosine" else (lambda x: x)
@@ -94,7 +101,8 @@ def pixels(data_dir: str) -> list[dict[str, Any]]:
                 "queries": ours,
                 "milliseconds_per_query": {name: 1e3 * x for name, x in per_query.items()},
                 "giga_pairs_per_second": len(points) * DIMENSIONS / per_query["funcgrad"] / 1e9,
-                "times": {name: x / per_query["funcgrad"] for name, x in per_query.items() if name != "funcgrad"},
+                "giga_pairs_per_second_of_all_numbers": len(points) * DIMENSIONS / per_query[ALL_NUMBERS] / 1e9,
+                "times": {name: x / per_query["funcgrad"] for name, x in per_query.items() if "funcgrad" not in name},
                 "prepare_seconds": prepared,
                 "searched_again": found.info.searched_again,
                 "same_distances_as_scikit_learn": bool(same),
@@ -121,7 +129,7 @@ def sizes(data_dir: str) -> list[dict[str, Any]]:
             index = neighbors.prepare(points, metric)
             neighbors.kneighbors(queries, index, K)
             seconds = seconds_of(lambda: neighbors.kneighbors(queries, index, K), 3)  # noqa: B023
-            row[f"{metric} {np.dtype(dtype)}"] = count * asked * DIMENSIONS / seconds / 1e9  # linear cost: all the same
+            row[f"{metric} {np.dtype(dtype)}"] = count * asked * DIMENSIONS / seconds / 1e9  # of no more than linear cost: no smaller
         rows.append(row)
         print({key: round(value, 1) for key, value in row.items()}, flush=True)
     return rows

@@ -249,6 +249,9 @@ def _padded(x: Array, rows: int, width: int) -> Array:
     return jnp.pad(x, ((0, rows), (0, -x.shape[1] % width)))
 
 
+_ALIGNED = 128  # dimensions: what tiles of a matrix product are cut into
+
+
 def products(queries: Array, points: Array) -> Array:
     """Inner products (Q, N); of bytes in [-128, 127] the exact integers, by what each platform multiplies fastest."""
     if queries.dtype not in (jnp.uint8, jnp.int8):
@@ -275,10 +278,13 @@ def products_in_bfloat16(queries: Array, points: Array) -> Array:
 
 
 def products_in_int8(queries: Array, points: Array) -> Array:
-    """The same in integers: 2¹⁶ products stay within an int32."""
+    """The same in integers: 2¹⁶ products stay within an int32.
+
+    Zeros fill up the dimensions: without them, products of 2 to 9 came out wrong on an H100 with JAX 0.11.2.
+    """
     table = partial(_multiply, preferred_element_type=jnp.int32)
     a, b = (x if x.dtype == jnp.int8 else (x.astype(jnp.int16) - 128).astype(jnp.int8) for x in (queries, points))
-    return _sum_in_stretches(table, a, b, 2**16)
+    return _sum_in_stretches(table, _padded(a, 0, _ALIGNED), _padded(b, 0, _ALIGNED), 2**16)
 
 
 def _centred(x: Array) -> Array:
