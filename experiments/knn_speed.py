@@ -5,11 +5,11 @@
 
 CIFAR-10 (JPEG copy): 50,000 × 10,000 × 3,072 pixels, k = 10, distances and nearest together; peers answer the first
 queries only, and all times are scaled to one query. Ours first searches far fewer numbers of each picture, which bound
-the distances from below (`funcgrad.contractions`); what it takes to search all of them is measured beside it. Pairs a
-second are those that an answer stands for: points × dimensions for each query, whether they had to be read or not. Then 1,000,000 × 768 random directions, cosine, k = 100, from
-memory and from a memory-mapped file; and a table of sizes, in which cost grows no faster than they. FAISS proves nothing about
-its float32; ours measures the last candidates in float64 and proves every answer. Compilation and preparing the points
-are apart.
+the distances from below (`funcgrad.contractions`); what it takes by all numbers is measured beside it. Pairs a second
+are those that an answer stands for, points × dimensions for each query, whether they had to be read or not.
+Then 1,000,000 × 768 random directions, cosine, k = 100, from memory and from a memory-mapped file; and a table of
+sizes, in which cost grows no faster than they. FAISS proves nothing about its float32; ours measures the last
+candidates in float64 and proves every answer. Compilation and preparing the points are apart.
 
 Claims: L1 of bytes at 50 × scikit-learn, 10 × FAISS; L1 of floats at 3 × FAISS; L2 and cosine at 0.9 × FAISS, 3 ×
 scikit-learn; a million directions at FAISS's speed. The results file says which hold on the machine at hand.
@@ -120,7 +120,7 @@ def sizes(data_dir: str) -> list[dict[str, Any]]:
 
     data = datasets.load("cifar10", data_dir=data_dir)
     rows = []
-    for count, asked in SIZES:
+    for count, asked in SIZES:  # where cost is no more than linear, no row is smaller than those before
         row: dict[str, Any] = {"points": count, "queries": asked}
         for metric, dtype in (("l1", np.uint8), ("l2", np.uint8), ("l2", np.float32)):
             points, queries = (
@@ -129,7 +129,7 @@ def sizes(data_dir: str) -> list[dict[str, Any]]:
             index = neighbors.prepare(points, metric)
             neighbors.kneighbors(queries, index, K)
             seconds = seconds_of(lambda: neighbors.kneighbors(queries, index, K), 3)  # noqa: B023
-            row[f"{metric} {np.dtype(dtype)}"] = count * asked * DIMENSIONS / seconds / 1e9  # of no more than linear cost: no smaller
+            row[f"{metric} {np.dtype(dtype)}"] = count * asked * DIMENSIONS / seconds / 1e9
         rows.append(row)
         print({key: round(value, 1) for key, value in row.items()}, flush=True)
     return rows
