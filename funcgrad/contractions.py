@@ -25,7 +25,6 @@ from funcgrad.formulas import pair_distances, unit
 
 _DIMENSIONS, _POINTS = 192, 8192  # with fewer of either, all is soon searched
 _SHARE, _MOST, _GROUP = 8, 512, 4  # one of so many dimensions, and no more, are kept; so many features are in a group
-_MOST_BYTES = 2**29  # of all images
 _SAMPLE, _PROBES = 1024, 16  # points whose principal axes are taken, and that are searched for to see what it brings
 _TYPICAL = 10  # of how many neighbours
 _ROUNDS = 30  # of pairing; what is left, such as pixels that are always 0, is paired in order
@@ -52,13 +51,12 @@ def kept(k: int, metric: Metric) -> int:
     return (16 if metric == "l1" else 8) * (k + 16)
 
 
-def contract(points: Any, metric: Metric) -> Contraction | None:
-    """A contraction of points (N, D), or None where a search would gain little or nothing by it."""
+def contract(points: Any, metric: Metric, limit: int) -> Contraction | None:
+    """A contraction of points (N, D), or None where a search would gain little by it, or it needs more than `limit`."""
     if metric not in ("l1", "l2", "sqeuclidean", "cosine") or not isinstance(points, np.ndarray):
         return None
     count, dimensions = points.shape
-    width = 2 * (dimensions // _GROUP) if metric == "l1" else 4 * _size(dimensions)  # bytes
-    if dimensions < _DIMENSIONS or count < _POINTS or count * width > _MOST_BYTES:
+    if dimensions < _DIMENSIONS or count < _POINTS or _bytes(count, dimensions, metric) > limit:
         return None
     sample = _exact(points[:: -(-count // _SAMPLE)], metric)
     spread = float(np.max(sample.max(axis=0) - sample.min(axis=0)))
@@ -72,6 +70,14 @@ def contract(points: Any, metric: Metric) -> Contraction | None:
         return None
     summary = None if metric == "l1" else summarize(images, "sqeuclidean", images.dtype)
     return made._replace(images=images, error=error, summary=summary)
+
+
+def _bytes(count: int, dimensions: int, metric: Metric) -> int:
+    """Of the images, of the axes or of what the groups are chosen by, of the sample and its copies."""
+    images, made = (2 * (dimensions // _GROUP), 16 * dimensions**2)
+    if metric != "l1":
+        images, made = 4 * _size(dimensions), 16 * dimensions * _size(dimensions)
+    return count * images + made + 24 * _SAMPLE * dimensions
 
 
 def images_of(x: np.ndarray, metric: Metric, contraction: Contraction) -> tuple[np.ndarray, np.ndarray]:

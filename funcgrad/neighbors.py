@@ -10,7 +10,7 @@ devices: bytes are ranked by exact integers, floats by distances that were measu
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -104,16 +104,17 @@ def prepare(
         split = parts > 1 and len(points) % parts == 0
         points = jax.device_put(points, jax.NamedSharding(mesh, jax.P(sharding.POINTS) if split else jax.P()))
     few = queries is not None and queries < _MANY_QUERIES
-    contraction = None if few or mesh is not None else _contraction(points, metric)
+    contraction = None if few or mesh is not None else _contraction(points, metric, _MOST_BYTES)
     return Index(points, metric, p, summary, contraction)
 
 
 _MANY_QUERIES = 1500  # for so many a contraction saves as much time as it takes to make
+_MOST_BYTES = 2**29  # of it, and of what it is made by
 
 
-def _contraction(points: Any, metric: Metric) -> Contraction | None:
+def _contraction(points: Any, metric: Metric, limit: int) -> Contraction | None:
     """Off the CPU, a search waits for the last candidates, of which a contraction leaves more."""
-    return contract(in_numpy(points), metric) if jax.default_backend() == "cpu" else None
+    return contract(in_numpy(points), metric, limit) if jax.default_backend() == "cpu" else None
 
 
 def save_index(path: str | PathLike[str], index: Index) -> None:
@@ -209,9 +210,10 @@ def kneighbors(
     """
     part = sharding.part_of_process(mesh)
     queries = as_vectors("queries", addressable("queries", queries))
-    index = _as_index(index_or_points, metric, p, mesh, len(queries) if precision == "exact" else 0)
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+    limits: dict[str, Any] = {"memory": memory, "mesh": mesh, "precision": precision}
+    index, limit = _as_index(index_or_points, metric, p, queries=len(queries), **limits)
     points, queries = in_numpy(addressable("points", index.points)), in_numpy(queries)
     same_dimensions(queries, points)
     allowed = allowed_points(mask, len(points), k, exclude_self, len(queries))
@@ -219,7 +221,7 @@ def kneighbors(
     by_images = index.contraction is not None and mesh is None and isinstance(points, np.ndarray)
     contraction = _as_numpy(index.contraction) if by_images else None
     searched = queries, points, index.metric, index.p, _as_numpy(index.summary)
-    task = Task(*searched, allowed, exclude_self, parse_memory(memory), mesh, progress, contraction)
+    task = Task(*searched, allowed, exclude_self, limit, mesh, progress, contraction)
     find: Callable[[Task, int, Any], Found] = plain_search
     if dtype.kind == "f" and isinstance(index.metric, str):
         find = certified_search if precision == "exact" else fast_search
@@ -265,14 +267,15 @@ def radius_neighbors(
     distances go below 0 too) and for max_neighbors below 1.
     """
     queries = as_vectors("queries", addressable("queries", queries))
-    index = _as_index(index_or_points, metric, p, options.get("mesh"), len(queries))
+    index, memory = _as_index(index_or_points, metric, p, queries=len(queries), **options)
     if not radius >= 0 and not (index.metric == "dot" and radius < 0):
         raise ValueError(f"radius: must be at least 0, got {radius}")
     if not max_neighbors >= 1:
         raise ValueError(f"max_neighbors: must be at least 1, got {max_neighbors}")
     available = (len(index.points) if mask is None else int(np.sum(np.asarray(mask)))) - bool(exclude_self)
     k = max(1, min(max_neighbors, available))
-    distances, indices, info = kneighbors(queries, index, k, mask=mask, exclude_self=exclude_self, **options)
+    options |= {"mask": mask, "exclude_self": exclude_self, "memory": memory}
+    distances, indices, info = kneighbors(queries, index, k, **options)
     inside = distances <= radius
     floats = distances if distances.dtype.kind == "f" else distances.astype(np.float64)
     missing = (0, 0), (0, max_neighbors - k)
@@ -283,16 +286,33 @@ def radius_neighbors(
     )
 
 
-def _as_index(index_or_points: Any, metric: Metric, p: float | None, mesh: Mesh | None, queries: int) -> Index:
+def _as_index(
+    index_or_points: Any,
+    metric: Metric,
+    p: float | None,
+    *,
+    queries: int,
+    memory: str | int = "1GiB",
+    mesh: Mesh | None = None,
+    precision: str = "exact",
+    **_: Any,
+) -> tuple[Index, int]:
+    """What was given, or an index for so many queries; and the memory that it leaves."""
+    left = parse_memory(memory)
     if not isinstance(index_or_points, Index):
         if sharding.part_of_process(mesh) is not None:  # each process checks and measures its share, when it searches
-            return Index(as_vectors("points", addressable("points", index_or_points)), canonical_metric(metric, p), p)
-        return prepare(index_or_points, metric, p=p, queries=0 if mesh is not None else queries)
+            points = as_vectors("points", addressable("points", index_or_points))
+            return Index(points, canonical_metric(metric, p), p), left
+        index = prepare(index_or_points, metric, p=p, queries=0)
+        if queries >= _MANY_QUERIES and mesh is None and precision == "exact":
+            index = replace(index, contraction=_contraction(index.points, index.metric, min(left // 2, _MOST_BYTES)))
+            left -= sum(np.asarray(x).nbytes for x in jax.tree.leaves(index.contraction))
+        return index, left
     index = index_or_points
     asked = canonical_metric(metric, p)
     if asked != "l2" and (asked, p) != (index.metric, index.p):  # "l2" is what is asked by saying nothing
         raise ValueError(f"metric: the index was prepared for {index.metric!r}, got {metric!r}")
-    return index
+    return index, left
 
 
 # From neighbours to labels.
@@ -402,10 +422,11 @@ def classify(
     array([0], dtype=int32)
     """
     queries = as_vectors("queries", addressable("queries", queries))
-    index, labels = _as_index(index_or_points, metric, p, options.get("mesh"), len(queries)), np.asarray(labels)
+    index, memory = _as_index(index_or_points, metric, p, queries=len(queries), **options)
+    labels = np.asarray(labels)
     if labels.shape != (len(index.points),) or labels.dtype.kind not in "iu" or labels.min() < 0:
         got = f"{labels.dtype} {labels.shape}: {labels.ravel()[:3].tolist()}, …"
         raise ValueError(f"labels: needs a whole number from 0 for each of the {len(index.points)} points, got {got}")
-    neighbors = kneighbors(queries, index, k, **options)
+    neighbors = kneighbors(queries, index, k, **{**options, "memory": memory})
     votes = vote(neighbors, labels, int(labels.max()) + 1, ks=(k,), weights=weights, temperature=temperature)
     return np.argmax(votes[0], axis=-1).astype(np.int32)

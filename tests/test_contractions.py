@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from funcgrad import certified, contractions, datasets, neighbors, sharding
-from funcgrad.contractions import contract
+from funcgrad import certified, contractions, datasets, neighbors, search, sharding
+from funcgrad.contractions import Contraction
 from funcgrad.neighbors import kneighbors, prepare
 
 METRICS = ("l1", "l2", "sqeuclidean", "cosine")
@@ -24,6 +24,10 @@ def pictures(count: int, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
     smooth = rng.normal(size=(count, 10)) @ waves
     rows = 128 + 45 * (smooth + 0.03 * rng.normal(size=smooth.shape))
     return np.clip(rows, 0, 255).astype(dtype)
+
+
+def contract(points: Any, metric: str) -> Contraction | None:
+    return contractions.contract(points, metric, 2**29)
 
 
 @pytest.fixture
@@ -169,8 +173,27 @@ def test_where_it_would_not_pay(small: None, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(neighbors, "_MANY_QUERIES", 100)
     assert prepare(points, "l1", queries=99).contraction is None
     assert prepare(points, "l1", queries=100).contraction is not None
-    monkeypatch.setattr(contractions, "_MOST_BYTES", 2000 * DIMENSIONS // 2 - 1)
+    needed = contractions._bytes(2000, DIMENSIONS, "l1")
+    monkeypatch.setattr(neighbors, "_MOST_BYTES", needed - 1)
     assert prepare(points, "l1").contraction is None
+
+
+def test_it_counts_to_the_memory_of_a_search(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    points, limits = pictures(2000), []
+    images_of_points = prepare(points, "l2").contraction
+    assert images_of_points is not None
+    fit_to_memory = search.fit_to_memory
+
+    def fitted(*arguments: Any) -> Any:
+        limits.append(arguments[-1])
+        return fit_to_memory(*arguments)
+
+    monkeypatch.setattr(search, "fit_to_memory", fitted)
+    kneighbors(points[:10], points, 3, memory="64MiB")
+    assert 64 * 2**20 - 2 * images_of_points.images.nbytes < limits[0] < 64 * 2**20 - images_of_points.images.nbytes
+    needed = contractions._bytes(2000, DIMENSIONS, "l2")
+    kneighbors(points[:10], points, 3, memory=2 * needed - 2)  # less than half is for a contraction
+    assert limits[-1] == 2 * needed - 2
 
 
 def test_too_many_neighbors_for_it(small: None) -> None:
