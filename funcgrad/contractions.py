@@ -26,6 +26,7 @@ from funcgrad.formulas import pair_distances, unit
 _DIMENSIONS, _POINTS = 192, 8192  # with fewer of either, all is soon searched
 _SHARE, _MOST, _GROUP = 8, 512, 4  # one of so many dimensions, and no more, are kept; so many features are in a group
 _SAMPLE, _PROBES = 1024, 16  # points whose principal axes are taken, and that are searched for to see what it brings
+_PART = 16  # of all points may be candidates
 _TYPICAL = 10  # of how many neighbours
 _ROUNDS = 30  # of pairing; what is left, such as pixels that are always 0, is paired in order
 _ELEMENTS = 2**19  # at a time
@@ -49,6 +50,11 @@ class Contraction(NamedTuple):
 def kept(k: int, metric: Metric) -> int:
     """How many candidates a filter of images keeps for a proof of the k nearest."""
     return (16 if metric == "l1" else 8) * (k + 16)
+
+
+def serves(k: int, metric: Metric, count: int) -> bool:
+    """Whether so many candidates are a small part of the points."""
+    return _PART * kept(k, metric) <= count
 
 
 def contract(points: Any, metric: Metric, limit: int) -> Contraction | None:

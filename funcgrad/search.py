@@ -256,7 +256,7 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
         return 2 * int(np.count_nonzero(certified.proved)) >= len(rows)  # or going on will hardly pay
 
     def contracted(which: np.ndarray) -> Plan:
-        return _contracted_filter(task, images_kept, found)
+        return _contracted_filter(task, contractions.kept(k, metric), found)
 
     def filtered(which: np.ndarray, kept: int, dtype: Any, try_minima: bool = False) -> Plan:
         def bounded(rows: np.ndarray, bounds: Bounds, result: Any) -> None:
@@ -271,8 +271,7 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
         proved[which] = True
         return plan
 
-    images_kept = contractions.kept(k, metric)
-    by_images = task.contraction is not None and 16 * images_kept <= len(points)
+    by_images = task.contraction is not None and contractions.serves(k, metric, len(points))
     stages: list[Callable[[np.ndarray], Plan]] = [contracted] if by_images else []
     if dtype.kind == "f":
         few, many, wide = candidates(k), 4 * (k + 16), np.dtype(np.float64)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from funcgrad import certified, contractions, datasets, neighbors, search, sharding
+from funcgrad import blocks, certified, contractions, datasets, neighbors, search, sharding
 from funcgrad.contractions import Contraction
 from funcgrad.neighbors import kneighbors, prepare
 
@@ -31,10 +31,19 @@ def contract(points: Any, metric: str) -> Contraction | None:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is small enough for a test is large enough for a contraction."""
+def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Makes sizes of tests large enough for a contraction; the metrics of the searches that began with one."""
     monkeypatch.setattr(contractions, "_POINTS", 512)
+    monkeypatch.setattr(contractions, "_PART", 2)
     monkeypatch.setattr(neighbors, "_MANY_QUERIES", 1)
+    began, contracted_filter = [], search._contracted_filter
+
+    def noted(task: search.Task, *others: Any) -> Any:
+        began.append(str(task.metric))
+        return contracted_filter(task, *others)
+
+    monkeypatch.setattr(search, "_contracted_filter", noted)
+    return began
 
 
 def plain(points: np.ndarray, metric: str) -> neighbors.Index:
@@ -43,7 +52,7 @@ def plain(points: np.ndarray, metric: str) -> neighbors.Index:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "float32", "float64"])
-def test_no_bound_is_above_a_distance_and_most_are_near(small: None, metric: str, dtype: str) -> None:
+def test_no_bound_is_above_a_distance_and_most_are_near(small: list[str], metric: str, dtype: str) -> None:
     shift = 128 if dtype == "int8" else 0
     points, queries = (
         (pictures(count, np.float64, seed) - shift).astype(dtype) for count, seed in ((1500, 0), (20, 1))
@@ -62,7 +71,7 @@ def test_no_bound_is_above_a_distance_and_most_are_near(small: None, metric: str
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "float32", "float64"])
-def test_the_same_neighbors_are_found(small: None, metric: str, dtype: str) -> None:
+def test_the_same_neighbors_are_found(small: list[str], metric: str, dtype: str) -> None:
     points, queries = (pictures(count, seed=seed) for count, seed in ((4000, 0), (200, 1)))
     points[3000:3100] = points[:100]  # equal distances: the smaller index comes first
     queries[:50] = points[:50]
@@ -76,12 +85,13 @@ def test_the_same_neighbors_are_found(small: None, metric: str, dtype: str) -> N
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.distances, expected.distances)
     assert found.distances.dtype == expected.distances.dtype
+    assert small == [metric]
     assert found.info.searched_again < 100
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
-def test_masks_and_the_points_themselves(small: None, metric: str) -> None:
+def test_masks_and_the_points_themselves(small: list[str], metric: str) -> None:
     points = pictures(2000)
     index, other = prepare(points, metric), plain(points, metric)
     mask = np.random.default_rng(2).random(len(points)) < 0.5
@@ -93,12 +103,13 @@ def test_masks_and_the_points_themselves(small: None, metric: str) -> None:
     few = np.zeros(len(points), bool)
     few[::500] = True  # fewer than are kept
     assert kneighbors(points[1:3], index, 4, metric=metric, mask=few).info.searched_again == 0
+    assert small == 3 * [metric]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("odd", ["noise", "far", "zeros", "tiny"])
-def test_queries_unlike_the_points_are_found_all_the_same(small: None, metric: str, odd: str) -> None:
+def test_queries_unlike_the_points_are_found_all_the_same(small: list[str], metric: str, odd: str) -> None:
     points, rng = pictures(2000, np.float64), np.random.default_rng(5)
     queries = {
         "noise": 255 * rng.random((100, DIMENSIONS)),
@@ -115,10 +126,11 @@ def test_queries_unlike_the_points_are_found_all_the_same(small: None, metric: s
     np.testing.assert_array_equal(found.distances, expected.distances)
     assert done == sorted(set(done))
     assert done[-1] == (100, 100)
+    assert small == [metric]
 
 
 @pytest.mark.slow
-def test_a_filter_that_proves_little_is_left(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filter_that_proves_little_is_left(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     points, queries = pictures(2000, np.float64), 1e150 * pictures(100, np.float64, seed=1)  # that have no images
     index = prepare(points, "l2")
     searched: list[int] = []
@@ -129,13 +141,15 @@ def test_a_filter_that_proves_little_is_left(small: None, monkeypatch: pytest.Mo
         return images_of(x, *others)
 
     monkeypatch.setattr(contractions, "images_of", counted)
-    found = kneighbors(queries, index, 3, memory="100KiB")  # of blocks
-    assert sum(searched) < len(queries)
+    monkeypatch.setattr(blocks, "_QUERY_BLOCK", 32)
+    monkeypatch.setattr(blocks, "_TOGETHER", 1)
+    found = kneighbors(queries, index, 3)
+    assert 0 < sum(searched) < 50
     assert found.info.searched_again == len(queries)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_what_is_not_like_pictures_has_no_contraction(small: None, metric: str) -> None:
+def test_what_is_not_like_pictures_has_no_contraction(small: list[str], metric: str) -> None:
     rng = np.random.default_rng(0)
     assert contract(rng.random((2000, DIMENSIONS)), metric) is None
     assert contract(np.ones((2000, DIMENSIONS)), metric) is None
@@ -147,7 +161,7 @@ def test_what_is_not_like_pictures_has_no_contraction(small: None, metric: str) 
     assert contract(jax.numpy.asarray(pictures(2000)), metric) is None  # on a device, as far as can be told
 
 
-def test_one_far_point_is_no_harm(small: None) -> None:
+def test_one_far_point_is_no_harm(small: list[str]) -> None:
     points = pictures(4000, np.float64)
     points[1234] *= 1e170
     assert contract(points, "l2") is None or np.isfinite(contract(points, "l2").error)  # type: ignore[union-attr]
@@ -155,9 +169,10 @@ def test_one_far_point_is_no_harm(small: None) -> None:
     index = prepare(points, "l2")
     found, expected = (kneighbors(points[1230:1240], x, 3) for x in (index, plain(points, "l2")))
     np.testing.assert_array_equal(found.indices, expected.indices)
+    assert small == ["l2"]
 
 
-def test_constant_and_paired_features(small: None) -> None:
+def test_constant_and_paired_features(small: list[str]) -> None:
     columns = np.random.default_rng(0).normal(size=(100, 4))
     both = np.concatenate([columns, columns + 1e-6], axis=1)
     pairs = contractions._pairs(both)
@@ -166,7 +181,7 @@ def test_constant_and_paired_features(small: None) -> None:
     assert len(np.unique(constant)) == 200  # the odd one is left
 
 
-def test_where_it_would_not_pay(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_it_would_not_pay(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     points = pictures(2000)
     assert prepare(points, "l1").contraction is not None
     assert prepare(points, "l1", mesh=sharding.make_mesh(points=2)).contraction is None
@@ -178,7 +193,7 @@ def test_where_it_would_not_pay(small: None, monkeypatch: pytest.MonkeyPatch) ->
     assert prepare(points, "l1").contraction is None
 
 
-def test_it_counts_to_the_memory_of_a_search(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_counts_to_the_memory_of_a_search(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     points, limits = pictures(2000), []
     images_of_points = prepare(points, "l2").contraction
     assert images_of_points is not None
@@ -196,17 +211,18 @@ def test_it_counts_to_the_memory_of_a_search(small: None, monkeypatch: pytest.Mo
     assert limits[-1] == 2 * needed - 2
 
 
-def test_too_many_neighbors_for_it(small: None) -> None:
+def test_too_many_neighbors_for_it(small: list[str]) -> None:
     points = pictures(2000)
     index = prepare(points, "l2")
     found, expected = (kneighbors(points[:20], x, 500) for x in (index, plain(points, "l2")))
     np.testing.assert_array_equal(found.indices, expected.indices)
     assert found.info == expected.info
+    assert not small
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_it_is_saved_with_its_index(small: None, tmp_path: Path, metric: str, dtype: type) -> None:
+def test_it_is_saved_with_its_index(small: list[str], tmp_path: Path, metric: str, dtype: type) -> None:
     points, queries = pictures(2000, dtype), pictures(20, dtype, seed=1)
     index = prepare(points, metric)
     neighbors.save_index(tmp_path / "index.npz", index)
@@ -219,6 +235,7 @@ def test_it_is_saved_with_its_index(small: None, tmp_path: Path, metric: str, dt
     np.testing.assert_array_equal(found.indices, expected.indices)
     placed = jax.tree.map(jax.numpy.asarray, index) if dtype is np.float32 else index
     np.testing.assert_array_equal(kneighbors(queries, placed, 3, metric=metric).indices, expected.indices)
+    assert small == 3 * [metric]
 
 
 @pytest.mark.slow
