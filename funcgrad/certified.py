@@ -234,9 +234,9 @@ def point_terms(metric: Metric, summary: Summary, error: float) -> tuple[np.ndar
 _FEW_QUERIES, _LARGE = 256, 8  # below the one, and above the other, the plain sum is faster in all
 
 
-def minima_pay(queries: Any, points: Any) -> bool:
+def minima_pay(queries: int, points: Any) -> bool:
     """Whether summing minima is worth the try: there are many queries, and the points are not far from 0."""
-    if len(queries) < _FEW_QUERIES:
+    if queries < _FEW_QUERIES:
         return False
     count = min(256, max(16, 2**20 // points.shape[1]))
     some = np.asarray(points[:: -(-len(points) // count)]).astype(np.float64)
@@ -306,13 +306,13 @@ def certify(
     k: int,
     metric: str,
     p: float | None,
-    available: int,
+    available: int | np.ndarray,
 ) -> Certified:
     """The k nearest of each query's candidates, and whether no other point can be among them.
 
     lower, indices: (Q, m), m ≥ k, what the candidates' distances are not below, ascending; of all other points they are
     not below the last. An index of -1 is no candidate. size: as in `Bounds`; available: how many points there are to
-    choose from.
+    choose from, in all or for each query (Q,).
     """
     distances, (_, count) = np.full(indices.shape, np.inf), indices.shape
     # float64 rounds, too: what may be the k-th distance is taken a little larger.

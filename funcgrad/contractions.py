@@ -26,7 +26,7 @@ from funcgrad.formulas import pair_distances, unit
 _DIMENSIONS, _POINTS = 192, 8192  # with fewer of either, all is soon searched
 _SHARE, _MOST, _GROUP = 8, 512, 4  # one of so many dimensions, and no more, are kept; so many features are in a group
 _SAMPLE, _PROBES = 1024, 16  # points whose principal axes are taken, and that are searched for to see what it brings
-_PART = 16  # of all points may be candidates
+_PART, _MOST_KEPT = 16, 1024  # one of so many points may be a candidate, and no more in all
 _TYPICAL = 10  # of how many neighbours
 _ROUNDS = 30  # of pairing; what is left, such as pixels that are always 0, is paired in order
 _ELEMENTS = 2**19  # at a time
@@ -40,7 +40,7 @@ class Contraction(NamedTuple):
 
     images: np.ndarray  # (N, d) float32; of l1 uint16, up to `LARGEST_SUM`
     axes: np.ndarray  # (D, d − 1) float64, orthonormal but for rounding; of l1 (d, 4), the features of each group
-    origin: np.ndarray  # float64: (D,), which has image 0; of l1 (d,), the sums that have
+    origin: np.ndarray  # float64, what is subtracted first: (D,); of l1 from the sums, (d,)
     scale: float  # of images
     rounding: float  # how far an image may be away, as a share of its length
     error: float  # how far one of the points' may be, before it was scaled
@@ -53,8 +53,8 @@ def kept(k: int, metric: Metric) -> int:
 
 
 def serves(k: int, metric: Metric, count: int) -> bool:
-    """Whether so many candidates are a small part of the points."""
-    return _PART * kept(k, metric) <= count
+    """Whether so many candidates are soon chosen, and a small part of the points."""
+    return kept(k, metric) <= min(_MOST_KEPT, count // _PART)
 
 
 def contract(points: Any, metric: Metric, limit: int) -> Contraction | None:
@@ -65,14 +65,16 @@ def contract(points: Any, metric: Metric, limit: int) -> Contraction | None:
     if dimensions < _DIMENSIONS or count < _POINTS or _bytes(count, dimensions, metric) > limit:
         return None
     sample = _exact(points[:: -(-count // _SAMPLE)], metric)
-    spread = float(np.max(sample.max(axis=0) - sample.min(axis=0)))
-    if not (np.abs(sample).max() < _SIZES[1] and spread > _SIZES[0]):
+    all_of = sample if metric == "cosine" else points
+    lowest, highest = np.min(all_of, axis=0).astype(np.float64), np.max(all_of, axis=0).astype(np.float64)
+    if not np.max(np.maximum(-lowest, highest)) < _SIZES[1] or not np.max(highest - lowest) > _SIZES[0]:
         return None
-    made = _groups(sample, points.dtype == np.uint8) if metric == "l1" else _principal_axes(sample)
-    if not _pays(points, metric, made):
+    made = _groups(sample, lowest, highest) if metric == "l1" else _principal_axes(sample)
+    tried = _pays(points, metric, made)
+    if tried is None:
         return None
     images, errors = images_of(points, metric, made)
-    if not np.isfinite(error := float(errors.max())):
+    if not (error := float(errors.max())) <= 4 * tried:  # some lie far from the others, and so would all bounds
         return None
     summary = None if metric == "l1" else summarize(images, "sqeuclidean", images.dtype)
     return made._replace(images=images, error=error, summary=summary)
@@ -102,7 +104,8 @@ def images_of(x: np.ndarray, metric: Metric, contraction: Contraction) -> tuple[
     return images, errors
 
 
-def lower_bounds(numbers: np.ndarray, errors: np.ndarray, metric: Metric, contraction: Contraction) -> np.ndarray:
+@np.errstate(invalid="ignore")  # where neither a candidate nor an image is known
+def lower_distances(numbers: np.ndarray, errors: np.ndarray, metric: Metric, contraction: Contraction) -> np.ndarray:
     """What the vectors' distances (Q, m) are not below, from the images' (of l1; of all else, from their squares)."""
     distances = numbers.astype(np.float64) if metric == "l1" else np.sqrt(np.maximum(numbers, 0))
     lower = np.maximum(distances / contraction.scale - (errors + contraction.error)[:, None], 0)
@@ -154,17 +157,16 @@ def _coordinates(exact: np.ndarray, contraction: Contraction) -> tuple[np.ndarra
 # l1.
 
 
-def _groups(sample: np.ndarray, pixels: bool) -> Contraction:
-    """Features are paired twice. Sums over a group are rounded to what lies between those of a sample (m, D)."""
+def _groups(sample: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> Contraction:
+    """Features are paired twice, by a sample (m, D); lowest, highest: (D,), of all points."""
     groups = np.arange(sample.shape[1])[:, None]
     while groups.shape[1] < _GROUP:
         pairs = _pairs(sample[:, groups].sum(axis=2))
         groups = np.concatenate([groups[pairs[:, 0]], groups[pairs[:, 1]]], axis=1)
-    sums = sample[:, groups].sum(axis=2)
-    origin = sums.min(axis=0)
-    scale = LARGEST_SUM / max(float((sums - origin).max()), _SIZES[0])
-    if pixels:
-        origin, scale = np.zeros_like(origin), 1.0  # a sum of four bytes is exact
+    origin, end = (x[groups].sum(axis=1) for x in (lowest, highest))
+    widest = max(float(np.max(end - origin)), _SIZES[0])
+    whole = widest <= LARGEST_SUM and (sample == np.rint(sample)).all()  # of integers, such sums are exact
+    scale = 1.0 if whole else LARGEST_SUM / widest
     return Contraction(np.empty((0, len(groups)), np.uint16), groups, origin, scale, 0.0, 0.0)
 
 
@@ -198,8 +200,8 @@ def _sums(exact: np.ndarray, contraction: Contraction) -> tuple[np.ndarray, np.n
 # Whether it pays.
 
 
-def _pays(points: np.ndarray, metric: Metric, contraction: Contraction) -> bool:
-    """Whether a filter would prove half of the queries right: tried with a few of the points, among some."""
+def _pays(points: np.ndarray, metric: Metric, contraction: Contraction) -> float | None:
+    """The largest error of some points' images, if a filter would prove half of the queries right, tried with a few."""
     some = points[:: -(-len(points) // _POINTS)]
     share = len(some) / len(points)
     images, errors = images_of(some, metric, contraction)
@@ -208,8 +210,8 @@ def _pays(points: np.ndarray, metric: Metric, contraction: Contraction) -> bool:
     for query in range(0, len(some), -(-len(some) // _PROBES)):
         apart = images - images[query]
         numbers = np.abs(apart).sum(axis=1) if metric == "l1" else np.vecdot(apart, apart)
-        lower = lower_bounds(numbers[None], errors[query : query + 1], metric, contraction)[0]
+        lower = lower_distances(numbers[None].astype(float), errors[query : query + 1], metric, contraction)[0]
         first = np.argpartition(lower, 4 * k)[: 4 * k]
         distances = pair_distances(some, some, (np.full_like(first, query), first), str(metric), None)
         undecided.append(np.count_nonzero(lower <= np.sort(distances)[k]) / share)  # the nearest is the query itself
-    return float(np.median(undecided)) <= kept(_TYPICAL, metric)
+    return contraction.error if np.median(undecided) <= kept(_TYPICAL, metric) else None

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from funcgrad.neighbors import Metric, Neighbors, Weights, kneighbors, prepare, vote
+from funcgrad.neighbors import Metric, Neighbors, Weights, index_for, kneighbors, vote
 from funcgrad.trained_estimators import LinearClassifier as LinearClassifier
 from funcgrad.trained_estimators import MLPClassifier as MLPClassifier
 
@@ -78,7 +78,8 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
         # One vote of nobody, so that wrong weights are known now and not after a long search.
         nobody = Neighbors(np.ones((1, self.n_neighbors)), np.zeros((1, self.n_neighbors), np.int32), None)  # type: ignore[arg-type]
         self._vote(nobody, np.zeros(1, np.int32), 1)
-        self._index = prepare(X, self.metric, p=self.p)
+        known: dict[str, Any] = {"k": self.n_neighbors, "memory": self.memory, "precision": self.precision}
+        self._index, self._memory = index_for(X, self.metric, self.p, queries=len(X), **known)
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._labels = labels.astype(np.int32)
         return self
@@ -115,7 +116,7 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
         queries = points if alone else validate_data(self, X, reset=False)
         _check_n_neighbors(k, len(points) - alone)
         return kneighbors(
-            queries, self._index, int(k), precision=self.precision, memory=self.memory, exclude_self=alone
+            queries, self._index, int(k), precision=self.precision, memory=self._memory, exclude_self=alone
         )
 
     def _votes(self, X: Any) -> np.ndarray:

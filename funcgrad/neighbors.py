@@ -26,7 +26,7 @@ from jax.typing import ArrayLike
 from funcgrad import sharding
 from funcgrad.blocks import parse_memory
 from funcgrad.certified import Summary, summarize
-from funcgrad.contractions import Contraction, contract
+from funcgrad.contractions import Contraction, contract, serves
 from funcgrad.distances import (
     Metric,
     as_vectors,
@@ -213,13 +213,15 @@ def kneighbors(
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
     limits: dict[str, Any] = {"memory": memory, "mesh": mesh, "precision": precision}
-    index, limit = _as_index(index_or_points, metric, p, queries=len(queries), **limits)
+    index, limit = index_for(index_or_points, metric, p, k=k, queries=len(queries), **limits)
     points, queries = in_numpy(addressable("points", index.points)), in_numpy(queries)
     same_dimensions(queries, points)
     allowed = allowed_points(mask, len(points), k, exclude_self, len(queries))
     dtype = ranking_dtype(index.metric, queries.dtype, points.dtype)
-    by_images = index.contraction is not None and mesh is None and isinstance(points, np.ndarray)
-    contraction = _as_numpy(index.contraction) if by_images else None
+    contraction = None
+    if index.contraction is not None and mesh is None and isinstance(points, np.ndarray):
+        of_float64 = index.contraction.origin.dtype == np.float64  # which JAX may have rounded
+        contraction = _as_numpy(index.contraction) if of_float64 and jax.default_backend() == "cpu" else None
     searched = queries, points, index.metric, index.p, _as_numpy(index.summary)
     task = Task(*searched, allowed, exclude_self, limit, mesh, progress, contraction)
     find: Callable[[Task, int, Any], Found] = plain_search
@@ -231,7 +233,7 @@ def kneighbors(
     def search(task: Task, k: int) -> Result:
         check_finite("queries", task.queries)
         if part is not None and task.summary is None:
-            task = task._replace(summary=prepare(task.points, task.metric, p=task.p).summary)  # of its share
+            task = task._replace(summary=prepare(task.points, task.metric, p=task.p, queries=0).summary)  # of its share
         found = find(task, k, dtype)
         return found.distances, found.indices, (found.plan.query_block, found.plan.point_block, *found[3:])
 
@@ -267,7 +269,7 @@ def radius_neighbors(
     distances go below 0 too) and for max_neighbors below 1.
     """
     queries = as_vectors("queries", addressable("queries", queries))
-    index, memory = _as_index(index_or_points, metric, p, queries=len(queries), **options)
+    index, memory = index_for(index_or_points, metric, p, k=max_neighbors, queries=len(queries), **options)
     if not radius >= 0 and not (index.metric == "dot" and radius < 0):
         raise ValueError(f"radius: must be at least 0, got {radius}")
     if not max_neighbors >= 1:
@@ -286,25 +288,27 @@ def radius_neighbors(
     )
 
 
-def _as_index(
+def index_for(
     index_or_points: Any,
     metric: Metric,
     p: float | None,
     *,
+    k: int,
     queries: int,
     memory: str | int = "1GiB",
     mesh: Mesh | None = None,
     precision: str = "exact",
     **_: Any,
 ) -> tuple[Index, int]:
-    """What was given, or an index for so many queries; and the memory that it leaves."""
+    """What was given, or an index that pays for so many queries and neighbours; and the memory that it leaves."""
     left = parse_memory(memory)
     if not isinstance(index_or_points, Index):
         if sharding.part_of_process(mesh) is not None:  # each process checks and measures its share, when it searches
             points = as_vectors("points", addressable("points", index_or_points))
             return Index(points, canonical_metric(metric, p), p), left
         index = prepare(index_or_points, metric, p=p, queries=0)
-        if queries >= _MANY_QUERIES and mesh is None and precision == "exact":
+        served = isinstance(k, int | np.integer) and serves(int(k), index.metric, len(index.points))
+        if queries >= _MANY_QUERIES and served and mesh is None and precision == "exact":
             index = replace(index, contraction=_contraction(index.points, index.metric, min(left // 2, _MOST_BYTES)))
             left -= sum(np.asarray(x).nbytes for x in jax.tree.leaves(index.contraction))
         return index, left
@@ -422,7 +426,7 @@ def classify(
     array([0], dtype=int32)
     """
     queries = as_vectors("queries", addressable("queries", queries))
-    index, memory = _as_index(index_or_points, metric, p, queries=len(queries), **options)
+    index, memory = index_for(index_or_points, metric, p, k=k, queries=len(queries), **options)
     labels = np.asarray(labels)
     if labels.shape != (len(index.points),) or labels.dtype.kind not in "iu" or labels.min() < 0:
         got = f"{labels.dtype} {labels.shape}: {labels.ravel()[:3].tolist()}, …"

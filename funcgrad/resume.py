@@ -54,7 +54,8 @@ def kneighbors(
     Raises `Differs`, a `ValueError` that names every difference, if what is kept belongs to another search.
     """
     total = len(queries)
-    index = neighbors.prepare(points, metric, p=p, queries=total)
+    index, memory = neighbors.index_for(points, metric, p, k=k, queries=total, precision=precision, **options)
+    options["memory"] = memory
     search = {"metric": index.metric, "p": p, "largest k": k, "precision": precision, **(data or {})}
     search |= {"training examples": len(points), "test examples": total}
     kept: dict[tuple[int, int], Any] = {}

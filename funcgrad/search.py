@@ -79,7 +79,7 @@ def _search(
     few = which is not None and len(which) < len(queries)
     which = np.arange(len(queries), dtype=np.int32) if which is None else which
     rounded = 1 << max(0, len(which).bit_length() - 3)
-    count = -(-len(which) // rounded) * rounded if few else len(which)  # or each number of queries left needs a program
+    count = -(-len(which) // rounded) * rounded if few else len(which)  # few programs, whatever is left
     terms = terms or (np.zeros(len(points), dtype),) * 2
     own = np.where(task.allowed, np.arange(len(points), dtype=np.int32), np.int32(-1))
     wide = jax.config.read("jax_enable_x64") or needs_64_bits(dtype, points.shape[1])
@@ -247,11 +247,12 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
     queries, points, metric = task.queries, task.points, str(task.metric)
     task = task._replace(progress=_rising(task.progress))
     distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int32)
-    proved, available = np.zeros(len(queries), bool), int(task.allowed.sum()) - task.exclude_self
+    proved, available = np.zeros(len(queries), bool), int(task.allowed.sum())
 
     def found(rows: np.ndarray, lower: np.ndarray, candidates: np.ndarray, size: np.ndarray) -> bool:
         block = np.asarray(_rows(queries, rows))
-        certified = certify(block, points, lower, candidates, size, k, metric, task.p, available)
+        others = available - task.allowed[rows] if task.exclude_self else available
+        certified = certify(block, points, lower, candidates, size, k, metric, task.p, others)
         distances[rows], indices[rows], proved[rows] = certified
         return 2 * int(np.count_nonzero(certified.proved)) >= len(rows)  # or going on will hardly pay
 
@@ -262,7 +263,7 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
         def bounded(rows: np.ndarray, bounds: Bounds, result: Any) -> None:
             found(rows, lower_bounds(result[0], bounds, metric), result[1], bounds.size)
 
-        by_minima = try_minima and metric == "l1" and jax.default_backend() == "cpu" and minima_pay(which, points)
+        by_minima = try_minima and metric == "l1" and jax.default_backend() == "cpu" and minima_pay(len(which), points)
         error = filter_error(metric, points.shape[1], dtype)
         return _filter(task, min(kept, len(points)), dtype, error, bounded, by_minima=by_minima, which=which)
 
@@ -327,7 +328,7 @@ def _contracted_filter(task: Task, kept: int, found: Callable[..., bool]) -> Pla
         return images
 
     def bounded(rows: np.ndarray, numbers: np.ndarray, candidates: np.ndarray) -> bool:
-        lower = contractions.lower_bounds(numbers, errors.pop(0), metric, contraction)
+        lower = contractions.lower_distances(numbers, errors.pop(0), metric, contraction)
         return found(rows, lower, candidates, np.full(len(rows), float(metric == "cosine")))
 
     if metric == "l1":

@@ -197,6 +197,19 @@ def test_a_users_metric_is_compiled_once_and_kept_within_memory() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("few", [18, 19, 20])
+def test_oneself_is_no_candidate_where_the_mask_excludes_it_already(few: int) -> None:
+    """Among equals a filter keeps any, so a proof that all were kept must count them right: 18 are kept for k = 10."""
+    points = np.random.default_rng(0).normal(size=(8192, 4)).astype(np.float32)
+    points[511 : 511 + few] = 1
+    mask = np.zeros(len(points), bool)
+    mask[511 : 511 + few] = True
+    found = kneighbors(points, points, 10, mask=mask, exclude_self=True)
+    np.testing.assert_array_equal(found.indices[:511], np.tile(np.arange(511, 521), (511, 1)))
+    assert 511 not in found.indices[511]
+
+
+@pytest.mark.slow
 def test_the_mask_and_oneself_are_left_out() -> None:
     points = few_values((40, 6))
     mask = np.arange(40) % 3 == 0
@@ -366,9 +379,9 @@ def test_l1_by_minima_finds_the_same_and_leaves_to_others_what_it_cannot_prove(
 
     rng = np.random.default_rng(0)
     points, queries = rng.normal(size=(900, 33)).astype(dtype), rng.normal(size=(300, 33)).astype(dtype)
-    assert certified.minima_pay(queries, points)
-    assert not certified.minima_pay(queries, points + 100)
-    assert not certified.minima_pay(queries[:255], points)
+    assert certified.minima_pay(300, points)
+    assert not certified.minima_pay(300, points + 100)
+    assert not certified.minima_pay(255, points)
     found = kneighbors(queries, points, 7, metric="l1")
     assert found.info.searched_again == 0
     few = kneighbors(queries[:200], points, 7, metric="l1")  # too few to sum minima
