@@ -14,6 +14,7 @@ from funcgrad.neighbors import kneighbors, prepare
 
 METRICS = ("l1", "l2", "sqeuclidean", "cosine")
 DIMENSIONS = 256
+slow = pytest.mark.slow
 
 
 def pictures(count: int, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
@@ -50,8 +51,11 @@ def plain(points: np.ndarray, metric: str) -> neighbors.Index:
     return prepare(points, metric, queries=0)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "float32", "float64"])
+FEW = [("l1", "uint8"), ("l2", "float32")]
+ALL = [(metric, dtype) for dtype in ("uint8", "int8", "float32", "float64") for metric in METRICS]
+
+
+@pytest.mark.parametrize(("metric", "dtype"), [pytest.param(*x, marks=[] if x in FEW else [slow]) for x in ALL])
 def test_no_bound_is_above_a_distance_and_most_are_near(small: list[str], metric: str, dtype: str) -> None:
     shift = 128 if dtype == "int8" else 0
     points, queries = (
@@ -68,9 +72,8 @@ def test_no_bound_is_above_a_distance_and_most_are_near(small: list[str], metric
     assert np.median(bounds / distances) > 0.8
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "float32", "float64"])
+@slow
+@pytest.mark.parametrize(("metric", "dtype"), ALL)
 def test_the_same_neighbors_are_found(small: list[str], metric: str, dtype: str) -> None:
     points, queries = (pictures(count, seed=seed) for count, seed in ((4000, 0), (200, 1)))
     points[3000:3100] = points[:100]  # equal distances: the smaller index comes first
@@ -89,7 +92,7 @@ def test_the_same_neighbors_are_found(small: list[str], metric: str, dtype: str)
     assert found.info.searched_again < 100
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("metric", METRICS)
 def test_masks_and_the_points_themselves(small: list[str], metric: str) -> None:
     points = pictures(2000)
@@ -106,7 +109,7 @@ def test_masks_and_the_points_themselves(small: list[str], metric: str) -> None:
     assert small == 3 * [metric]
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("odd", ["noise", "far", "zeros", "tiny"])
 def test_queries_unlike_the_points_are_found_all_the_same(small: list[str], metric: str, odd: str) -> None:
@@ -129,7 +132,7 @@ def test_queries_unlike_the_points_are_found_all_the_same(small: list[str], metr
     assert small == [metric]
 
 
-@pytest.mark.slow
+@slow
 def test_a_filter_that_proves_little_is_left(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     points, queries = pictures(2000, np.float64), 1e150 * pictures(100, np.float64, seed=1)  # that have no images
     index = prepare(points, "l2")
@@ -148,6 +151,7 @@ def test_a_filter_that_proves_little_is_left(small: list[str], monkeypatch: pyte
     assert found.info.searched_again == len(queries)
 
 
+@slow
 @pytest.mark.parametrize("metric", METRICS)
 def test_what_is_not_like_pictures_has_no_contraction(small: list[str], metric: str) -> None:
     rng = np.random.default_rng(0)
@@ -161,6 +165,7 @@ def test_what_is_not_like_pictures_has_no_contraction(small: list[str], metric: 
     assert contract(jax.numpy.asarray(pictures(2000)), metric) is None  # on a device, as far as can be told
 
 
+@slow
 @pytest.mark.parametrize("metric", ["l1", "l2"])
 def test_one_far_point_would_spoil_all_bounds(small: list[str], metric: str) -> None:
     points = pictures(4000, np.float64)
@@ -174,6 +179,7 @@ def test_one_far_point_would_spoil_all_bounds(small: list[str], metric: str) -> 
     assert small == [metric]
 
 
+@slow
 def test_scales_far_from_one(small: list[str]) -> None:
     for scale in (1e60, 1e-60):
         points = pictures(2000, np.float64) * scale
@@ -186,6 +192,7 @@ def test_scales_far_from_one(small: list[str]) -> None:
     assert contract(points, "l2") is None
 
 
+@slow
 def test_few_are_allowed_and_the_query_is_far(small: list[str]) -> None:
     points = pictures(2000, np.float64)
     mask = np.zeros(len(points), bool)
@@ -204,6 +211,7 @@ def test_constant_and_paired_features(small: list[str]) -> None:
     assert len(np.unique(constant)) == 200  # the odd one is left
 
 
+@slow
 def test_where_it_would_not_pay(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     points = pictures(2000)
     assert prepare(points, "l1").contraction is not None
@@ -216,6 +224,7 @@ def test_where_it_would_not_pay(small: list[str], monkeypatch: pytest.MonkeyPatc
     assert prepare(points, "l1").contraction is None
 
 
+@slow
 def test_it_counts_to_the_memory_of_a_search(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     points, limits = pictures(2000), []
     images_of_points = prepare(points, "l2").contraction
@@ -237,6 +246,7 @@ def test_it_counts_to_the_memory_of_a_search(small: list[str], monkeypatch: pyte
     assert left == 2**20
 
 
+@slow
 def test_too_many_neighbors_for_it(small: list[str]) -> None:
     points = pictures(2000)
     index = prepare(points, "l2")
@@ -246,6 +256,7 @@ def test_too_many_neighbors_for_it(small: list[str]) -> None:
     assert not small
 
 
+@slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_it_is_saved_with_its_index(small: list[str], tmp_path: Path, metric: str, dtype: type) -> None:
@@ -264,7 +275,7 @@ def test_it_is_saved_with_its_index(small: list[str], tmp_path: Path, metric: st
     assert small == (3 if placed is index else 2) * [metric]  # JAX has rounded what bounds were proved with
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_photographs(image_data: Path, metric: str, dtype: type) -> None:
