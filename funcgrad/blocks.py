@@ -230,7 +230,6 @@ def fit_to_memory(search: Search, queries: int, points: int, dimensions: int, dt
         query_blocks = -(-queries // (rows * devices))
         chains, together = min(most, query_blocks), min(at_once * most, query_blocks)
         blocks = (2 * columns + (together + 1) * rows) * dimensions * dtype.itemsize
-        blocks += search.proved * (16 * together + 40) * rows * search.k  # candidates, and what is measured of them
         needed = blocks + chains * 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
         if needed <= limit:
             plan, temporary = _compile(search, rows * devices, columns * parts, dimensions, dtype)

@@ -320,6 +320,8 @@ def _contracted_filter(task: Task, kept: int, found: Callable[..., bool]) -> Pla
     """Searches among a contraction's images: gives `found` each block's rows, lower bounds and candidates."""
     contraction, metric = task.contraction, str(task.metric)
     assert contraction is not None
+    # So many candidates, of the queries that are searched together, and what is measured of them need memory, too.
+    task = task._replace(memory=task.memory - min(task.memory // 4, 2**18 * kept))
     errors: list[np.ndarray] = []  # of the blocks that are searched together, in their order
 
     def prepared(queries: Any) -> np.ndarray:

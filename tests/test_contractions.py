@@ -237,7 +237,8 @@ def test_it_counts_to_the_memory_of_a_search(small: list[str], monkeypatch: pyte
 
     monkeypatch.setattr(search, "fit_to_memory", fitted)
     kneighbors(points[:10], points, 3, memory="64MiB")
-    assert 64 * 2**20 - 2 * images_of_points.images.nbytes < limits[0] < 64 * 2**20 - images_of_points.images.nbytes
+    left = 64 * 2**20 - images_of_points.images.nbytes
+    assert left / 2 < limits[0] < left - left // 4  # the quarter is for candidates
     needed = contractions._bytes(2000, DIMENSIONS, "l2")
     kneighbors(points[:10], points, 3, memory=2 * needed - 2)  # less than half is for a contraction
     assert limits[-1] == 2 * needed - 2
@@ -276,17 +277,16 @@ def test_it_is_saved_with_its_index(small: list[str], tmp_path: Path, metric: st
 
 
 @slow
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(("metric", "dtype"), [("l1", np.uint8), ("l2", np.uint8), ("cosine", np.float32)])
 def test_photographs(image_data: Path, metric: str, dtype: type) -> None:
-    data = datasets.load("cifar10", data_dir=image_data, limit_train=10_000, limit_test=200)
+    data = datasets.load("cifar10", data_dir=image_data, limit_train=8_192, limit_test=100)
     points, queries = (x.images.reshape(len(x.images), -1).astype(dtype) for x in (data.train, data.test))
     index = prepare(points, metric)
     assert index.contraction is not None
     found, expected = (kneighbors(queries, x, 10, metric=metric) for x in (index, plain(points, metric)))
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.distances, expected.distances)
-    assert found.info.searched_again < 40
+    assert found.info.searched_again < 30
 
 
 def test_first_rounds_measure_few() -> None:
