@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
@@ -37,6 +36,7 @@ from funcgrad.distances import (
 from funcgrad.processes import Result, shared_search
 from funcgrad.search import Found, Task, certified_search, fast_search, plain_search
 from funcgrad.vectors import addressable, allowed_points, check_finite, in_numpy
+from funcgrad.votes import WEIGHTS, count_votes
 
 PRECISIONS = ("exact", "fast")
 Weights = str | Callable[[Array], Array]
@@ -350,8 +350,8 @@ def vote(
     ks = tuple(ks)
     if not ks or not all(isinstance(k, int | np.integer) and 1 <= k <= available for k in ks):
         raise ValueError(f"ks: needs integers from 1 to {available}, the number of neighbours found; got {ks}")
-    if not callable(weights) and weights not in _WEIGHTS:
-        raise ValueError(f"weights: {weights!r} is unknown; choose one of {', '.join(_WEIGHTS)}, or pass a function")
+    if not callable(weights) and weights not in WEIGHTS:
+        raise ValueError(f"weights: {weights!r} is unknown; choose one of {', '.join(WEIGHTS)}, or pass a function")
     if not temperature > 0:
         raise ValueError(f"temperature: must be above 0, got {temperature}")
     labels = np.asarray(labels)
@@ -364,48 +364,11 @@ def vote(
         raise ValueError(
             "weights: 'distance' needs distances from 0 up, and these go below; use 'uniform' or 'softmax'"
         )
-    function: Callable[..., Array] = weights if callable(weights) else _WEIGHTS[weights]
+    function: Callable[..., Array] = weights if callable(weights) else WEIGHTS[weights]
     distances = distances if distances.dtype == np.float32 else distances.astype(np.float64)
     with jax.enable_x64(jax.config.read("jax_enable_x64") or distances.dtype == np.float64):
         scaled = np.asarray(temperature, distances.dtype) if weights == "softmax" else None
-        return np.asarray(_vote(distances, indices, labels, scaled, function, ks, num_classes), distances.dtype)
-
-
-@partial(jax.jit, static_argnums=(4, 5, 6))
-def _vote(
-    distances: Array,
-    indices: Array,
-    labels: Array,
-    temperature: Array | None,  # of softmax weights alone
-    weights: Callable[..., Array],
-    ks: tuple[int, ...],
-    num_classes: int,
-) -> Array:
-    other = () if temperature is None else (temperature,)
-
-    def one_query(distances: Array, indices: Array) -> Array:
-        votes = jnp.where(indices >= 0, weights(distances, *other), 0)
-        rank = jnp.arange(len(indices))
-        counted = jnp.stack([jnp.where(rank < k, votes, 0) for k in ks])
-        return jnp.zeros((len(ks), num_classes), votes.dtype).at[:, labels[indices]].add(counted)
-
-    return jnp.swapaxes(jax.vmap(one_query)(distances, indices), 0, 1)
-
-
-def _uniform(distances: Array) -> Array:
-    return jnp.ones_like(distances)
-
-
-def _inverse_distance(distances: Array) -> Array:
-    matches = distances[0] == 0  # the nearest comes first
-    return jnp.where(matches, (distances == 0).astype(distances.dtype), 1 / jnp.where(matches, 1, distances))
-
-
-def _softmax(distances: Array, temperature: Array) -> Array:
-    return jnp.exp((distances[0] - distances) / temperature)
-
-
-_WEIGHTS: dict[str, Callable[..., Array]] = {"uniform": _uniform, "distance": _inverse_distance, "softmax": _softmax}
+        return np.asarray(count_votes(distances, indices, labels, scaled, function, ks, num_classes), distances.dtype)
 
 
 def classify(
