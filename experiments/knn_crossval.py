@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad import crossval, datasets, folds, neighbors, plots, report
+from funcgrad import crossval, datasets, neighbors, plots, report
+from funcgrad.neighbors import cross_fold as folds
 
 RESULTS = Path(__file__).parent / "results"
 KS = (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcgrad import datasets, distances, neighbors, report
-from funcgrad.kernels import l1_float32, l1_uint8
+from funcgrad.distances.kernels import l1_float32, l1_uint8
 
 RESULTS = Path(__file__).parent / "results" / "knn_gpu.json"
 K, CHECKED = 10, 30

@@ -5,8 +5,8 @@
 
 CIFAR-10 (JPEG copy): 50,000 × 10,000 × 3,072 pixels, k = 10, distances and nearest together; peers answer the first
 queries only, and all times are scaled to one query. Ours first searches far fewer numbers of each picture, which bound
-the distances from below (`funcgrad.contractions`); what it takes by all numbers is measured beside it. Pairs a second
-are those that an answer stands for, points × dimensions for each query, whether they had to be read or not.
+the distances from below (`funcgrad.neighbors.prefilter`); what it takes by all numbers is measured beside it. Pairs a
+second are those that an answer stands for, points × dimensions for each query, whether they had to be read or not.
 Then 1,000,000 × 768 random directions, cosine, k = 100, from memory and from a memory-mapped file; and a table of
 sizes, in which cost grows no faster than they. FAISS proves nothing about its float32; ours measures the last
 candidates in float64 and proves every answer. Compilation and preparing the points are apart.

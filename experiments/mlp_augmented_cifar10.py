@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from funcgrad import augment, datasets, losses, metrics, models, report, training
+from funcgrad import datasets, losses, metrics, models, report, training
+from funcgrad.training import augment
 
 RESULTS = Path(__file__).parent / "results" / "mlp_augmented_cifar10.json"
 HIDDEN, ACTIVATION, DROPOUT, AUGMENT = (1024, 512), "gelu", 0.1, "flip,shift:2"

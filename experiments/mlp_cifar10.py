@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from funcgrad import augment, datasets, losses, metrics, models, plots, report, training
+from funcgrad import datasets, losses, metrics, models, plots, report, training
+from funcgrad.training import augment
 
 RESULTS = Path(__file__).parent / "results"
 DROPOUTS = (0.2, 0.4)

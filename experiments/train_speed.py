@@ -34,7 +34,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from funcgrad import crossval, datasets, losses, models, report, steps, sweeps, training
+from funcgrad import crossval, datasets, losses, models, report, training
+from funcgrad.training import steps
+from funcgrad.training import sweep as sweeps
 
 RESULTS = Path(__file__).parent / "results" / "train_speed.json"
 BATCH_SIZE, LEARNING_RATE, CORES = 256, 1e-3, 2

@@ -9,13 +9,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from funcgrad import sweeps
-from funcgrad.blocks import parse_memory
-from funcgrad.checked import check_counts, check_range, checked_examples, checked_weights
-from funcgrad.folds import fold_neighbors
 from funcgrad.metrics import accuracy
 from funcgrad.neighbors import Metric, Neighbors, Weights, prepare, vote
-from funcgrad.steps import Examples, Model
+from funcgrad.neighbors.cross_fold import fold_neighbors
+from funcgrad.neighbors.merge_step import parse_memory
+from funcgrad.training import sweep as sweeps
+from funcgrad.training.steps import Examples, Model
+from funcgrad.training.validation import check_counts, check_range, checked_examples, checked_weights
 
 
 class Row(NamedTuple):
@@ -77,8 +77,8 @@ def knn(
 
     images (N, …), labels (N,) integers; p is of metric "minkowski"; options, such as `memory`, are those of
     `funcgrad.neighbors.kneighbors`. All k share one search, which measures each pair of images once: see
-    `funcgrad.folds`, whose `fold_neighbors` is the default of `search`. `progress` is called with (queries done, all
-    queries); each image is one under every metric. Row settings are {"metric": …, "k": …}.
+    `funcgrad.neighbors.cross_fold`, whose `fold_neighbors` is the default of `search`. `progress` is called with
+    (queries done, all queries); each image is one under every metric. Row settings are {"metric": …, "k": …}.
     """
     images, labels = images if hasattr(images, "dtype") else np.asarray(images), np.asarray(labels)
     if len(images) != len(labels):

@@ -1,11 +1,14 @@
-"""The rules of the house: who may import whom, what loads when, and that README and the files agree."""
+"""The layout and its rules: who may import whom, what loads when, and that README and the files agree."""
 
 import ast
+import importlib
+import inspect
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import pytest
@@ -13,83 +16,125 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "funcgrad"
 
-# Which modules of funcgrad each module may import. A module that is not here may import none.
-ALLOWED = {
-    "blocks": {"distances", "kernels", "sharding"},
-    "certified": {"distances", "formulas"},
-    "contractions": {"certified", "distances", "formulas"},
-    "search": {"blocks", "certified", "contractions", "distances", "formulas"},
-    "processes": {"formulas", "search", "sharding"},
-    "neighbors": {
-        "blocks",
-        "certified",
-        "contractions",
-        "distances",
-        "processes",
-        "search",
-        "sharding",
-        "vectors",
-        "votes",
-    },
-    "feeding": {"sharding", "steps"},
-    "checked": {"steps"},
-    "training": {"checked", "checkpoint", "feeding", "optimizers", "sharding", "steps"},
-    "sweeps": {"steps"},
-    "folds": {"blocks", "certified", "distances", "neighbors"},
-    "crossval": {"blocks", "checked", "folds", "neighbors", "metrics", "steps", "sweeps"},
-    "gradcheck": {"autograd", "programs", "tolerances", "verdicts"},
-    "programs": {"autograd"},
-    "tolerances": {"autograd"},
-    "verdicts": {"tolerances"},
-    "expressions": {"autograd"},
-    "explain": {"autograd", "expressions"},
-    "trained_estimators": {"losses", "models", "optimizers", "steps", "training", "weighting"},
-    "estimators": {"neighbors", "trained_estimators"},
-    "arrays": {"decoded"},
-    "datasets": {"arrays", "decoded"},
-    "data_commands": {"datasets", "prepare", "report"},
-    "galleries": {"pages"},
-    "matrices": {"pages"},
-    "plots": {"galleries", "matrices", "pages"},
-    "outcomes": {"crossval", "datasets", "metrics", "plots"},
-    "knn_runs": {
-        *{"crossval", "datasets", "metrics", "neighbors"},
-        *{"outcomes", "plots", "report", "resume", "sharding"},
-    },
-    "train_runs": {
-        *{"augment", "datasets", "feeding", "losses", "metrics", "models"},
-        *{"outcomes", "plots", "probes", "report", "sharding", "training"},
-    },
-    "sweep_runs": {"crossval", "datasets", "losses", "outcomes", "plots", "report", "train_runs"},
-    "probes": {"datasets", "metrics", "models", "outcomes", "parameters", "report", "training"},
-    "runs": {"datasets", "knn_runs", "outcomes", "probes", "sweep_runs", "train_runs"},
-    "resume": {"folds", "neighbors"},
-    "cli": {
-        *{"autograd", "checkpoint", "data_commands", "datasets", "explain", "gradcheck", "interrupts", "options"},
-        *{"plots", "report", "resume", "runs", "sharding"},
-    },
-}
 TOP = {"pyproject.toml", "funcgrad", "tests", "experiments", "README.md", ".ci", ".gitignore", "LICENSE"}
 
+# Which packages and modules of funcgrad each may import, by the names under which users import them.
+ALLOWED: dict[str, set[str]] = {
+    **{name: set() for name in ("autograd", "files", "metrics", "folds", "losses", "models", "sharding", "distances")},
+    "gradcheck": {"autograd"},
+    "explain": {"autograd", "files"},
+    "datasets": {"files", "folds"},
+    "plots": {"files", "metrics"},
+    "report": {"plots", "files", "metrics"},
+    "neighbors": {"distances", "sharding", "files"},
+    "training": {"models", "losses", "sharding", "files", "metrics"},
+    "crossval": {"neighbors", "training", "folds", "metrics", "files"},
+    "estimators": {"neighbors", "training", "models", "losses", "folds", "metrics"},
+}
+ALLOWED["cli"] = {*ALLOWED}  # everything; nobody imports it
+FLOORS = 6
+FILE_LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 8
 
-def imports(path: Path) -> set[str]:
-    """The submodules of funcgrad that a file imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "funcgrad":
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("funcgrad."):
-            found.add(node.module.split(".")[1])  # type: ignore[union-attr]
+# Flat tables, which are read by looking up a line.
+LONG_FILES = {"autograd/ops.py", "autograd/primitives.py"}
+# Facades: the functions that users call, whose arguments are options by name; and one whose body is a flat table.
+LONG_FUNCTIONS: set[str] = set()
+
+
+def modules() -> dict[str, Path]:
+    """Every module of funcgrad by its dotted name, without "funcgrad." itself: "neighbors.search"."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def package_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def imports(module: str, *, at_start: bool = False) -> set[str]:
+    """The modules of funcgrad that one imports: wherever in the file, or only on being imported itself."""
+    known, found = modules(), set()
+    tree = ast.parse(known[module].read_text(encoding="utf-8"))
+    for node in tree.body if at_start else ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "funcgrad":
+            source = (node.module or "").removeprefix("funcgrad").removeprefix(".")
+            inner = {f"{source}.{name.name}".removeprefix(".") for name in node.names}
+            found |= (inner & known.keys()) | ({source} if inner - known.keys() else set())
         elif isinstance(node, ast.Import):
-            found |= {name.name.split(".")[1] for name in node.names if name.name.startswith("funcgrad.")}
-    return found - {"__version__"}
+            found |= {name.name.removeprefix("funcgrad.") for name in node.names if name.name.startswith("funcgrad.")}
+    return found - {module, ""}
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
-def test_modules_import_only_the_layer_below(path: Path) -> None:
-    module = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    assert imports(path) - {module} <= ALLOWED.get(module, set())
-    assert "cli" not in imports(path)
+def circle(arrows: Mapping[str, Set[str]]) -> list[str]:
+    """Names of a graph that lead back to themselves, in their order; empty if there are none."""
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        found = next((found for other in sorted(arrows[name]) if (found := visit(other, [*path, name]))), [])
+        done.add(name)
+        return found
+
+    return next((found for name in sorted(arrows) if (found := visit(name, []))), [])
+
+
+@pytest.mark.parametrize("package", sorted({package_of(module) for module in modules()} - {""}))
+def test_packages_import_only_what_the_table_allows(package: str) -> None:
+    for module in modules():
+        if package_of(module) == package:
+            others = {other for other in imports(module) if package_of(other) != package}
+            assert {package_of(other) for other in others} <= ALLOWED[package], module
+
+
+@pytest.mark.xfail(strict=False, reason="the files move first")
+def test_nobody_imports_the_inside_of_another_package() -> None:
+    """What another package needs is exported by the package; `autograd.ops` is public, as `jax.numpy` is."""
+    public = {"", "autograd.ops"}
+    for module in modules():
+        for other in imports(module):
+            assert "." not in other or other in public or package_of(other) == package_of(module), (module, other)
+
+
+@pytest.mark.xfail(strict=False, reason="the files move first")
+def test_no_circle_of_files_and_at_most_six_floors_of_packages() -> None:
+    inside = {module: imports(module) for module in modules() if module}
+    assert circle({module: {x for x in found if "." in x or x in ALLOWED} for module, found in inside.items()}) == []
+    floor: dict[str, int] = {}
+    while len(floor) < len(ALLOWED):
+        known = [name for name in ALLOWED if name not in floor and ALLOWED[name] <= floor.keys()]
+        assert known, f"a circle of packages among {sorted(ALLOWED.keys() - floor.keys())}"
+        floor |= {name: 1 + max((floor[other] for other in ALLOWED[name]), default=0) for name in known}
+    assert max(floor.values()) <= FLOORS
+
+
+def test_no_module_has_the_name_of_a_function_that_its_package_exports() -> None:
+    for module, path in modules().items():
+        if module and path.name == "__init__.py" and module != "autograd":
+            package = importlib.import_module(f"funcgrad.{module}")
+            for name in getattr(package, "__all__", ()):
+                assert not (path.parent / f"{name}.py").exists() or inspect.ismodule(getattr(package, name)), name
+
+
+@pytest.mark.xfail(strict=False, reason="the files move first")
+def test_files_and_functions_are_short() -> None:
+    files, functions = set(), set()
+    for path in PACKAGE.rglob("*.py"):
+        name, text = path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8")
+        if len(text.splitlines()) > FILE_LINES:
+            files.add(name)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                if node.end_lineno - node.lineno >= FUNCTION_LINES or len(arguments) > PARAMETERS:  # type: ignore[operator]
+                    functions.add(f"{name}:{node.name}")
+    assert files == LONG_FILES
+    assert functions == LONG_FUNCTIONS
 
 
 @pytest.mark.parametrize(
@@ -171,7 +216,8 @@ def test_readme_python_runs(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_readme_commands_are_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each `funcgrad …` line parses; those that need no data beyond the digits are run."""
-    from funcgrad import cli, options
+    from funcgrad import cli
+    from funcgrad.cli import parser as options
 
     lines = re.findall(r"^funcgrad (.+?)(?:\s+#.*)?$", readme(), re.MULTILINE)
     assert len(lines) >= 5

@@ -5,12 +5,13 @@ chain rule, forwards and backwards); then `tracing` (how a function is watched) 
 again).
 """
 
-from funcgrad.autograd.check import check_grads
-from funcgrad.autograd.columns import vmap
-from funcgrad.autograd.compile import make_graph
-from funcgrad.autograd.custom import custom_jvp, custom_vjp, stop_gradient
+from funcgrad.autograd.batching import vmap
+from funcgrad.autograd.compiler import make_graph
+from funcgrad.autograd.custom_rules import custom_jvp, custom_vjp, stop_gradient
+from funcgrad.autograd.finite_differences import check_grads
 from funcgrad.autograd.graph import Graph
-from funcgrad.autograd.paths import jit
+from funcgrad.autograd.jit_cache import jit
+from funcgrad.autograd.pytrees import register_tree
 from funcgrad.autograd.tracing import EscapedError
 from funcgrad.autograd.transforms import (
     grad,
@@ -23,7 +24,6 @@ from funcgrad.autograd.transforms import (
     value_and_grad,
     vjp,
 )
-from funcgrad.autograd.trees import register_tree
 
 __all__ = [
     "EscapedError",

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from funcgrad.autograd.graph import Equation, Graph, Var, variable_names
-from funcgrad.autograd.layout import Place, layout
+from funcgrad.autograd.graph_layout import Place, layout
 from funcgrad.autograd.tracing import concrete
 
 # Backpropagation, step by step

@@ -12,7 +12,7 @@ forwards for values and tangents, backwards for gradients. A small one, z = x·y
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from funcgrad.autograd import trees
+from funcgrad.autograd import pytrees as trees
 
 if TYPE_CHECKING:
     from funcgrad.autograd.primitives import Primitive
@@ -73,7 +73,7 @@ class Graph(NamedTuple):
 
     def source(self) -> str:
         """The graph as Python source, as `jit` compiles it."""
-        from funcgrad.autograd import compile  # the layer above
+        from funcgrad.autograd import compiler as compile  # the layer above
 
         return compile.graph_source(self)
 

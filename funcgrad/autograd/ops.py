@@ -11,8 +11,8 @@ from functools import wraps
 from typing import Any
 
 from funcgrad.autograd import primitives as p
-from funcgrad.autograd import trees
-from funcgrad.autograd.custom import custom_jvp, stop_gradient
+from funcgrad.autograd import pytrees as trees
+from funcgrad.autograd.custom_rules import custom_jvp, stop_gradient
 from funcgrad.autograd.tracing import Traced, concrete, is_int, number
 from funcgrad.autograd.tracing import floor_divide as _floor_divide
 from funcgrad.autograd.tracing import power as _power

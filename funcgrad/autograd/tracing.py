@@ -16,7 +16,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from funcgrad.autograd import primitives as p
-from funcgrad.autograd import trees
+from funcgrad.autograd import pytrees as trees
 from funcgrad.autograd.graph import Var
 from funcgrad.autograd.primitives import Primitive
 

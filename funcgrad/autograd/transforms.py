@@ -12,10 +12,10 @@ from functools import wraps
 from typing import Any, NamedTuple
 
 from funcgrad.autograd import primitives as p
-from funcgrad.autograd import trees
-from funcgrad.autograd.compile import pushed, transposed
+from funcgrad.autograd import pytrees as trees
+from funcgrad.autograd.compiler import pushed, transposed
+from funcgrad.autograd.pytrees import Tree
 from funcgrad.autograd.tracing import Trace, Traced, concrete, differentiable, leaves_of
-from funcgrad.autograd.trees import Tree
 
 Function = Callable[..., Any]
 

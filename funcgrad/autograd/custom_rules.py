@@ -1,0 +1,215 @@
+"""Functions with derivatives of their own: a user's rule in place of what the function's steps would give."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from inspect import signature
+from typing import Any
+
+from funcgrad.autograd import primitives
+from funcgrad.autograd import pytrees as trees
+from funcgrad.autograd.pytrees import Tree
+from funcgrad.autograd.tracing import Trace, Traced, run
+from funcgrad.autograd.transforms import Call, Recording, or_zero, pull, push
+
+Function = Callable[..., Any]
+
+
+def stop_gradient(x: Any) -> Any:
+    """x, as a constant: its derivative is zero, to any order."""
+
+    return trees.map_leaves(primitives.stop_gradient, x)
+
+
+class _Custom(ABC):
+    """What custom_jvp and custom_vjp share: the arguments, and the call at the innermost level that differentiates."""
+
+    def __init__(self, fun: Function, nondiff_argnums: Sequence[int] = ()) -> None:
+        update_wrapper(self, fun)
+        self.fun = fun
+        self.name = getattr(fun, "__name__", "the function")
+        self.nondiff = tuple(nondiff_argnums)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else lambda *args, **kwargs: self(instance, *args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args = self._positional(args, kwargs)
+        skipped = {i % len(args) for i in self.nondiff}
+        args = tuple(self.fixed(x) if i in skipped else x for i, x in enumerate(args))
+        free = tuple(x for i, x in enumerate(args) if i not in skipped)
+        leaves, tree = trees.flatten(free)
+        leaves = [_unwrapped(x) for x in leaves]
+        traces = [x.trace for x in leaves if isinstance(x, Traced)]
+        derivatives = [trace for trace in traces if not (trace.comparisons or trace.plain)]
+        if not derivatives:
+            return self.fun(*args)
+        trace = max(derivatives, key=lambda trace: trace.level)
+        args = tuple(trees.map_leaves(lambda x: _below(trace, x), x) if i in skipped else x for i, x in enumerate(args))
+        fixed = [args[i] for i in self.nondiff]
+        outer = [trace.value(x) for x in leaves]
+        outputs, out_tree, push, pull = self.rule(args, fixed, outer, tree, [trace.owns(x) for x in leaves])
+        results = [trace.new(x) for x in outputs]
+        trace.equations.append((Call(self.name, push, pull), tuple(leaves), tuple(results)))
+        return trees.unflatten(out_tree, results)
+
+    @abstractmethod
+    def fixed(self, x: Any) -> Any:
+        """An argument of nondiff_argnums as the function and the rule see it: what it depends on does not count."""
+
+    @abstractmethod
+    def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
+        """The leaves of the value, how they are nested, and how tangents are pushed and cotangents pulled through."""
+
+    def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """All arguments by position, defaults filled in. Raises TypeError for one that has no position."""
+        try:
+            bound = signature(self.fun).bind(*args, **kwargs)
+        except ValueError:  # a function without a signature
+            return args
+        bound.apply_defaults()
+        if bound.kwargs:
+            names = ", ".join(bound.kwargs)
+            raise TypeError(
+                f"{self.name}: arguments of a function with a rule must have a position, but {names} has none"
+            )
+        return bound.args
+
+    def _missing(self, what: str) -> AttributeError:
+        return AttributeError(f"no rule was given for {self.name}: call its {what} first")
+
+
+def _unwrapped(x: Any) -> Any:
+    while isinstance(x, Traced) and x.trace.plain:
+        x = x.value
+    return x
+
+
+def _below(trace: Trace, x: Any) -> Any:
+    """A constant as it is outside this trace and those within."""
+    while isinstance(x, Traced) and x.trace.level >= trace.level:
+        x = x.value
+    return x
+
+
+class custom_jvp(_Custom):
+    """A function whose derivative is given by a rule: `@custom_jvp` above it, then `@f.defjvp` above the rule.
+
+    The rule is `rule(*nondiff_args, primals, tangents) -> (value, tangent)`, the tangent linear in the tangents;
+    reverse mode is its transpose. `nondiff_argnums` are arguments without a derivative, such as functions.
+
+    >>> from funcgrad import autograd as ag
+    >>> @ag.custom_jvp
+    ... def cube(x):
+    ...     return x * x * x
+    >>> @cube.defjvp
+    ... def rule(primals, tangents):
+    ...     (x,), (t,) = primals, tangents
+    ...     return cube(x), 3 * x * x * t
+    >>> ag.grad(cube)(2.0)
+    12.0
+    """
+
+    jvp: Function | None = None
+
+    def defjvp(self, jvp: Function) -> Function:
+        """Sets the rule, and returns it."""
+        self.jvp = jvp
+        return jvp
+
+    def defjvps(self, *jvps: Function | None) -> None:
+        """Sets a rule for each argument, `rule(tangent, value, *primals)`, whose results are added; None for zero."""
+
+        def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+            value = self(*primals)
+            parts = [rule(t, value, *primals) for rule, t in zip(jvps, tangents, strict=True) if rule is not None]
+            total = parts[0] if parts else trees.map_leaves(lambda _: 0.0, value)
+            for part in parts[1:]:
+                total = trees.map_leaves(lambda x, y: x + y, total, part)
+            return value, total
+
+        self.jvp = jvp
+
+    def fixed(self, x: Any) -> Any:
+        return trees.map_leaves(lambda leaf: stop_gradient(leaf) if isinstance(leaf, Traced) else leaf, x)
+
+    def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
+        """Records the rule as a function of the tangents, which it is linear in: pushing and pulling through it."""
+        if self.jvp is None:
+            raise self._missing("defjvp")
+        with Trace() as linear:
+            tangents = [linear.new(0.0) for _ in primals]
+            directions = [t if is_traced else 0.0 for t, is_traced in zip(tangents, traced, strict=True)]
+            args = (*fixed, trees.unflatten(tree, primals), trees.unflatten(tree, directions))
+            pair = run(self.jvp, args, {})
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"the jvp rule of {self.name} must return a pair (value, tangent), got {pair!r:.80}")
+        values, out_tree = trees.flatten(pair[0])
+        outputs, its = trees.flatten(pair[1])
+        if its != out_tree:
+            kinds = f"{out_tree} and {its}"
+            raise TypeError(f"the jvp rule of {self.name} must return value and tangent nested alike, got {kinds}")
+        recording = Recording(linear, tangents, outputs, out_tree, None)
+        return (
+            [linear.value(x) for x in values],
+            out_tree,
+            lambda given: push(recording, [or_zero(t) for t in given]),
+            lambda given: pull(recording, [or_zero(ct) for ct in given]),
+        )
+
+
+class custom_vjp(_Custom):
+    """A function whose reverse-mode derivative is given by two rules: `f.defvjp(fwd, bwd)`.
+
+    `fwd` takes f's arguments and returns (value, residuals); `bwd(*nondiff_args, residuals, cotangent)` returns a
+    tuple with a cotangent for each argument, None for zero. Forward mode raises TypeError.
+    """
+
+    fwd: Function | None = None
+    bwd: Function | None = None
+
+    def defvjp(self, fwd: Function, bwd: Function) -> None:
+        """Sets the rules."""
+        self.fwd, self.bwd = fwd, bwd
+
+    def fixed(self, x: Any) -> Any:
+        for leaf in trees.flatten(x)[0]:
+            if isinstance(_unwrapped(leaf), Traced) and not _unwrapped(leaf).trace.comparisons:
+                raise TypeError(
+                    f"{self.name}: an argument in nondiff_argnums of a custom_vjp function is differentiated by; make "
+                    f"it an ordinary argument, and let the backward rule return None for it"
+                )
+        return x
+
+    def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
+        if self.fwd is None or self.bwd is None:
+            raise self._missing("defvjp")
+        bwd, name = self.bwd, self.name
+        free = iter(trees.unflatten(tree, primals))
+        skipped = {i % len(args) for i in self.nondiff}
+        pair = run(self.fwd, tuple(x if i in skipped else next(free) for i, x in enumerate(args)), {})
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"the forward rule of {name} must return a pair (value, residuals), got {pair!r:.80}")
+        value, residuals = pair
+        values, out_tree = trees.flatten(value)
+
+        def push(_: list[Any]) -> list[Any]:
+            raise TypeError(f"can't apply forward-mode differentiation (jvp) to a custom_vjp function, here {name}")
+
+        def pull(given: list[Any]) -> list[Any]:
+            cotangent = trees.unflatten(out_tree, [or_zero(ct) for ct in given])
+            cotangents = run(bwd, (*fixed, residuals, cotangent), {})
+            if not isinstance(cotangents, tuple | list) or len(cotangents) != len(tree.children):
+                expected = f"a tuple of {len(tree.children)} cotangents, one for each argument"
+                raise TypeError(f"the backward rule of {name} must return {expected}, got {cotangents!r:.80}")
+            sent: list[Any] = []
+            for cotangent, child in zip(cotangents, tree.children, strict=True):
+                parts, its = trees.flatten(cotangent)
+                if cotangent is None:
+                    parts, its = [0.0] * trees.size(child), child
+                if its != child:
+                    raise TypeError(f"the backward rule of {name}: a cotangent must be nested like {child}, got {its}")
+                sent += parts
+            return sent
+
+        return values, out_tree, push, pull

@@ -1,0 +1,204 @@
+"""jit: a function that compiles itself, path by path.
+
+It is traced at the first call; from then on the Python source that came of it runs. A branch on a value is a condition
+in the source; where a call takes the other way, that way is traced and added.
+"""
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from inspect import Parameter, signature
+from types import MethodType
+from typing import Any
+
+from funcgrad.autograd import pytrees as trees
+from funcgrad.autograd.compiler import Keywords, Program, Signature, compile_graphs, is_float, leaf_names, trace_graph
+from funcgrad.autograd.graph import Graph
+from funcgrad.autograd.pytrees import Tree
+from funcgrad.autograd.tracing import Traced, active, run
+
+Function = Callable[..., Any]
+
+
+class Jitted:
+    """A function that compiles itself, path by path. Its cache of paths is the one object here that changes."""
+
+    def __init__(self, fun: Function, static_argnums: int | Sequence[int], max_paths: int) -> None:
+        update_wrapper(self, fun)
+        self.fun = fun
+        self.static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+        self.max_paths = max_paths
+        self.variants: dict[Any, _Variant] = {}
+        self.paths = 0
+        self.warned = False
+        self.lock = threading.RLock()
+        self.arity = -1
+        self.fast: Function = self._slow
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != self.arity:
+            return self._slow(*args, **kwargs)
+        return self.fast(*args)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<compiled {getattr(self.fun, '__name__', self.fun)!s}>"
+
+    @property
+    def source(self) -> str:
+        """The Python that runs, of all kinds of calls so far."""
+        return "\n".join(variant.program.source for variant in self.variants.values() if variant.program)
+
+    @property
+    def operations(self) -> int:
+        """The number of computations in the source, a call of a function counted as one."""
+        return sum(variant.program.operations for variant in self.variants.values() if variant.program)
+
+    def _slow(self, *args: Any, **kwargs: Any) -> Any:
+        """Any call: finds the variant for the kinds of its arguments, or traces it."""
+        if self.static and kwargs:  # a static argument may be given by its name
+            bound = signature(self.fun).bind(*args, **kwargs)
+            args, kwargs = bound.args, bound.kwargs
+        static = [i % len(args) for i in self.static if -len(args) <= i < len(args)]
+        if len(static) < len(self.static):  # what is not given has a default
+            self._check_static(len(args))
+        free = tuple(None if i in static else x for i, x in enumerate(args))
+        leaves, tree = trees.flatten((free, Keywords(kwargs)))
+        places, constants = [], []
+        for i, x in enumerate(leaves):
+            if type(x) is float or is_float(x):
+                places.append(i)
+                leaves[i] = float(x)
+            elif isinstance(x, Traced):
+                return run(self.fun, args, kwargs)
+            elif isinstance(x, bool | int | str | bytes | complex) or trees.numpy_kind(x):
+                constants.append((type(x), x))
+            else:
+                raise TypeError(
+                    f"jit of {getattr(self.fun, '__name__', 'a function')}: arguments must be floats (ints, bools, "
+                    f"strings) in containers, got {type(x).__name__}: {x!r:.80}; static_argnums takes others"
+                )
+        if trees.has_array(tree):  # one input for each element would be a long program: only `vmap` compiles arrays
+            if getattr(self.fun, "compiles_arrays", False):
+                return self.fun(*args, **kwargs)
+            return run(self.fun, args, kwargs)
+        key = (tree, tuple(constants), tuple((type(args[i]), args[i]) for i in static))
+        try:
+            variant = self.variants.get(key)
+        except TypeError as error:
+            raise ValueError(f"jit of {self!r}: an argument in static_argnums must be hashable: {error}") from error
+        if active():  # inside another transformation, which may trace what this function closes over
+            return run(self.fun, args, kwargs)
+        if variant is None:
+            with self.lock:
+                variant = self.variants.setdefault(key, _Variant(self, args, kwargs, static, leaves, tree, places))
+        return variant.run(*[leaves[i] for i in places])
+
+    def _check_static(self, given: int) -> None:
+        """Raises ValueError for a static argument that the function does not have."""
+        kinds = [parameter.kind for parameter in signature(self.fun).parameters.values()]
+        count = sum(kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
+        for i in self.static:
+            if not -count <= i < count and Parameter.VAR_POSITIONAL not in kinds:
+                raise ValueError(
+                    f"jit of {self!r}: static_argnums {i} is out of range for {given} positional arguments"
+                )
+
+
+class _Variant:
+    """The compiled paths for one nesting of the arguments and one value of those that are constants."""
+
+    def __init__(
+        self, owner: Jitted, args: Any, kwargs: Any, static: list[int], leaves: list[Any], tree: Tree, places: list[int]
+    ) -> None:
+        self.owner = owner
+        self.static = {i: args[i] for i in static}
+        self.tree, self.places, self.leaves = tree, places, leaves
+        self.graphs: list[Graph] = []
+        self.program: Program | None = None
+        free = [None if i in static else x for i, x in enumerate(args)]
+        self.names = leaf_names(owner.fun, free, kwargs)
+        title = getattr(owner.fun, "__name__", "function")
+        parameters = leaf_names(owner.fun, [0.0] * len(args))
+        arguments = tree.children[0].children
+        self.signature = Signature.nested(title, parameters, arguments, self.names, places, leaves)
+        self.direct = not kwargs and not static and self.signature.simple()
+        if not self.direct:
+            self.signature = Signature.of(title, [self.names[i] for i in places])
+
+    def run(self, *leaves: float) -> Any:
+        """The value at these leaves: compiled if their path is, or else traced there and compiled for the next time."""
+        if self.program is None:
+            return self.trace(*leaves)
+        if not self.direct:
+            return self.program.function(*leaves)
+        return self.program.function(*trees.unflatten(self.tree, self.whole(leaves))[0])
+
+    def whole(self, leaves: Sequence[Any]) -> list[Any]:
+        whole = list(self.leaves)
+        for i, x in zip(self.places, leaves, strict=True):
+            whole[i] = x
+        return whole
+
+    def function(self, *args: Any, **kwargs: Any) -> Any:
+        """The owner's function, its static arguments in their places."""
+        return self.owner.fun(*[self.static.get(i, x) for i, x in enumerate(args)], **kwargs)
+
+    def trace(self, *leaves: float) -> Any:
+        """Traces and adds the path that these leaves take. Past max_paths it runs uncompiled, and says so once."""
+        owner = self.owner
+        args, kwargs = trees.unflatten(self.tree, self.whole(leaves))
+        if owner.paths >= owner.max_paths:
+            with owner.lock:
+                if not owner.warned:
+                    owner.warned = True
+                    name = getattr(owner.fun, "__name__", "a function")
+                    advice = "the others run uncompiled; raise max_paths, or branch less on values (ops.where)"
+                    warnings.warn(
+                        f"jit of {name}: {owner.max_paths} paths are compiled, {advice}", RuntimeWarning, stacklevel=4
+                    )
+            return run(self.function, args, kwargs)
+        with owner.lock:
+            graph, value = trace_graph(self.function, self.whole(leaves), self.places, self.tree, self.names)
+            self.graphs = [*(other for other in self.graphs if _agree(other, graph)), graph]
+            owner.paths += 1
+            self.program = compile_graphs(self.graphs, self.signature, self.trace, owner._slow)
+            if self.direct:
+                owner.arity, owner.fast = len(self.signature.parameters), self.program.function
+        return value
+
+
+def _agree(one: Graph, other: Graph) -> bool:
+    """Whether two paths are of one function: the same equations up to a condition with two outcomes.
+
+    They are not where what the function closes over has changed in between; then the earlier path is out of date.
+    """
+    for (p, xs, _), (q, ys, _) in zip(one.equations, other.equations, strict=False):
+        if p is not q or len(xs) != len(ys):
+            return False
+        if p.name == "guard" and xs[0].index == ys[0].index and xs[1] != ys[1]:
+            return True
+        for x, y in zip(xs, ys, strict=True):
+            if isinstance(x, Traced) != isinstance(y, Traced):
+                return False
+            if x.index != y.index if isinstance(x, Traced) else repr(x) != repr(y):
+                return False
+    return False
+
+
+def jit(fun: Function, static_argnums: int | Sequence[int] = (), max_paths: int = 64) -> Jitted:
+    """fun, compiled to straight-line Python when it is first called. `.source` shows it.
+
+    Floats, in any containers, are its inputs; an int, a bool or a string is a constant, and another one is compiled
+    anew; so are branches on values when they are first met, up to `max_paths` in all: past that, calls run
+    uncompiled, with one warning. Values that the function closes over are constants, as in JAX.
+
+    >>> from funcgrad import autograd as ag
+    >>> double = ag.jit(lambda x: 2.0 * x)
+    >>> double(3.0)
+    6.0
+    """
+    return Jitted(fun, static_argnums, max_paths)

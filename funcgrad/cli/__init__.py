@@ -1,0 +1,3 @@
+from funcgrad.cli.app import main
+
+__all__ = ["main"]

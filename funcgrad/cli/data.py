@@ -1,0 +1,69 @@
+"""`funcgrad data list`, `info` and `prepare`: options in, an exit status out."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from funcgrad import report
+
+
+def listed(arguments: argparse.Namespace, _: Any) -> int:
+    from funcgrad import datasets
+
+    found = datasets.available(arguments.data_dir)
+    if arguments.json:
+        report.print_json([one._asdict() for one in found])
+    elif not arguments.quiet:
+        rows = [
+            [one.name, _count(one.train), _count(one.test), str(len(one.classes) or ""), _shape(one), one.where]
+            for one in found
+            if one.prepared
+        ]
+        notes = [f"{one.name}: {one.note}" for one in found if one.note]
+        report.print_table("data sets", ["name", "train", "test", "classes", "shape", "where"], rows, notes)
+    return 0
+
+
+def info(arguments: argparse.Namespace, _: Any) -> int:
+    from funcgrad import datasets
+
+    one = datasets.describe(arguments.name[0] if len(arguments.name) == 1 else arguments.name, arguments.data_dir)
+    if arguments.json:
+        report.print_json(one._asdict())
+    elif not arguments.quiet:
+        known = {
+            "name": one.name,
+            "where": one.where if one.prepared else f"not in {one.where}",
+            "train": _count(one.train),
+            "test": _count(one.test),
+            "shape": _shape(one),
+            "classes": f"{len(one.classes)}: {', '.join(one.classes)}" if one.classes else "",
+            "note": one.note,
+        }
+        for key, value in known.items():
+            if value:
+                print(f"{key:8}{value}")
+    return 0
+
+
+def prepared(arguments: argparse.Namespace, _: Any) -> int:
+    from funcgrad.datasets import tfds_writer as prepare
+
+    data_dir = arguments.data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
+    with report.progress(f"preparing {arguments.name}", shown=not (arguments.quiet or arguments.json)) as bar:
+        place = prepare.prepare(arguments.name, data_dir, archives=arguments.archives, progress=bar)
+    if arguments.json:
+        report.print_json({"name": arguments.name, "where": place})
+    elif not arguments.quiet:
+        print(f"{arguments.name} is prepared in {place}")
+    return 0
+
+
+def _count(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def _shape(one: Any) -> str:
+    lengths = " × ".join("?" if length is None else str(length) for length in one.shape or ())
+    return f"{lengths} {one.dtype}".strip()

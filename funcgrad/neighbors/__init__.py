@@ -1,0 +1,31 @@
+from funcgrad.neighbors.search import (
+    Index,
+    Info,
+    Metric,
+    Neighbors,
+    Weights,
+    classify,
+    index_for,
+    kneighbors,
+    load_index,
+    prepare,
+    radius_neighbors,
+    save_index,
+    vote,
+)
+
+__all__ = [
+    "Index",
+    "Info",
+    "Metric",
+    "Neighbors",
+    "Weights",
+    "classify",
+    "index_for",
+    "kneighbors",
+    "load_index",
+    "prepare",
+    "radius_neighbors",
+    "save_index",
+    "vote",
+]

@@ -1,0 +1,145 @@
+"""Several processes share one search: each searches its part, then all exchange their best and merge them alike.
+
+Every process passes the same queries and points, and every process gets the whole answer. A process reads its share of
+the points alone, and what it finds there is complete: so the k nearest of all are among the k nearest of each share.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.multihost_utils import process_allgather
+
+from funcgrad.neighbors.exact_distances import pair_distances
+from funcgrad.neighbors.strategies import Task
+from funcgrad.sharding import Part
+
+Counts = tuple[int, int, int, int]  # query block, point block, queries searched again, queries compared directly
+Result = tuple[np.ndarray, np.ndarray, Counts]  # distances (Q, k), indices (Q, k)
+
+
+def shared_search(task: Task, part: Part, k: int, search: Callable[[Task, int], Result], *, rounded: bool) -> Result:
+    """The k nearest of each query, found by all processes together; each of them must call this.
+
+    Args:
+      task: the whole task, the same in every process.
+      part: what of it this process does.
+      search: finds the nearest of a task.
+      rounded: where its distances are floats, they are rounded from float64. They are then measured once more, since
+        neighbours from two shares may differ by less than the rounding.
+
+    Raises:
+      ValueError, RuntimeError: what went wrong in any process, in all of them.
+    """
+    queries, points = (_cut(len(x), *which) for x, which in ((task.queries, part.queries), (task.points, part.points)))
+    width = k + task.exclude_self  # one may be the query itself, which is taken out when all are merged
+    mine = task._replace(
+        queries=task.queries[queries],
+        points=task.points[points],
+        summary=_rows_of_summary(task, points),
+        allowed=task.allowed[points],
+        exclude_self=False,
+        mesh=part.mesh,
+    )
+    here = min(width, int(mine.allowed.sum()))
+    report: dict[str, Any] = {"called": _described(task, k), "counts": None}
+    found: Result | None = None
+    failure: Exception | None = None
+    try:
+        if here and len(mine.queries):
+            found = search(mine, here)
+            report |= {"dtype": found[0].dtype.str, "counts": list(map(int, found[2]))}
+            order = _unrounded(mine, found) if rounded and found[0].dtype.kind == "f" else found[0]
+    except Exception as error:
+        counted = f"process {jax.process_index()} counts queries from {queries.start}, points from {points.start}"
+        report |= {"error": f"{str(error)[:1000]} ({counted})", "wrong": isinstance(error, ValueError)}
+        failure = error
+    reports = _exchange(report)
+    _raise_together(reports, failure)
+    counts = [x["counts"] for x in reports if x["counts"]]
+    dtype = next(x["dtype"] for x in reports if x["counts"])
+    kind = np.dtype([("order", np.float64), ("distance", dtype), ("index", np.int32)])
+    best = np.zeros((-(-len(task.queries) // part.queries[1]), width), kind)
+    best["index"] = -1
+    if found is not None:
+        distances, indices, _ = found
+        filled = best[: len(distances), :here]
+        filled["order"], filled["distance"], filled["index"] = order, distances, indices + np.int32(points.start)
+    merged = _merge(best, len(task.queries), part, k, task.exclude_self, task.memory)
+    again, directly = (sum(x[i] for x in counts) for i in (2, 3))
+    return merged["distance"], merged["index"], (counts[0][0], counts[0][1], again, directly)
+
+
+def _cut(count: int, which: int, parts: int) -> slice:
+    """Part `which` of 0 … count, in parts of equal size; the last ones may be shorter or empty."""
+    size = -(-count // parts)
+    return slice(min(which * size, count), min((which + 1) * size, count))
+
+
+def _rows_of_summary(task: Task, points: slice) -> Any:
+    """The summary of a share of the points; its centre and scale are those of all, which serve any points."""
+    if task.summary is None or points.start == points.stop:
+        return None
+    centred = task.summary.centred
+    return task.summary._replace(norms=task.summary.norms[points], centred=None if centred is None else centred[points])
+
+
+def _described(task: Task, k: int) -> str:
+    arrays = (f"{name} {x.shape} {x.dtype}" for name, x in (("queries", task.queries), ("points", task.points)))
+    metric = task.metric if isinstance(task.metric, str) else "a function"
+    return f"{', '.join(arrays)}, {int(task.allowed.sum())} of them allowed, {k} of each query by {metric}"
+
+
+def _unrounded(task: Task, found: Result) -> np.ndarray:
+    """The distances (Q, k) float64 by which one process puts neighbours in order."""
+    indices = found[1]
+    rows = np.repeat(np.arange(len(indices)), indices.shape[1])
+    pairs = rows, indices.ravel()
+    return pair_distances(task.queries, task.points, pairs, str(task.metric), task.p).reshape(indices.shape)
+
+
+def _merge(best: np.ndarray, queries: int, part: Part, k: int, exclude_self: bool, memory: int) -> np.ndarray:
+    """Of the best (R, ≥ k) of each process the best k of all, (queries, k); a few rows at a time, to keep `memory`."""
+    _, groups = part.queries
+    merged = np.empty((queries, k), best.dtype)
+    copies = jax.process_count() * (jax.local_device_count() + 4)  # every device gets all, and sorting takes some
+    some = max(1, memory // (copies * best.dtype.itemsize * best.shape[1]))
+    for start in range(0, len(best), some):
+        sent = best[start : start + some]
+        # As bytes: JAX would round float64 without `jax.enable_x64`.
+        gathered = np.ascontiguousarray(process_allgather(sent.view(np.uint8))).view(best.dtype)
+        for group, shares in enumerate(gathered.reshape(groups, -1, *sent.shape)):
+            first = group * len(best) + start
+            candidates = np.concatenate(list(shares), axis=1)[: max(0, queries - first)]
+            numbers = np.arange(first, first + len(candidates))
+            index = candidates["index"]
+            if exclude_self:
+                index[index == numbers[:, None]] = -1
+            order = np.lexsort((index, candidates["order"], index < 0), axis=1)[:, :k]
+            merged[first : first + len(candidates)] = np.take_along_axis(candidates, order, axis=1)
+    return merged
+
+
+# What the processes tell each other.
+
+_LONGEST = 8192  # bytes of a report
+
+
+def _exchange(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each process reports, in the order of the processes."""
+    text = json.dumps(report).encode()
+    sent = np.frombuffer(text.ljust(_LONGEST), np.uint8)
+    return [json.loads(row.tobytes()) for row in np.asarray(process_allgather(sent))]
+
+
+def _raise_together(reports: list[dict[str, Any]], failure: Exception | None) -> None:
+    """Raises in every process what one of them reports, so that none waits for one that has stopped."""
+    for number, report in enumerate(reports):
+        if report["called"] != reports[0]["called"]:
+            calls = f"{reports[0]['called']} in process 0; {report['called']} in process {number}"
+            raise ValueError(f"queries, points: every process must pass the same, got {calls}")
+    for report in reports:
+        if "error" in report:
+            raise (ValueError if report["wrong"] else RuntimeError)(report["error"]) from failure
