@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from funcgrad.folds import split_folds as split_folds
 from funcgrad.metrics import accuracy
 from funcgrad.neighbors import Metric, Neighbors, Weights, prepare, vote
 from funcgrad.neighbors.cross_fold import fold_neighbors
@@ -31,31 +32,6 @@ class Row(NamedTuple):
 def best(rows: Sequence[Row]) -> Row:
     """The row of highest mean; of equals the first. One that diverged is chosen only if all did."""
     return max(rows, key=lambda row: (not row.diverged, row.mean))
-
-
-def split_folds(
-    count: int, folds: int = 5, *, shuffle: Array | None = None, stratify: ArrayLike | None = None
-) -> list[np.ndarray]:
-    """The indices 0 … count − 1 in `folds` parts, as `numpy.array_split` cuts them: CS231n's folds.
-
-    `shuffle` is a key that shuffles the order first. `stratify` are labels (count,): each fold then has each class in
-    its share, to within one example.
-
-    Raises `ValueError` for fewer than 2 folds, or more than there are examples.
-    """
-    if not 2 <= folds <= count:
-        raise ValueError(f"folds: needs 2 to {count}, the number of examples; got {folds}")
-    order = np.arange(count) if shuffle is None else np.asarray(jax.random.permutation(shuffle, count))
-    if stratify is not None:
-        labels = np.asarray(stratify)
-        if labels.shape != (count,):
-            raise ValueError(f"stratify: needs one label for each of {count} examples, got shape {labels.shape}")
-        # Dealt like cards, class after class, every fold gets as many of each; within a class the order stays.
-        by_class = order[np.argsort(labels[order], kind="stable")]
-        dealt = np.arange(count) % folds
-        fold_of = dealt[np.lexsort((dealt, labels[by_class]))]
-        return [by_class[fold_of == fold] for fold in range(folds)]
-    return np.array_split(order, folds)
 
 
 def knn(

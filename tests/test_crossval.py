@@ -111,7 +111,7 @@ def plain_knn(images: np.ndarray, labels: np.ndarray, ks: list[int], metric: str
     return accuracies
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", ["in order", "shuffled", "stratified"])
 def test_knn_by_folds_is_the_double_loop_of_the_course(how: str) -> None:
     images, labels = digits(120)
@@ -127,7 +127,7 @@ def test_knn_by_folds_is_the_double_loop_of_the_course(how: str) -> None:
         np.testing.assert_allclose([row.mean, row.std], [np.mean(accuracies), np.std(accuracies)], rtol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_no_example_is_its_own_neighbor_or_that_of_its_fold() -> None:
     """Twins of one label lie in one fold: who could see his twin would always be right, and here nobody ever is."""
     images = np.repeat(np.arange(10, dtype=np.uint8) * 20, 2)[:, None]
@@ -136,7 +136,7 @@ def test_no_example_is_its_own_neighbor_or_that_of_its_fold() -> None:
     assert row.folds == (0.0,) * 10
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_metric_of_ones_own_is_listed_under_its_name_and_progress_is_told() -> None:
     def taxicab(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.sum(jnp.abs(a - b))
@@ -211,7 +211,7 @@ def plain_sweep() -> Row:
     return row
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_each_row_of_a_sweep_is_its_setting_trained_alone() -> None:
     rates, penalties = np.array([0.02, 0.2, 1.0], np.float32), np.array([0.0, 1e-2, 0.3], np.float32)
     options = {"loss": penalized, "model": NETWORK, "seeds": 2, "shuffle": KEY, "stratified": True, "epochs": 5}
@@ -225,7 +225,7 @@ def test_each_row_of_a_sweep_is_its_setting_trained_alone() -> None:
     np.testing.assert_allclose(rows[1].folds, alone.folds, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("float64", [False, True])
 def test_a_sweep_is_gradient_descent_on_the_other_folds(float64: bool) -> None:
     """One batch an epoch, and parameters that start at 0: nothing is random, and NumPy can do the same."""
@@ -249,7 +249,7 @@ def test_a_sweep_is_gradient_descent_on_the_other_folds(float64: bool) -> None:
     assert row.mean > 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_setting_that_diverges_changes_no_other() -> None:
     settings = {"lr": np.array([0.5, 0.5, 0.5], np.float32), "l2": np.array([0, 1e10, 0], np.float32)}
     rows = swept(settings=settings, loss=penalized)
@@ -260,7 +260,7 @@ def test_a_setting_that_diverges_changes_no_other() -> None:
     assert best([rows[1]._replace(mean=1.0), rows[2]]) == rows[2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_groups_that_fit_the_memory_give_the_same_rows() -> None:
     settings = {"lr": np.array([0.02, 0.2, 0.5, 1.0], np.float32)}
     told: list[tuple[int, int]] = []
@@ -271,7 +271,7 @@ def test_groups_that_fit_the_memory_give_the_same_rows() -> None:
         np.testing.assert_allclose(row.folds, other.folds, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_settings_may_be_any_tree() -> None:
     settings = (np.array([0.2, 0.5], np.float32), [np.array([[0.0, 1.0], [0.0, 0.0]], np.float32)])
 
@@ -283,7 +283,7 @@ def test_settings_may_be_any_tree() -> None:
     assert rows[1] == plain_sweep()._replace(setting=(0.5, [[0.0, 0.0]]))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_held_out_labels_change_no_training() -> None:
     """Of two classes, what is predicted of a held-out fold is right about its labels, or about their opposites."""
     images, labels = digits(360)
@@ -299,7 +299,7 @@ def test_held_out_labels_change_no_training() -> None:
     assert 0.2 < right < 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_seeds_start_differently_and_the_first_is_that_of_a_sweep_without_more() -> None:
     untrained, trained = swept(settings={"lr": np.array([1e-12, 0.5], np.float32)}, seeds=3)
     np.testing.assert_allclose(np.reshape(trained.folds, (3, 3))[:, 0], plain_sweep().folds, atol=1e-4)
@@ -307,7 +307,7 @@ def test_seeds_start_differently_and_the_first_is_that_of_a_sweep_without_more()
     assert len({tuple(folds) for folds in of_each_seed}) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_same_key_gives_the_same_rows_and_on_epoch_is_told() -> None:
     told: list[tuple[int, int]] = []
     assert swept(on_epoch=lambda done, epochs: told.append((done, epochs))) == [plain_sweep()]

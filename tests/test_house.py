@@ -196,7 +196,7 @@ def test_files_that_readme_names_exist() -> None:
         assert (REPOSITORY / path).exists(), path
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_readme_python_runs(tmp_path: Path) -> None:
     """Each Python block runs by itself, in an empty directory that has what the text before it says there is."""
     blocks = re.findall(r"```python\n(.*?)```", readme(), re.DOTALL)
@@ -213,7 +213,7 @@ def test_readme_python_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, block + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_readme_commands_are_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each `funcgrad …` line parses; those that need no data beyond the digits are run."""
     from funcgrad import cli

@@ -79,7 +79,7 @@ FORMULAS = {
 CHOICES = {name: {"name": name} for name in LOSSES} | {"smoothed softmax": {"name": "softmax", "smoothing": 0.25}}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @few_examples
 @given(SCORES, LABELS)
 @pytest.mark.parametrize("name", FORMULAS)
@@ -99,7 +99,7 @@ def test_losses_and_gradients_are_those_of_the_plain_formula_in_both_systems(
     np.testing.assert_allclose(gradient, by_jax, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_of_the_parameters_with_both_penalties_are_those_of_autograd(name: str) -> None:
     """A linear classifier of three numbers, its loss and penalties written out in floats."""
@@ -131,7 +131,7 @@ def test_softmax_cross_entropy_is_minus_the_log_of_the_labels_probability(scores
     np.testing.assert_allclose(softmax_cross_entropy(scores, label), plain_softmax(scores, label), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @few_examples
 @given(SCORES, LABELS)
 def test_softmax_gradient_is_the_probabilities_less_the_one_hot_label(scores: np.ndarray, label: int) -> None:
@@ -151,7 +151,7 @@ def test_hinge_is_the_sum_over_wrong_classes(scores: np.ndarray, label: int, mar
     np.testing.assert_allclose(multiclass_hinge(scores, label, margin=margin), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @few_examples
 @given(SCORES, LABELS)
 def test_hinge_gradient_counts_the_violated_margins(scores: np.ndarray, label: int) -> None:
@@ -170,7 +170,7 @@ def test_hinge_gradient_counts_the_violated_margins(scores: np.ndarray, label: i
     np.testing.assert_array_equal(gradient, jax.grad(course_loop)(jnp.asarray(scores)))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("label", range(3))
 def test_hinge_gradient_at_the_kink_is_zero(label: int) -> None:
     scores = jnp.full(3, 2.0).at[label].set(3.0)  # every wrong class is exactly one margin behind
@@ -211,7 +211,7 @@ def test_a_hinge_is_zero_and_flat_where_no_class_comes_close(loss: Callable[...,
     np.testing.assert_array_equal(gradient, np.zeros(3))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @few_examples
 @given(arrays(np.float32, 2, elements=st.floats(-30, 30, width=32)), st.integers(0, 1))
 def test_hinge_of_two_classes_is_crammer_and_singers(scores: np.ndarray, label: int) -> None:
@@ -230,7 +230,7 @@ def test_label_smoothing_is_a_mixture_with_the_uniform_distribution(
     np.testing.assert_allclose(smoothed, target @ losses, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @few_examples
 @given(SCORES, LABELS, st.integers(-64, 64))
 @pytest.mark.parametrize("name", LOSSES)
@@ -259,7 +259,7 @@ def test_extreme_scores_give_finite_losses_and_gradients(name: str, smoothing: f
         assert np.isfinite(gradient).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_batch_of_losses_is_the_losses_of_its_examples(name: str) -> None:
     scores = np.random.default_rng(0).normal(0, 3, (20, CLASSES)).astype(np.float32)
@@ -269,7 +269,7 @@ def test_a_batch_of_losses_is_the_losses_of_its_examples(name: str) -> None:
     np.testing.assert_allclose(batch, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "model",
     [models.linear(3), models.mlp((5, 4), 3, layer_norm=True), models.mlp((4, 4), 3, residual=True)],
@@ -299,7 +299,7 @@ def test_parameters_without_weights_have_no_penalty(penalty: Callable[..., jax.A
     assert float(penalty({})) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("penalty", "share"), [("l1", 3.0), ("l2", 1.5)])
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_penalty_is_added_in_proportion_and_can_be_swept(name: str, penalty: str, share: float) -> None:

@@ -105,7 +105,7 @@ def test_mlp_parameters_chain_from_the_example_to_the_classes() -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_weights_start_with_the_deviations_of_the_course_and_of_he() -> None:
     def deviation(x: jax.Array) -> float:
         return float(np.std(np.asarray(x, np.float64)))
@@ -133,7 +133,7 @@ def test_no_two_layers_start_alike() -> None:
         assert not np.isclose(a, b).any()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_model
 def test_the_same_key_starts_with_the_same_bits_and_another_key_does_not(name: str) -> None:
     init = jax.jit(lambda key: MODELS[name].init(key, (5, 4, 3)))
@@ -156,7 +156,7 @@ def test_parameters_are_dicts_and_lists_of_float32_arrays(name: str) -> None:
     check(initial(name, (5, 4, 3)))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_parameters_are_float64_for_a_caller_in_float64() -> None:
     with jax.enable_x64(True):
         model = standardized(mlp((3,), 2), np.zeros(4), np.ones(4))
@@ -165,7 +165,7 @@ def test_parameters_are_float64_for_a_caller_in_float64() -> None:
         assert model.apply(params, jnp.ones(4)).dtype == np.float64
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_model
 def test_a_batch_of_scores_is_the_scores_of_its_examples(name: str) -> None:
     apply, params = jax.jit(MODELS[name].apply), initial(name, (5, 4, 3))
@@ -177,7 +177,7 @@ def test_a_batch_of_scores_is_the_scores_of_its_examples(name: str) -> None:
         np.testing.assert_allclose(one, scores, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_model
 @pytest.mark.parametrize("key", [None, jax.random.key(5)], ids=["evaluated", "trained"])
 def test_transposed_matrices_give_the_same_scores(name: str, key: jax.Array | None) -> None:
@@ -198,7 +198,7 @@ def test_linear_scores_are_a_matrix_product_and_a_bias() -> None:
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_mlp_scores_are_layers_and_activations_in_turn(activation: str, layer_norm: bool) -> None:
@@ -209,7 +209,7 @@ def test_mlp_scores_are_layers_and_activations_in_turn(activation: str, layer_no
     np.testing.assert_allclose(scores, plain_scores(wide(params), x, activation, layer_norm), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_residual_blocks_are_the_formula_of_scaling_mlps(activation: str) -> None:
     model = mlp((6, 6, 6), 5, activation=activation, residual=True)
@@ -234,7 +234,7 @@ def test_residual_parameters_are_an_embedding_blocks_and_an_output() -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_residual_dropout_falls_on_the_widened_units_alone_and_differently_in_each_block() -> None:
     model = mlp((2, 2), 8, dropout=0.5, residual=True)
     narrow = {"weights": jnp.zeros((8, 2)), "bias": jnp.zeros(2)}
@@ -257,7 +257,7 @@ def test_residual_dropout_falls_on_the_widened_units_alone_and_differently_in_ea
     assert np.mean(np.asarray(first != second)) > 0.4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", INITIALIZATIONS)
 def test_initialisations_have_the_deviation_that_their_papers_give(name: str) -> None:
     inputs, outputs = 300, 200
@@ -280,7 +280,7 @@ def test_initialisations_have_the_deviation_that_their_papers_give(name: str) ->
         assert np.abs(weights).max() > 3.5 * expected
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "without"), [("he_uniform", "lecun_uniform"), ("glorot_normal", "glorot_normal")])
 @pytest.mark.parametrize("residual", [False, True])
 def test_layers_that_no_activation_follows_begin_without_hes_factor(name: str, without: str, residual: bool) -> None:
@@ -294,7 +294,7 @@ def test_layers_that_no_activation_follows_begin_without_hes_factor(name: str, w
             np.testing.assert_array_equal(layer["bias"], 0)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_by_default_the_same_draws_as_ever() -> None:
     """Published results depend on them."""
     key = jax.random.fold_in(KEY, 0)
@@ -316,7 +316,7 @@ def test_a_description_lists_every_array_and_their_total() -> None:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("options", [{"layer_norm": True}, {"residual": True}])
 def test_in_bfloat16_products_are_rounded_and_parameters_gradients_and_scores_are_not(options: dict) -> None:
     model = mlp((16, 16), 5, **options)
@@ -343,7 +343,7 @@ def test_in_bfloat16_products_are_rounded_and_parameters_gradients_and_scores_ar
     assert all(":bf16[" in x for x in products)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_layer_normalisation_in_bfloat16_does_not_cancel() -> None:
     """Mean 100, deviation 1: squares with eight bits could not tell."""
     size = 64
@@ -394,7 +394,7 @@ def test_a_wrong_model_is_refused_in_one_line(make: Callable[[], Model], error: 
     assert str(raised.value) == message
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_without_a_key_nothing_is_dropped() -> None:
     with_dropout, without = mlp((50,), 3, dropout=0.5), mlp((50,), 3)
     params, x = jax.jit(lambda: without.init(KEY, (8,)))(), jnp.arange(8.0)
@@ -404,7 +404,7 @@ def test_without_a_key_nothing_is_dropped() -> None:
     assert (with_dropout.apply(params, x, key=KEY) != evaluated).any()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dropout", [0.2, 0.75])
 def test_dropout_drops_its_share_and_keeps_the_expectation(dropout: float) -> None:
     units, draws = 20, 4000
@@ -423,7 +423,7 @@ def test_dropout_drops_its_share_and_keeps_the_expectation(dropout: float) -> No
     np.testing.assert_allclose(dropped.mean(axis=0) / x, 1, atol=five_errors / (1 - dropout))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_dropout_falls_differently_in_each_layer() -> None:
     units = 200
     model = mlp((units, units), units, dropout=0.5)
@@ -432,7 +432,7 @@ def test_dropout_falls_differently_in_each_layer() -> None:
     assert 0.1 < np.mean(kept) < 0.4  # a quarter is kept by both; one and the same draw would keep half
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 @pytest.mark.parametrize(("count", "rows", "shape"), [(7, 3, (2, 3)), (6, 3, (3,)), (1, 5, (3,))])
@@ -446,7 +446,7 @@ def test_mean_and_deviation_over_blocks_are_those_of_all(
     np.testing.assert_allclose(deviation, inputs.std(axis=axes), rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_mean_and_deviation_do_not_cancel_far_from_zero() -> None:
     inputs = (1e4 + np.random.default_rng(0).normal(size=(5000, 2))).astype(np.float32)
     mean, deviation = mean_and_deviation(inputs)
@@ -454,7 +454,7 @@ def test_mean_and_deviation_do_not_cancel_far_from_zero() -> None:
     np.testing.assert_allclose(deviation, inputs.astype(np.float64).std(axis=0), rtol=1e-2)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", [(6,), (4, 4, 3)])
 def test_standardized_is_the_model_on_what_numpy_standardizes(shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(2).integers(0, 256, (40, *shape), dtype=np.uint8)
@@ -475,7 +475,7 @@ def test_standardized_is_the_model_on_what_numpy_standardizes(shape: tuple[int, 
     np.testing.assert_allclose(dropped, plain.apply(params, jnp.asarray(by_numpy[0]), key=KEY), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_bytes_and_the_same_numbers_as_floats_have_the_same_scores() -> None:
     model = standardized(linear(3), *mean_and_deviation(IMAGES))
     params = model.init(KEY, IMAGES.shape[1:])

@@ -60,7 +60,7 @@ def test_a_run_is_joined_before_jax_is_used() -> None:
         sharding.start("localhost:1234", 1, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_without_a_cluster_the_numbers_are_asked_for() -> None:
     clusters = ("SLURM", "OMPI", "TPU", "KUBERNETES", "CLOUD", "PMI")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(clusters)}
@@ -74,7 +74,7 @@ def test_without_a_cluster_the_numbers_are_asked_for() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize(
     ("devices", "shares", "metric"),
@@ -99,7 +99,7 @@ def test_an_index_is_split_where_its_points_can_be() -> None:
         assert index.points.addressable_shards[0].data.shape == (rows, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
 @pytest.mark.parametrize("queries", [6, 7])
@@ -113,7 +113,7 @@ def test_two_devices_find_the_neighbors_that_one_finds(queries: int, metric: str
     np.testing.assert_array_equal(shared.distances, alone.distances)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_index_placed_on_two_devices_finds_the_same() -> None:
     mesh = sharding.make_mesh(2)
     queries, points = RNG.normal(size=(5, 3)).astype(np.float32), RNG.normal(size=(30, 3)).astype(np.float32)

@@ -14,6 +14,7 @@ from funcgrad import losses, metrics, models, plots, sharding, training
 from funcgrad.cli.outcome import Bars, Draw, Outcome, confusion, percent
 from funcgrad.cli.predict import Probe
 from funcgrad.datasets import Dataset
+from funcgrad.folds import hold_out
 from funcgrad.report import timed
 from funcgrad.training import augment
 from funcgrad.training import batches as feeding
@@ -132,7 +133,7 @@ def train_one(
     inputs, labels = dataset.train.images, dataset.train.labels
     validation = None
     if options.validation:
-        held_out, kept = _hold_out(split_key, labels, options.validation)
+        held_out, kept = hold_out(split_key, labels, options.validation)
         validation = inputs[held_out], labels[held_out]
         inputs, labels = feeding.selected(inputs, kept), labels[kept]
     schedule = _schedule(options, len(labels))
@@ -264,22 +265,6 @@ def _mistakes(dataset: Dataset, scores: np.ndarray, title: str) -> Any:
         dataset.classes,
         title=f"{title}: what it is surest of and wrong about",
     )
-
-
-def _hold_out(key: jax.Array, labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """The indices of a share of the examples, with each class in its share, and those of the rest."""
-    count = round(share * len(labels))
-    if not 0 < count < len(labels):
-        raise ValueError(
-            f"validation: a share of {share:g} of {len(labels)} training examples is {count}, needs 1 or more"
-        )
-    order = np.asarray(jax.random.permutation(key, len(labels)))
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    sizes = np.bincount(labels)
-    rank = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels[by_class]]
-    # Sorted by its place in its class, as a share of the class, every stretch has all classes.
-    mixed = by_class[np.argsort((rank + 0.5) / sizes[labels[by_class]], kind="stable")]
-    return np.sort(mixed[:count]), np.sort(mixed[count:])
 
 
 def _steps(options: TrainOptions, examples: int) -> int:

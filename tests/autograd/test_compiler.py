@@ -251,7 +251,7 @@ def branching(steps: Sequence[tuple[int, int, float, int]], x: Any, y: Any) -> A
     return found[-1], found[len(found) // 2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @unhurried
 @given(branches, st.lists(st.tuples(tame, tame), min_size=1, max_size=8))
 def test_no_value_is_ever_frozen(steps: Any, points: list[tuple[float, float]]) -> None:
@@ -287,7 +287,7 @@ def test_what_cannot_be_guarded_raises(name: str) -> None:
             compiled(x)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_many_guards_on_one_path() -> None:
     def f(x: Any) -> Any:
         for _ in range(3000):
@@ -301,7 +301,7 @@ def test_many_guards_on_one_path() -> None:
     assert compiled(0.05) == f(0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_deep_tree_of_paths() -> None:
     """Many paths, met in different orders."""
 
@@ -1014,7 +1014,7 @@ def long_chain(length: int) -> Function:
     return f
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_large_graph_is_split_and_gives_the_same_bits() -> None:
     fun = long_chain(4000)
     compiled = ag.jit(fun)
@@ -1025,7 +1025,7 @@ def test_a_large_graph_is_split_and_gives_the_same_bits() -> None:
     assert max(len(node.body) for node in functions) < 12_000
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_gradient_of_a_large_graph() -> None:
     fun = long_chain(20_000)
     gradient = ag.grad(fun, (0, 1))
@@ -1034,7 +1034,7 @@ def test_the_gradient_of_a_large_graph() -> None:
         assert compiled(*point) == compiled(*point) == gradient(*point)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_large_graph_with_branches() -> None:
     def f(x: Any) -> Any:
         for i in range(4000):

@@ -292,7 +292,7 @@ def test_names_are_shown_as_text_whatever_is_in_them() -> None:
     assert any("変数" * 9 in (title or "") for title in whole)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_deep_graph_is_laid_out_without_recursion() -> None:
     def chain(x: Any) -> Any:
         for _ in range(1500):

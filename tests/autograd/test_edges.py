@@ -150,7 +150,7 @@ def test_betaln_of_nan_is_nan() -> None:
     assert math.isnan(ops.betaln(math.nan, 1.0))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_sequences_have_the_one_axis_that_they_have_in_jax() -> None:
     xs, b = [0.5, 2.0, -1.0], [1.0, 0.0, 3.0]
     with jax.enable_x64(True):

@@ -217,7 +217,7 @@ CURVES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", CURVES)
 def test_curves_are_those_of_jax(name: str) -> None:
     points, relative, absolute = CURVES[name]

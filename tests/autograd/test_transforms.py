@@ -1418,7 +1418,7 @@ def test_a_long_chain_needs_no_recursion_and_memory_linear_in_its_length() -> No
     assert peak_memory(4000) < 2.5 * peak_memory(2000)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_chain_of_a_million_operations() -> None:
     slope = ag.grad(chain(500_000))(0.5)
     assert slope == pytest.approx(ag.jvp(chain(500_000), (0.5,), (1.0,))[1], rel=1e-9)
@@ -1432,7 +1432,7 @@ def test_a_chain_of_a_million_operations() -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_graph_of_a_million_operations_is_released() -> None:
     def f(x: Any) -> Any:
         y = x

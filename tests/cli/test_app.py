@@ -78,7 +78,7 @@ def test_help_and_a_mistyped_option_load_nothing_slow(arguments: list[str]) -> N
 # k-NN
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("metric", "right"), [("l1", [340, 343, 343, 338]), ("l2", [344, 348, 347, 342])])
 def test_digits_knn_and_its_result(metric: str, right: list[int], run: Run, tmp_path: Path) -> None:
     result = run("knn", "--metric", metric, "--k", 1, 3, 5, 10, "--out", tmp_path / "out")
@@ -100,7 +100,7 @@ def test_digits_knn_and_its_result(metric: str, right: list[int], run: Run, tmp_
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_predictions_are_those_that_were_counted(run: Run, tmp_path: Path) -> None:
     options = ["--metric", "cosine", "--weights", "softmax", "--temperature", "0.07", "--k", 10, 20, 1]
     measured = run("knn", *options, "--limit-test", 100, "--out", tmp_path / "out")["metrics"]
@@ -119,7 +119,7 @@ def test_predictions_are_those_that_were_counted(run: Run, tmp_path: Path) -> No
         assert measured["test_top5_accuracy"][k] == np.mean(right)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_votes_come_out_alike_however_many_queries_are_counted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     data, options = datasets.load("digits", limit_test=50), knn_runs.KnnOptions(ks=(1, 5))
     found = knn_runs._search(data, options, lambda *_, **__: nullcontext(), {})
@@ -135,7 +135,7 @@ def test_no_top_5_of_five_classes(run: Run) -> None:
     assert "test_top5_accuracy" not in measured
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("metric", "theirs"), [("l1", "manhattan"), ("l2", "euclidean")])
 def test_digits_neighbors_are_those_of_scikit_learn_but_for_ties_at_the_end(metric: str, theirs: str) -> None:
     data, k = datasets.load("digits"), 10
@@ -149,7 +149,7 @@ def test_digits_neighbors_are_those_of_scikit_learn_but_for_ties_at_the_end(metr
     assert np.mean(same) > 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_options_reach_the_search(run: Run, embeddings: dict[str, np.ndarray], tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", **embeddings)  # type: ignore[arg-type]
     common = ["knn", "--data", tmp_path / "e.npz", "--k", 5]
@@ -167,7 +167,7 @@ def test_options_reach_the_search(run: Run, embeddings: dict[str, np.ndarray], t
         assert run(*common, *given)["metrics"]["test_accuracy"]["5"] > 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_pair_of_npy_files_and_a_folder_of_images(run: Run, tmp_path: Path) -> None:
     data = datasets.load("digits", limit_train=200)
     np.save(tmp_path / "x.npy", data.train.images.reshape(200, -1).astype(np.float32))
@@ -187,7 +187,7 @@ def test_a_pair_of_npy_files_and_a_folder_of_images(run: Run, tmp_path: Path) ->
     assert (tmp_path / "out" / "neighbors.png").stat().st_size > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_mnist_knn_agrees_with_plain_integer_distances(run: Run, image_data: Path) -> None:
     options = ["--limit-train", 5000, "--limit-test", 500, "--metric", "l2", "--k", 1, 3, 5]
     result = run("knn", "--data", "mnist", "--data-dir", image_data, *options)
@@ -205,7 +205,7 @@ def test_mnist_knn_agrees_with_plain_integer_distances(run: Run, image_data: Pat
 # Cross-validation
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_crossval_knn_chooses_on_the_training_set(run: Run, tmp_path: Path) -> None:
     result = run("crossval", "knn", "--k", 1, 5, "--folds", 3, "--limit-train", 400, "--out", tmp_path / "out")
     rows = result["metrics"]["cv"]
@@ -371,7 +371,7 @@ def test_what_is_nobodys_fault_exits_1(capsys: pytest.CaptureFixture[str], monke
 # Printing
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_table_and_the_notes_below_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["knn", "--k", "1", "5", "--limit-test", "50", "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
@@ -384,7 +384,7 @@ def test_the_table_and_the_notes_below_it(capsys: pytest.CaptureFixture[str], tm
     assert lines[-1] == f"{tmp_path / 'out'}/: result.json, confusion.png, neighbors.png, predictions.npz"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["knn", "--limit-test", "20", "--quiet", "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr() == ("", "")
@@ -431,7 +431,7 @@ def test_a_seed_that_no_key_takes_is_refused(refused: Callable[..., str]) -> Non
     assert "--seed" in refused("train", "linear", "--seed", "9" * 23)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_minkowski_is_cross_validated_beside_others(run: Run) -> None:
     limits = ("--limit-train", "60", "--limit-test", "10", "--k", "1", "--folds", "2")
     measured = run("crossval", "knn", "--metric", "l2", "minkowski", "--p", "2", *limits)["metrics"]["cv"]
@@ -442,7 +442,7 @@ def test_minkowski_is_cross_validated_beside_others(run: Run) -> None:
 # As a process
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_in_a_pipe_there_is_json_and_nothing_else(tmp_path: Path) -> None:
     done = process("knn", "--limit-test", "20", "--json", "--out", "out", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -450,7 +450,7 @@ def test_in_a_pipe_there_is_json_and_nothing_else(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["environment"]["devices"] == ["cpu"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_reader_that_has_enough_is_no_error() -> None:
     with subprocess.Popen([*SCRIPT, "data", "list", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -459,7 +459,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         assert child.stderr.read() == b""
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seconds", [0.6, 2, 5])
 def test_an_interrupt_says_so_and_leaves_nothing(seconds: float, tmp_path: Path) -> None:
     """During the imports, where NumPy swallows it; while compiling; in a training that is kept nowhere."""
@@ -501,7 +501,7 @@ class Interrupted:
             return cli.main([*map(str, arguments)])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_that_was_interrupted_goes_on_to_the_same_result(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -523,7 +523,7 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_result(
             np.testing.assert_array_equal(mine[name], other[name])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_votes_may_change_in_a_run_that_goes_on_and_damaged_stretches_are_searched_again(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -542,7 +542,7 @@ def test_votes_may_change_in_a_run_that_goes_on_and_damaged_stretches_are_search
     assert not (tmp_path / "partial").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_is_kept_of_another_search_is_refused_and_a_fresh_run_removes_it(
     refused: Callable[..., str],
     run: Run,
@@ -575,7 +575,7 @@ def test_what_is_kept_of_another_search_is_refused_and_a_fresh_run_removes_it(
     assert not (tmp_path / "partial").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_resume_needs_a_place_and_with_nothing_there_just_runs(
     refused: Callable[..., str], run: Run, tmp_path: Path
 ) -> None:
@@ -592,7 +592,7 @@ def test_resume_needs_a_place_and_with_nothing_there_just_runs(
 CROSSVAL = ["crossval", "knn", "--metric", "l1", "cosine", "--k", 1, 5, "--folds", 3, "--limit-train", 300]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_cross_validation_that_was_interrupted_goes_on_to_the_same_result(
     refused: Callable[..., str],
     run: Run,
@@ -623,7 +623,7 @@ def test_a_cross_validation_that_was_interrupted_goes_on_to_the_same_result(
     assert not (tmp_path / "partial").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_cross_validation_stopped_in_its_test_search_keeps_what_came_before(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -657,7 +657,7 @@ def test_other_files_in_the_place_of_what_is_kept_stay(run: Run, tmp_path: Path)
     assert [path.name for path in (tmp_path / "partial").iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_process_that_is_stopped_keeps_what_it_has_finished(number: signal.Signals, run: Run, tmp_path: Path) -> None:
     code = f"""if True:
@@ -695,7 +695,7 @@ def test_a_process_that_is_stopped_keeps_what_it_has_finished(number: signal.Sig
     assert not (tmp_path / "out" / "partial").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_cross_validation_that_is_stopped_keeps_what_it_has_finished(
     number: signal.Signals, run: Run, tmp_path: Path
@@ -752,7 +752,7 @@ def interrupted(code: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("lost", ["gc.collect()", "swallow()"])
 def test_an_interrupt_that_is_lost_is_raised_again(lost: str) -> None:
     """Python ignores it in a callback of the garbage collector; a library may catch it and go on."""
@@ -770,7 +770,7 @@ def test_an_interrupt_that_is_lost_is_raised_again(lost: str) -> None:
     assert "ignored" not in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_interrupt_on_its_way_out_is_not_raised_again() -> None:
     """What tidies up may take its time, and meet errors of its own."""
     done = interrupted("""
@@ -785,7 +785,7 @@ def test_an_interrupt_on_its_way_out_is_not_raised_again() -> None:
     assert done.stdout == "tidy\n"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_demo(run: Run, tmp_path: Path) -> None:
     result = run("demo", "--out", tmp_path)
     written = {path.name for path in tmp_path.iterdir()}

@@ -23,7 +23,7 @@ QUICK = ["--epochs", "2", "--limit-train", "300"]
 Run = Callable[..., Any]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_training_gives_its_metrics_and_pictures(run: Run, tmp_path: Path) -> None:
     result = run("train", "linear", "--lr", "1e-2", "--epochs", 5, "--out", tmp_path / "out")
     assert list(result) == KEYS
@@ -42,7 +42,7 @@ def test_training_gives_its_metrics_and_pictures(run: Run, tmp_path: Path) -> No
     assert 1e-2 > lines[0]["learning_rate"] > lines[-1]["learning_rate"] >= 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_network_takes_all_its_options(run: Run) -> None:
     options = ["--hidden", 16, 8, "--activation", "gelu", "--dropout", 0.1, "--layer-norm", "--label-smoothing", 0.1]
     options += ["--optimizer", "nadamw", "--schedule", "linear", "--warmup", 0.5, "--weight-decay", 1e-3, "--l2", 1e-5]
@@ -54,7 +54,7 @@ def test_a_network_takes_all_its_options(run: Run) -> None:
     assert 0 < result["metrics"]["test_loss"] < 10
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_diverging_training_fails_and_says_so_in_valid_json(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -73,13 +73,13 @@ def test_a_diverging_training_fails_and_says_so_in_valid_json(
 @pytest.mark.parametrize(("share", "count"), [(0.1, 144), (0.3, 431), (0.4, 575), (0.5, 718)])
 def test_the_share_that_is_held_out_has_all_classes_and_the_size_asked_for(share: float, count: int) -> None:
     labels = datasets.load("digits").train.labels
-    held_out, kept = train_runs._hold_out(jax.random.key(0), labels, share)
+    held_out, kept = train_runs.hold_out(jax.random.key(0), labels, share)
     assert len(held_out) == count
     np.testing.assert_array_equal(np.sort(np.concatenate([held_out, kept])), np.arange(1437))
     assert np.all(np.abs(np.bincount(labels[held_out]) - share * np.bincount(labels)) <= 1.5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_linear_classifier_of_real_images_beats_chance(run: Run, image_data: Path) -> None:
     options = ["--limit-train", 3000, "--limit-test", 500, "--epochs", 5, "--l2", 1e-3]
     result = run("train", "linear", "--data", "cifar10", "--data-dir", image_data, *options)
@@ -97,7 +97,7 @@ def bits(folder: Path) -> bytes:
     return b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(params))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_training_that_is_stopped_goes_on_to_the_same_bits(number: signal.Signals, run: Run, tmp_path: Path) -> None:
     code = f"""if True:
@@ -130,7 +130,7 @@ def test_a_training_that_is_stopped_goes_on_to_the_same_bits(number: signal.Sign
     assert (out / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_finished_training_resumes_to_itself_and_another_is_refused(
     run: Run, refused: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_finished_training_resumes_to_itself_and_another_is_refused(
     assert "batch size 128 and not 64" in line
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_damaged_checkpoints_are_named_and_earlier_ones_used(
     run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -162,7 +162,7 @@ def test_damaged_checkpoints_are_named_and_earlier_ones_used(
 # predict
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_predict_says_what_the_training_said(run: Run, tmp_path: Path) -> None:
     trained = run("train", "mlp", *QUICK, "--hidden", 8, "--dtype", "bfloat16", "--out", tmp_path / "model")
     result = run("predict", "--model", tmp_path / "model", "--out", tmp_path / "out")
@@ -180,7 +180,7 @@ def test_predict_says_what_the_training_said(run: Run, tmp_path: Path) -> None:
     assert some["metrics"]["train_accuracy"] > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_predict_cannot_use_is_refused_in_one_line(run: Run, refused: Callable[..., str], tmp_path: Path) -> None:
     run("train", "linear", *QUICK, "--out", tmp_path / "model")
     assert "no directory" in refused("predict", "--model", tmp_path / "nothing")
@@ -206,7 +206,7 @@ def test_what_predict_cannot_use_is_refused_in_one_line(run: Run, refused: Calla
 # Sweeps
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_crossval_linear_over_a_range_and_a_list(run: Run, tmp_path: Path) -> None:
     swept = ["--lr", "1e-4:1e-1:log4", "--l2", "0,1e-3"]
     result = run("crossval", "linear", *swept, "--folds", 3, "--epochs", 3, "--out", tmp_path / "out")
@@ -220,7 +220,7 @@ def test_crossval_linear_over_a_range_and_a_list(run: Run, tmp_path: Path) -> No
     assert written == {*WRITTEN, "crossval.png", "confusion.png", "heat_map.png"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_crossval_mlp_over_another_option_fails_where_all_diverge(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -234,7 +234,7 @@ def test_crossval_mlp_over_another_option_fails_where_all_diverge(
     assert (tmp_path / "out" / "crossval.png").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_labels_with_gaps_are_mapped_and_classes_that_cannot_be_learned_are_named(
     refused: Callable[..., str], capsys: pytest.CaptureFixture[str], run: Run, tmp_path: Path
 ) -> None:

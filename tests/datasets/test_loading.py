@@ -151,7 +151,7 @@ def test_mapped_arrays_are_not_copied(tmp_path: Path) -> None:
     assert is_mapped(data.train.images)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_mapped_arrays_of_any_size_take_little_memory(tmp_path: Path) -> None:
     big = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=(100_000, 1000))
@@ -669,7 +669,7 @@ print(datasets.load(data, progress=progress).fingerprint)
     assert decodes(pets) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_loading_imports_neither_tensorflow_nor_jax(cache: Path, pets: Path) -> None:
     code = """
 import sys
@@ -865,7 +865,7 @@ def test_descriptions_say_what_is_there(tmp_path: Path, cache: Path) -> None:
 # The real images
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_cifar10_comes_in_its_original_order(image_data: Path) -> None:
     data = datasets.load("cifar10", data_dir=image_data)
     again = datasets.load("cifar10", data_dir=image_data)  # decoded once
@@ -881,7 +881,7 @@ def test_cifar10_comes_in_its_original_order(image_data: Path) -> None:
     np.testing.assert_array_equal(np.bincount(data.train.labels), [5000] * 10)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_mnist_comes_whole(image_data: Path) -> None:
     data = datasets.load("mnist", data_dir=image_data)
     assert (data.train.images.shape, data.test.images.shape) == ((60_000, 28, 28, 1), (10_000, 28, 28, 1))

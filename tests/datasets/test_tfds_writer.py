@@ -313,7 +313,7 @@ def script(archive: Path, recipe: prepare.Recipe, data: Path, stop: int) -> list
     return [sys.executable, "-W", "error", "-c", SCRIPT, str(archive), recipe.checksums[CIFAR10], str(data), str(stop)]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_a_killed_run_leaves_is_not_taken_for_data_and_the_next_run_removes_it(
     cifar10: tuple[Path, prepare.Recipe], tmp_path: Path
 ) -> None:
@@ -337,7 +337,7 @@ def test_what_a_killed_run_leaves_is_not_taken_for_data_and_the_next_run_removes
     assert [path.name for path in data.iterdir()] == ["cifar10"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_neither_preparing_nor_loading_imports_tensorflow_or_jax_even_where_they_are_installed(
     cifar10: tuple[Path, prepare.Recipe], tmp_path: Path
 ) -> None:
@@ -352,12 +352,13 @@ def test_neither_preparing_nor_loading_imports_tensorflow_or_jax_even_where_they
 
 
 def test_the_module_is_imported_where_there_are_no_file_locks() -> None:
-    code = "import sys; sys.modules['fcntl'] = None; from funcgrad.datasets import tfds_writer; print(*tfds_writer.RECIPES)"
+    code = "import sys; sys.modules['fcntl'] = None\n"
+    code += "from funcgrad.datasets import tfds_writer; print(*tfds_writer.RECIPES)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert (done.stdout.split(), done.stderr) == ([*prepare.RECIPES], "")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_runs_at_once_both_succeed(cifar10: tuple[Path, prepare.Recipe], tmp_path: Path) -> None:
     archive, recipe = cifar10
     command = script(archive, recipe, tmp_path / "data", -1)
@@ -368,7 +369,7 @@ def test_two_runs_at_once_both_succeed(cifar10: tuple[Path, prepare.Recipe], tmp
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["cifar10"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_full_disk_is_an_os_error_and_leaves_nothing(cifar10: tuple[Path, prepare.Recipe], tmp_path: Path) -> None:
     archive, recipe = cifar10
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"  # bytes a file may have

@@ -29,7 +29,7 @@ def definition(queries: Any, points: Any) -> Any:
     return np.abs(queries[:, None].astype(np.int64) - points[None]).sum(axis=2)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", KERNELS)
 def test_kernel_and_reference_equal_the_definition(dtype: str, shape: tuple[int, int, int]) -> None:
@@ -42,7 +42,7 @@ def test_kernel_and_reference_equal_the_definition(dtype: str, shape: tuple[int,
     np.testing.assert_array_equal(KERNELS[dtype].reference(jnp.asarray(queries), jnp.asarray(points)), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_real_numbers_stay_within_the_rounding_of_one_sum() -> None:
     rng = np.random.default_rng(2)
     queries, points = (rng.normal(size=(n, 301)).astype(np.float32) for n in (5, 7))
@@ -51,7 +51,7 @@ def test_real_numbers_stay_within_the_rounding_of_one_sum() -> None:
     np.testing.assert_allclose(table, expected, rtol=301 * 2**-24)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_farthest_bytes_and_a_point_itself() -> None:
     ends = jnp.asarray(np.stack([np.zeros(257), np.full(257, 255)]).astype(np.uint8))
     expected = [[0, 257 * 255], [257 * 255, 0]]
@@ -59,14 +59,14 @@ def test_the_farthest_bytes_and_a_point_itself() -> None:
     np.testing.assert_array_equal(l1_uint8.reference(ends, ends), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_infinity_is_far_from_all_and_padding_makes_no_nan() -> None:
     points = jnp.asarray([[jnp.inf, 1.0], [2.0, 1.0]])
     table = l1_float32.all_pairs(points[1:], points, interpret=True)
     np.testing.assert_array_equal(table, [[np.inf, 0]])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_word_holds_four_dimensions_and_the_plain_sum_takes_each_once() -> None:
     a, b = vectors("uint8", 3, 6), vectors("uint8", 3, 6, seed=1)
     words_a, words_b = (l1_uint8._words_first(jnp.asarray(x), 3) for x in (a, b))
@@ -79,7 +79,7 @@ def test_a_word_holds_four_dimensions_and_the_plain_sum_takes_each_once() -> Non
     np.testing.assert_array_equal(sums[1] - 7, np.abs(a[:, 4:].astype(int) - b[:, 4:]).sum(axis=1))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", KERNELS)
 def test_a_caller_in_float64_gets_the_same(dtype: str) -> None:
     queries, points = vectors(dtype, 2, 300), vectors(dtype, 3, 300, seed=1)
@@ -94,7 +94,7 @@ def lowered(kernel: ModuleType, dtype: str) -> str:
     return jax.export.export(jax.jit(kernel.all_pairs), platforms=["cuda"])(*shapes).mlir_module()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", KERNELS)
 def test_lowers_for_cuda_without_one(dtype: str) -> None:
     module = lowered(KERNELS[dtype], dtype)
@@ -149,7 +149,7 @@ def test_a_kernel_is_chosen_only_where_it_was_measured_to_win(monkeypatch: pytes
     assert kernels.l1("uint8", 3072) is None
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("hopper")
 @pytest.mark.parametrize("metric", ["l1", "l2"])
 @pytest.mark.parametrize("dtype", KERNELS)
@@ -169,7 +169,7 @@ def test_a_search_takes_it_on_such_a_gpu_and_there_alone(metric: str, dtype: str
         assert ("mosaic_gpu" in lowered) == (metric == "l1" and platform == "cuda")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("hopper")
 @pytest.mark.parametrize("dtype", KERNELS)
 def test_on_the_cpu_beside_such_a_gpu_the_definition_serves(dtype: str) -> None:

@@ -72,7 +72,7 @@ def test_distances_are_those_of_numpy(metric: str, dtype: type, dimensions: int)
     assert (found.dtype == np.float64) == (dtype == np.float64)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", ["l1", "sqeuclidean", "chebyshev", "dot"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("rows", [3, 40])
@@ -94,7 +94,7 @@ def test_the_root_of_a_large_integer_is_rounded_once() -> None:
     assert (np.asarray(jnp.sqrt(squares.astype(np.float32))) != found).any()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_fast_forms_equal_the_definition_for_one_pair(metric: str, dtype: type) -> None:
@@ -109,7 +109,7 @@ def test_the_fast_forms_equal_the_definition_for_one_pair(metric: str, dtype: ty
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", ["l1", "l2", "chebyshev", "minkowski", "hamming"])
 @settings(max_examples=25, deadline=None)
 @given(
@@ -209,7 +209,7 @@ def test_errors_name_the_argument(arguments: tuple, message: str) -> None:
         pairwise_distances(*positional, p=p)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_distances_lower_for_every_platform(metric: str, dtype: type) -> None:
@@ -220,7 +220,7 @@ def test_distances_lower_for_every_platform(metric: str, dtype: type) -> None:
     assert exported.out_avals[0].shape == (40, 33)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.float32])
 @pytest.mark.parametrize(
     ("queries", "points", "dimensions"), [(32, 32, 1), (33, 288, 255), (40, 300, 257), (64, 600, 530)]
@@ -235,7 +235,7 @@ def test_l1_in_tiles_equals_the_definition(queries: int, points: int, dimensions
     np.testing.assert_array_equal(table, expected)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("form", [distances.products_in_int8, distances.products_in_bfloat16])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("dimensions", [1, 1025, 140_000])  # the last needs 64 bits

@@ -46,7 +46,7 @@ def reference(weights: str, metric: str, p: float | None, **options: Any) -> Any
     return Reference(weights=weights, metric=metric, algorithm="brute", **({"p": p} if p else {}), **options)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("metric", "p"), METRICS)
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -66,7 +66,7 @@ def test_it_answers_as_scikit_learn_does(dtype: type, weights: Any, metric: str,
     assert indices.dtype == expected_indices.dtype
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", ["manhattan", "euclidean", "cosine"])
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 @pytest.mark.parametrize("dtype", [np.float64, np.uint8])
@@ -83,7 +83,7 @@ def test_it_reads_digits_as_scikit_learn_does(dtype: type, weights: Any, metric:
     assert np.mean(found == labels[1437:]) > 0.94
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_without_queries_the_training_points_vote_for_one_another() -> None:
     points, labels, _ = clusters(np.float64)
     ours, theirs = KNeighborsClassifier().fit(points, labels), reference("uniform", "euclidean", None)
@@ -97,7 +97,7 @@ def test_without_queries_the_training_points_vote_for_one_another() -> None:
     assert (twice.predict(None) == np.repeat(labels, 2)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_float64_is_not_rounded_and_bytes_are_counted() -> None:
     near = 1 + np.array([[0.0], [3e-12], [1e-12]])  # one and the same number in float32
     assert KNeighborsClassifier(1).fit(near, ["a", "b", "c"]).predict(near).tolist() == ["a", "b", "c"]
@@ -114,7 +114,7 @@ def test_equal_votes_go_to_the_smaller_class() -> None:
     np.testing.assert_array_equal(model.predict_proba([[0.0]]), [[0.5, 0.5]])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_softmax_weights_and_functions() -> None:
     points, labels, queries = clusters(np.float32)
     softmax = KNeighborsClassifier(20, weights="softmax", metric="cosine", temperature=0.1).fit(points, labels)
@@ -140,7 +140,7 @@ def test_one_prediction_is_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_works_in_a_grid_search_of_a_pipeline() -> None:
     points, labels, queries = clusters(np.float64)
     names = np.array(["ant", "bee", "cat", "dog"])[labels]
@@ -155,7 +155,7 @@ def test_it_works_in_a_grid_search_of_a_pipeline() -> None:
     assert search.classes_.tolist() == ["ant", "bee", "cat", "dog"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_cross_val_score_and_clone() -> None:
     points, labels, _ = clusters(np.float32)
     model = KNeighborsClassifier(3, weights="distance", metric="minkowski", p=1.5, memory="1MiB")

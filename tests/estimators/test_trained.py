@@ -29,7 +29,7 @@ both = pytest.mark.parametrize("model", BOTH, ids=["linear", "mlp"])
 CHECKS = parametrize_with_checks([LinearClassifier(), MLPClassifier()])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), **CHECKS.kwargs)  # a list: new pytest wants no generator
 def test_they_pass_every_check_of_scikit_learn(
     estimator: Any, check: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
@@ -59,7 +59,7 @@ def assert_same(one: Any, other: Any, **tolerance: float) -> None:
 # The answers.
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_linear_one_finds_what_logistic_regression_finds(classes: int) -> None:
     """A column of weights for each class has twice the penalty for the same difference, if there are two classes."""
@@ -76,7 +76,7 @@ def test_the_linear_one_finds_what_logistic_regression_finds(classes: int) -> No
     np.testing.assert_allclose(free - (free.mean() if classes > 2 else 0), 0, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("model", "floor"),
     [(LinearClassifier(l2=0.1), 0.900), (MLPClassifier((256, 128), dropout=0.3, l2=1e-3, max_iter=100), 0.919)],
@@ -91,7 +91,7 @@ def test_digits_are_read_at_least_as_well_as_by_scikit_learn(model: Any, floor: 
     assert model.fit(images[:1437], labels[:1437]).score(images[1437:], labels[1437:]) >= floor
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_hidden_layer_separates_what_a_line_cannot() -> None:
     points = np.random.default_rng(0).uniform(-1, 1, (200, 2))
     labels = (points[:, 0] * points[:, 1] > 0).astype(int)
@@ -99,7 +99,7 @@ def test_a_hidden_layer_separates_what_a_line_cannot() -> None:
     assert MLPClassifier((32, 16), learning_rate=0.02).fit(points, labels).score(points, labels) > 0.97
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_scores_are_those_of_the_public_parameters(model: Any) -> None:
     points, labels = clusters()
@@ -117,7 +117,7 @@ def test_scores_are_those_of_the_public_parameters(model: Any) -> None:
     np.testing.assert_allclose(fitted.predict_log_proba(points), np.log(probabilities), rtol=1e-8)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_with_two_classes_scores_are_one_number(model: Any) -> None:
     points, labels = clusters(classes=2)
@@ -131,7 +131,7 @@ def test_with_two_classes_scores_are_one_number(model: Any) -> None:
         np.testing.assert_allclose(points @ fitted.coef_[0] + fitted.intercept_, scores, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 @pytest.mark.parametrize("loss", ["svm", "squared_svm", "crammer_singer"])
 def test_hinge_losses_score_and_give_no_probabilities(model: Any, loss: str) -> None:
@@ -148,7 +148,7 @@ def test_hinge_losses_score_and_give_no_probabilities(model: Any, loss: str) -> 
 # Numbers and repetition.
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 @pytest.mark.parametrize(("dtype", "computed"), [(np.float64, np.float64), (np.float32, np.float32), (int, np.float64)])
 def test_float64_is_computed_in_float64(model: Any, dtype: Any, computed: Any) -> None:
@@ -159,7 +159,7 @@ def test_float64_is_computed_in_float64(model: Any, dtype: Any, computed: Any) -
     assert not jax.config.read("jax_enable_x64")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_float64_and_float32_agree(model: Any) -> None:
     points, labels = clusters(np.float32, count=59)
@@ -172,7 +172,7 @@ def test_float64_and_float32_agree(model: Any) -> None:
     np.testing.assert_allclose(fitted.decision_function(points.astype(np.float64)), scores, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_bytes_stay_bytes_until_they_are_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     train = trained_estimators.fit
@@ -190,7 +190,7 @@ def test_bytes_stay_bytes_until_they_are_trained_on(monkeypatch: pytest.MonkeyPa
     assert model.coef_.dtype == np.float32
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_the_same_training_gives_the_same_bits(model: Any) -> None:
     points, labels = clusters(np.float32)
@@ -204,7 +204,7 @@ def test_the_same_training_gives_the_same_bits(model: Any) -> None:
     assert_same(drawn[0], drawn[1])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_equal_settings_share_one_compiled_program(model: Any) -> None:
     points, labels = clusters(count=47)
@@ -217,7 +217,7 @@ def test_equal_settings_share_one_compiled_program(model: Any) -> None:
 # Weights.
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0, 2: 0.5}])
 def test_a_weight_of_two_is_an_example_twice_and_zero_is_none(model: Any, class_weight: Any) -> None:
@@ -243,7 +243,7 @@ def test_class_weights_are_weights_of_the_examples(model: Any) -> None:
     assert_same(balanced, clone(model).fit(points, names, sample_weight=shares[labels]), rtol=1e-7)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_class_without_weight_is_not_there() -> None:
     points, labels = clusters()
     model = LinearClassifier(max_iter=5).fit(points, NAMES[labels], sample_weight=labels != 1)
@@ -272,7 +272,7 @@ def test_the_loss_curve_has_a_number_an_epoch_and_falls(model: Any) -> None:
         np.testing.assert_allclose(fitted.loss_curve_[0], np.log(3))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_early_stopping_takes_the_best_epoch(model: Any) -> None:
     points, labels = clusters(count=120)
@@ -285,7 +285,7 @@ def test_early_stopping_takes_the_best_epoch(model: Any) -> None:
     assert_same(stopping, until_then)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_parts_of_the_data_one_after_the_other(model: Any) -> None:
     """A part is a step here: three calls are three epochs of constant rate, and what lies between changes nothing."""
@@ -303,7 +303,7 @@ def test_parts_of_the_data_one_after_the_other(model: Any) -> None:
     assert parts.classes_.tolist() == NAMES.tolist()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_parts_may_lack_classes_and_go_on_after_fit(model: Any) -> None:
     points, labels = clusters()
@@ -321,7 +321,7 @@ def test_parts_may_lack_classes_and_go_on_after_fit(model: Any) -> None:
     assert fitted.loss_curve_[-1] < before[0]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_another_optimizer_begins_anew() -> None:
     points, labels = clusters()
     model = LinearClassifier().partial_fit(points, labels, classes=[0, 1, 2])
@@ -345,7 +345,7 @@ def test_weights_of_a_part_count() -> None:
 # In scikit-learn's company.
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_in_a_grid_search_of_a_pipeline(model: Any) -> None:
     points, labels = clusters(count=90)
@@ -358,7 +358,7 @@ def test_in_a_grid_search_of_a_pipeline(model: Any) -> None:
     assert cross_val_score(clone(model), points, NAMES[labels], cv=3).mean() > 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_clone_is_not_fitted() -> None:
     points, labels = clusters()
     model = MLPClassifier([5, 4], activation="tanh", dropout=0.1, max_iter=3).fit(points, labels)
@@ -370,13 +370,13 @@ def test_a_clone_is_not_fitted() -> None:
             call(points)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_number_is_one_hidden_layer() -> None:
     points, labels = clusters()
     assert_same(MLPClassifier(5, max_iter=2).fit(points, labels), MLPClassifier((5,), max_iter=2).fit(points, labels))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_parameters_are_numpy_arrays_that_pickle() -> None:
     points, labels = clusters()
     model = MLPClassifier((5,), max_iter=2).partial_fit(points, labels, classes=[0, 1, 2])
@@ -431,7 +431,7 @@ def test_wrong_parameters_of_the_mlp_are_named_in_fit(options: dict[str, Any], m
         MLPClassifier(**options).fit(*clusters())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_examples_that_do_not_do(model: Any) -> None:
     points, labels = clusters()
@@ -454,7 +454,7 @@ def test_examples_that_do_not_do(model: Any) -> None:
         model.predict(csr_array(points))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_parts_that_do_not_do() -> None:
     points, labels = clusters()
     with pytest.raises(ValueError, match="classes: the first call of partial_fit needs all classes"):
@@ -473,7 +473,7 @@ def test_parts_that_do_not_do() -> None:
     assert model.n_iter_ == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 def test_a_training_that_diverges_says_so_and_keeps_what_was(model: Any) -> None:
     points, labels = clusters()

@@ -61,7 +61,7 @@ def test_the_gradient_is_that_of_jax_at_every_step(small: ModuleType) -> None:
     assert small.worst_difference(passed, gradient) <= small.TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_gradient_of_the_whole_network_is_that_of_jax(moons: ModuleType) -> None:
     gradient = moons.make_gradient()
     passed, _ = moons.train(moons.init(moons.SEED), 5, gradient)
@@ -89,7 +89,7 @@ def test_a_step_changes_nothing_in_place(small: ModuleType) -> None:
     assert passed[1] != passed[2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_matrices_learn_what_the_scalars_learn(small: ModuleType) -> None:
     points, labels = small.moons()
     start = small.init(0)
@@ -131,7 +131,7 @@ def test_the_recorded_training_is_as_the_docstring_says(moons: ModuleType) -> No
 POINTS = [(-1.2, 1.0), (0.3, -0.7), (2.0, 0.0)]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["Rosenbrock", "Beale"])
 def test_gradients_and_hessians_are_those_of_jax(problems: ModuleType, name: str) -> None:
     fun = problems.PROBLEMS[name].fun
@@ -162,7 +162,7 @@ CASES = [(name, method) for name in ("Rosenbrock", "Beale") for method in ("BFGS
 CASES.append(("decay", "least_squares"))
 RUNS = [
     # JAX compiles the 30 residuals and their Jacobian in seconds
-    pytest.param(name, method, source, marks=[pytest.mark.slow] if (name, source) == ("decay", "JAX") else [])
+    pytest.param(name, method, source, marks=[pytest.mark.exhaustive] if (name, source) == ("decay", "JAX") else [])
     for name, method in CASES
     for source in ("ours", "JAX", FINITE_DIFFERENCES)
 ]

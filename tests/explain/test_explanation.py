@@ -57,7 +57,7 @@ EXPRESSIONS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_value_gradient_and_hessian_are_those_of_jax(text: str) -> None:
     """The parsed expression is a function of JAX values too."""

@@ -84,7 +84,7 @@ def test_there_is_a_program_for_every_function() -> None:
     assert set(programs.FORMS) == set(ops.__all__)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("expression", SINGLES)
 def test_a_function_and_its_derivatives_are_those_of_jax(expression: str) -> None:
     """Value, first and second derivative at ordinary points, kinks, ties, zeros, infinities and nan."""
@@ -99,7 +99,7 @@ def test_a_function_and_its_derivatives_are_those_of_jax(expression: str) -> Non
 # Random programs
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_random_programs_agree_with_jax() -> None:
     report = gradcheck.fuzz(200, 100)
     assert report.ok, str(report)
@@ -107,7 +107,7 @@ def test_random_programs_agree_with_jax() -> None:
     assert sum(report.excluded.values()) <= 0.05 * report.cases
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_few_random_programs_agree_in_their_third_derivatives() -> None:
     report = gradcheck.fuzz(5, 100, seed=3, order=3)
     assert report.ok, str(report)
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_programs_and_points() -> None:
     assert repr(some(1)) != repr(some(2))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_random_programs_have_all_that_the_table_promises() -> None:
     rng = random.Random(0)
     made = [programs.random_program(rng) for _ in range(300)]
@@ -168,7 +168,7 @@ def wrong_tan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         cache.cache_clear()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("wrong_tan")
 def test_a_wrong_rule_is_found_and_made_small() -> None:
     """It is buried in a program, and what is printed is little more than the function; run, it shows both numbers."""
@@ -191,7 +191,7 @@ def test_a_wrong_rule_is_found_and_made_small() -> None:
     assert ours == pytest.approx(jax, rel=1e-12)  # in a process of its own, where the rule is right
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("wrong_tan")
 def test_compare_finds_a_wrong_rule() -> None:
     report = gradcheck.compare(lambda x: ops.tan(x) * x, 0.5)
@@ -223,7 +223,7 @@ def test_infinities_and_nans_agree_exactly_or_not_at_all() -> None:
 # One function
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_compare_takes_containers_branches_and_fixed_arguments() -> None:
     def f(p: dict[str, float], n: int) -> float:
         return p["a"] ** n if p["b"] > 0 else ops.exp(p["a"])
@@ -281,7 +281,7 @@ def test_the_command_checks_a_function_of_the_users_own(own: Path, capsys: pytes
     assert list(result["functions"]) == ["f"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_command_runs_random_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["gradcheck", "--programs", "2", "--points", "5", "--order", "1", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")

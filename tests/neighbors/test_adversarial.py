@@ -57,7 +57,7 @@ def combinations(*quick: str, similar: tuple[str, ...] = tuple(CASES)) -> list[A
             if metric in SIMILAR and name not in similar:
                 continue
             for dtype in case.dtypes if metric in case.metrics else ():
-                slow = [pytest.mark.slow] if case.slow or dtype == "float64" or name not in quick else []
+                slow = [pytest.mark.exhaustive] if case.slow or dtype == "float64" or name not in quick else []
                 found.append(pytest.param(name, metric, dtype, marks=slow, id=f"{name}-{metric}-{dtype}"))
     return found
 
@@ -77,7 +77,7 @@ def test_nothing_is_wrong_and_nothing_lost(name: str, metric: str, dtype: str) -
         assert (nearest[itself] == 0).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize(("name", "dtype"), [(n, d) for n, x in CASES.items() if "l1" in x.metrics for d in x.dtypes])
 def test_l1_by_minima_is_right_as_well(name: str, dtype: str, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_l1_by_minima_is_right_as_well(name: str, dtype: str, few: bool, monkeyp
     check(queries, points, case.k, "l1", search(case, queries, points, "l1", memory=memory), case.ties)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "metric", "dtype"), combinations("near duplicates", similar=FEW))
 def test_no_block_and_no_device_changes_a_bit(name: str, metric: str, dtype: str) -> None:
     case, (queries, points) = CASES[name], made(name, dtype)
@@ -104,7 +104,7 @@ def test_no_block_and_no_device_changes_a_bit(name: str, metric: str, dtype: str
         np.testing.assert_array_equal(found.distances, whole.distances)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funcgrad import neighbors
-from funcgrad.crossval import split_folds
+from funcgrad.folds import split_folds
 from funcgrad.neighbors import cross_fold as folds
 from funcgrad.neighbors import merge_step as blocks
 
@@ -42,7 +42,7 @@ def bytes_with_ties(count: int, dtype: Any = np.uint8) -> np.ndarray:
     return RANDOM.integers(0, 4, (count, 5)).astype(dtype)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("memory", ["1GiB", "100kB", "7kB"])
 @pytest.mark.parametrize("metric", ["l1", "l2", "sqeuclidean", "chebyshev", "dot"])
 @pytest.mark.parametrize("how", ["in order", "shuffled", "stratified"])
@@ -54,7 +54,7 @@ def test_each_pair_once_is_one_search_a_fold(how: str, metric: str, memory: str)
     assert found.info.query_block <= {"1GiB": 101, "100kB": 101, "7kB": 26}[memory]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("block", "group"), [(7, 21), (8, 8), (16, 48), (26, 52), (1, 3)])
 def test_blocks_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int, group: int) -> None:
     """Groups that lie in several folds, blocks that do, blocks past the end."""
@@ -66,7 +66,7 @@ def test_blocks_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch, block
     assert_same(found, one_search_a_fold(points, parts, 20, "l1"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(deadline=None, max_examples=25)
 @given(st.sampled_from([2, 3, 17, 40]), st.data())  # each is other programs
 def test_any_number_of_folds_down_to_one_example_each(count: int, data: st.DataObject) -> None:
@@ -78,7 +78,7 @@ def test_any_number_of_folds_down_to_one_example_each(count: int, data: st.DataO
     assert_same(found, one_search_a_fold(points, parts, k, "sqeuclidean"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.int8, np.bool_])
 def test_other_bytes_are_measured_once_too(dtype: Any) -> None:
     points, parts = bytes_with_ties(60, dtype), split_folds(60, 3)
@@ -86,7 +86,7 @@ def test_other_bytes_are_measured_once_too(dtype: Any) -> None:
     assert_same(found, one_search_a_fold(points, parts, 5, "l2"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_squares_beyond_32_bits_stay_exact() -> None:
     points, parts = RANDOM.integers(0, 2, (10, 40_000)).astype(np.uint8) * 255, split_folds(10, 2)
     found = folds.fold_neighbors(neighbors.prepare(points, "sqeuclidean"), parts, 3)
@@ -111,7 +111,7 @@ def test_a_function_is_searched_for_fold_by_fold() -> None:
 FLOATS = ["l1", "l2", "sqeuclidean", "chebyshev", "dot", "cosine", "hamming"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("dtype", "memory"),
     [(np.float32, "1GiB"), (np.float32, "80kB"), (np.float64, "1GiB"), (np.float16, "1GiB")],
@@ -127,7 +127,7 @@ def test_each_pair_of_floats_once_is_one_search_a_fold(metric: str, dtype: Any, 
     assert_same(found, one_search_a_fold(points, parts, 9, metric))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", ["l2", "cosine", "dot"])
 @pytest.mark.parametrize("scale", [1e-36, 1e-20, 1.0, 1e16])
 def test_pairs_of_floats_far_from_one(metric: str, scale: float) -> None:
@@ -138,7 +138,7 @@ def test_pairs_of_floats_far_from_one(metric: str, scale: float) -> None:
     assert_same(found, one_search_a_fold(points, parts, 5, metric))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_is_not_proved_at_first_is_searched_for_again() -> None:
     """Many at the same distance: no few candidates can be proved the nearest."""
     points, parts = np.eye(80, dtype=np.float32), split_folds(80, 4)
@@ -147,7 +147,7 @@ def test_what_is_not_proved_at_first_is_searched_for_again() -> None:
     assert_same(found, one_search_a_fold(points, parts, 3, "l2"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", ["cosine", "hamming"])
 def test_bytes_under_a_metric_of_floats(metric: str) -> None:
     points, parts = bytes_with_ties(90), split_folds(90, 3)
@@ -155,7 +155,7 @@ def test_bytes_under_a_metric_of_floats(metric: str) -> None:
     assert_same(found, one_search_a_fold(points, parts, 5, metric))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_every_pair_of_two_folds_is_measured_once_and_none_of_one(monkeypatch: pytest.MonkeyPatch, dtype: Any) -> None:
     monkeypatch.setattr(blocks, "_PAIR_BLOCK", 10)
@@ -179,7 +179,7 @@ def test_every_pair_of_two_folds_is_measured_once_and_none_of_one(monkeypatch: p
     assert (measured + measured.T == other).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", ["l1", "cosine"])
 @pytest.mark.parametrize("parts", [split_folds(50, 5), split_folds(50, 5, shuffle=KEY)], ids=["in order", "shuffled"])
 def test_a_search_goes_on_from_any_of_its_states(
@@ -223,7 +223,7 @@ def test_what_is_asked_has_to_be_possible() -> None:
             folds.fold_neighbors(index, split_folds(20, 3), k)  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("metric", "dtype"), [("l1", np.uint8), ("cosine", np.float32)])
 def test_it_lowers_for_every_platform(metric: str, dtype: Any) -> None:
     search = blocks.Search(3, metric, None, metric == "cosine", False, None)

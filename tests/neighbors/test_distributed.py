@@ -224,7 +224,7 @@ CHECKS |= {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     passed = dict.fromkeys(CHECKS, "passed")
     assert checked_in_both(__file__, tmp_path) == [passed, passed]

@@ -35,7 +35,7 @@ def test_each_is_the_definition_in_float64(metric: str) -> None:
         np.testing.assert_allclose(all_pairs(queries, points, metric), np.ravel(expected), rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", METRICS)
 def test_what_lies_on_a_device_is_fetched_in_pieces_and_gives_the_same_bits(
     metric: str, monkeypatch: pytest.MonkeyPatch
@@ -63,7 +63,7 @@ def test_bounds_of_many_queries_are_those_of_each(metric: str) -> None:
             np.testing.assert_allclose(together[row], single[0], rtol=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
 def test_the_ways_of_an_accelerator_give_the_same_answers(

@@ -18,7 +18,7 @@ from funcgrad.neighbors.prefilter import Contraction
 
 METRICS = ("l1", "l2", "sqeuclidean", "cosine")
 DIMENSIONS = 256
-slow = pytest.mark.slow
+slow = pytest.mark.exhaustive
 
 
 def pictures(count: int, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:

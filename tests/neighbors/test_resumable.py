@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from funcgrad import neighbors
-from funcgrad.crossval import split_folds
+from funcgrad.folds import split_folds
 from funcgrad.neighbors import cross_fold as folds
 from funcgrad.neighbors import merge_step as blocks
 from funcgrad.neighbors import resumable as resume
@@ -17,7 +17,7 @@ RANDOM = np.random.default_rng(0)
 QUERIES, POINTS = (RANDOM.normal(size=(count, 16)).astype(np.float32) for count in (1100, 300))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("stretch", [1, 3, 10, 17])
 def test_stretches_change_no_bit(stretch: int) -> None:
     pixels, points = (np.clip(100 + 40 * x, 0, 255).astype(np.uint8) for x in (QUERIES[:17], POINTS))
@@ -27,7 +27,7 @@ def test_stretches_change_no_bit(stretch: int) -> None:
     np.testing.assert_array_equal(parts.indices, whole.indices)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_what_goes_on_has_the_same_bits_as_what_never_stopped(metric: str, tmp_path: Path) -> None:
     options = {"metric": metric, "stretch": 256, "folder": tmp_path / "kept"}
@@ -46,7 +46,7 @@ def test_what_goes_on_has_the_same_bits_as_what_never_stopped(metric: str, tmp_p
         assert again.info == whole.info
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_kept_stretches_say_how_long_they_are(tmp_path: Path) -> None:
     resume.kneighbors(QUERIES, POINTS, 2, stretch=500, folder=tmp_path)
     kept = sorted(tmp_path.iterdir())
@@ -129,7 +129,7 @@ def stopping_after(monkeypatch: pytest.MonkeyPatch, states: int) -> Callable[...
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("states", "names"), [(2, ["l1-000000120"]), (6, ["cosine-000000060", "l1-000000300"])])
 def test_folds_that_go_on_have_the_same_bits_as_those_that_never_stopped(
     small_blocks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, states: int, names: list[str]
@@ -169,7 +169,7 @@ def test_a_damaged_state_is_begun_anew_and_the_further_of_two_is_taken(
         np.testing.assert_array_equal(mine.indices, other.indices)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_folds_of_another_search_are_refused_and_a_fresh_one_removes_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

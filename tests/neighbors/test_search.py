@@ -32,7 +32,7 @@ def few_values(shape: tuple[int, int], dtype: Any = np.uint8, seed: int = 0) -> 
     return np.random.default_rng(seed).integers(0, 3, shape).astype(dtype)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type) -> None:
@@ -52,7 +52,7 @@ def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type
         np.testing.assert_array_equal(found.distances, distances)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("order", ["nearest first", "nearest last", "as they come", "all alike"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize(("memory", "least", "count"), [("30KiB", 16, 4096), ("100KiB", 512, 16384)])
@@ -74,7 +74,7 @@ def test_many_blocks_find_the_same_whatever_each_brings(
     np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(max_examples=12, deadline=None)
 @given(
     queries=st.integers(1, 9),
@@ -93,7 +93,7 @@ def test_no_memory_limit_changes_the_answer(queries: int, points: int, share: fl
     np.testing.assert_array_equal(found.distances, distances)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", ["l1", "l2"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_any_number_of_devices_gives_the_same_answer(metric: str, dtype: type) -> None:
@@ -106,7 +106,7 @@ def test_any_number_of_devices_gives_the_same_answer(metric: str, dtype: type) -
         np.testing.assert_array_equal(one.distances, two.distances)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_numpy_memory_mapped_and_device_arrays_give_the_same_answer(tmp_path: Path) -> None:
     queries, points = few_values((20, 40)), few_values((333, 40), seed=1)
     np.save(tmp_path / "points.npy", points)
@@ -124,7 +124,7 @@ def test_images_are_flattened() -> None:
     np.testing.assert_array_equal(kneighbors(images, images, 3).indices, expected.indices)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_images_too_large_for_31_bits_are_ranked_by_exact_integers() -> None:
     dimensions = 40_000
     points = np.full((3, dimensions), 255, np.uint8)
@@ -149,7 +149,7 @@ def test_digits_neighbors_are_those_of_scikit_learn_except_where_distances_tie()
             assert same[settled].all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("metric", "right"), [("l1", [340, 343, 343, 338]), ("l2", [344, 348, 347, 342])])
 def test_digits_accuracy(metric: str, right: list[int]) -> None:
     digits = load_digits()
@@ -165,7 +165,7 @@ def _exact_l2(queries: np.ndarray, points: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(table, axis=1, kind="stable")[:, :k]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_real_images_have_the_neighbors_of_an_integer_brute_force(name: str, image_data: Path) -> None:
     from funcgrad import datasets
@@ -179,7 +179,7 @@ def test_real_images_have_the_neighbors_of_an_integer_brute_force(name: str, ima
     np.testing.assert_array_equal(found.indices[:4], np.argsort(expected, axis=1, kind="stable")[:, :10])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_users_metric_is_compiled_once_and_kept_within_memory() -> None:
     traced = []
 
@@ -197,7 +197,7 @@ def test_a_users_metric_is_compiled_once_and_kept_within_memory() -> None:
     assert len(traced) == before
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("few", [18, 19, 20])
 def test_oneself_is_no_candidate_where_the_mask_excludes_it_already(few: int) -> None:
     """Among equals a filter keeps any, so a proof that all were kept must count them right: 18 are kept for k = 10."""
@@ -210,7 +210,7 @@ def test_oneself_is_no_candidate_where_the_mask_excludes_it_already(few: int) ->
     assert 511 not in found.indices[511]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_mask_and_oneself_are_left_out() -> None:
     points = few_values((40, 6))
     mask = np.arange(40) % 3 == 0
@@ -254,7 +254,7 @@ def test_an_index_is_saved_loaded_and_a_pytree(tmp_path: Path) -> None:
     assert not (tmp_path / "other.npz").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_progress_counts_the_queries() -> None:
     seen: list[tuple[int, int]] = []
     kneighbors(few_values((50, 40)), few_values((9, 40)), 1, memory="4KiB", progress=lambda *done: seen.append(done))
@@ -263,7 +263,7 @@ def test_progress_counts_the_queries() -> None:
     assert seen == sorted(seen)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_products_of_many_bytes_keep_their_order(dtype: type) -> None:
     limits = np.iinfo(dtype)
@@ -275,7 +275,7 @@ def test_products_of_many_bytes_keep_their_order(dtype: type) -> None:
     np.testing.assert_array_equal(found.distances[0], np.sort(-products[0]))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.uint32, np.int32])
 def test_a_users_metric_may_give_any_integer(dtype: type) -> None:
     """Extremes among them, which have no negative, or no float32 of their own."""
@@ -309,7 +309,7 @@ def two_clusters(rng: np.random.Generator) -> np.ndarray:
     return np.where(np.arange(400)[:, None] % 2, 3000.0, -3000.0) + rng.normal(size=(400, 24))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_cannot_be_proved_is_searched_again_and_info_says_so() -> None:
     easy = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
     assert kneighbors(easy, easy, 3).info[-2:] == (0, 0)
@@ -323,7 +323,7 @@ def test_what_cannot_be_proved_is_searched_again_and_info_says_so() -> None:
     assert (found.indices == [0, 1, 2]).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("metric", ["l1", "l2", "cosine", "dot"])
 def test_a_filter_never_goes_above_the_distance(metric: str) -> None:
     """Else a certificate would prove nothing; near the bound, so that it is not just a huge margin."""
@@ -347,7 +347,7 @@ def test_a_filter_never_goes_above_the_distance(metric: str) -> None:
     assert (exact - lower <= 1e-3 * (np.abs(exact) if metric == "l1" else sizes)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1e-37, 1.0, 1e30])
 def test_sums_of_minima_never_go_above_the_distance(dtype: type, scale: float) -> None:
@@ -371,7 +371,7 @@ def test_sums_of_minima_never_go_above_the_distance(dtype: type, scale: float) -
     assert (exact - lower <= 5000 * float(np.finfo(dtype).eps) * largest + loose).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_l1_by_minima_finds_the_same_and_leaves_to_others_what_it_cannot_prove(
     dtype: type, monkeypatch: pytest.MonkeyPatch
@@ -402,7 +402,7 @@ def test_l1_by_minima_finds_the_same_and_leaves_to_others_what_it_cannot_prove(
     np.testing.assert_array_equal(tried.distances, plain.distances)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_fast_finds_the_same_where_nothing_is_close() -> None:
     points = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
     for metric in ("l1", "l2", "sqeuclidean", "cosine", "dot"):
@@ -469,7 +469,7 @@ def test_weights_may_be_a_function_and_no_neighbor_has_no_vote() -> None:
     np.testing.assert_array_equal(votes[0, 0], [9, 8])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 def test_classify_agrees_with_scikit_learn(weights: str) -> None:
     from sklearn.neighbors import KNeighborsClassifier
@@ -555,7 +555,7 @@ def test_memory_sizes(text: str | int, size: int) -> None:
     assert blocks.parse_memory(text) == size
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("metric", "dtype"), [("l1", np.uint8), ("l2", np.uint8), ("l2", np.float32), ("cosine", np.float32)]
 )

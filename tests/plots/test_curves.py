@@ -83,7 +83,7 @@ def test_importing_plots_does_not_import_matplotlib() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_drawing_and_saving_never_imports_pyplot(tmp_path: Path) -> None:
     code = f"""if True:
         import sys
@@ -191,7 +191,7 @@ def test_templates_that_are_all_zero_are_drawn(tmp_path: Path) -> None:
     written(plots.templates(np.zeros((48, 2)), (4, 4, 3), ["a", "b"]), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", [(8, 8), (8, 3), (8, 8, 1), (8, 8, 3)])
 def test_neighbors_grid_shows_right_queries_above_wrong_ones(shape: tuple[int, ...], tmp_path: Path) -> None:
     given = neighbours(3, 2, shape, 3)
@@ -395,7 +395,7 @@ def test_differences_of_less_than_a_point_do_not_span_all_colours() -> None:
         assert sweep(table, ["relu"], [1, 2]).axes[0].images[0].get_clim() == pytest.approx(ends)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_large_sweep_drops_values_and_labels_that_have_no_room(tmp_path: Path) -> None:
     rates, penalties = np.geomspace(1e-6, 1, 200), np.geomspace(1e-5, 1, 64)
     figure = sweep(RNG.uniform(size=(200, 64)), rates, penalties, best=(7, 3))
@@ -422,7 +422,7 @@ def test_a_long_name_keeps_its_beginning(name: str, expected: str) -> None:
     assert pages.short(name, 10) == expected
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_hundred_classes_with_long_names_are_drawn(tmp_path: Path) -> None:
     written(plots.confusion_matrix(RNG.integers(0, 9, (100, 100)), LONG_NAMES), tmp_path)
     written(plots.templates(RNG.normal(size=(16, 100)), (4, 4), LONG_NAMES), tmp_path)
@@ -430,7 +430,7 @@ def test_a_hundred_classes_with_long_names_are_drawn(tmp_path: Path) -> None:
     written(plots.worst_mistakes(**mistakes(24, (32, 32, 3), 100), classes=LONG_NAMES), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_many_series_and_runs_with_long_names_fit_on_the_page(tmp_path: Path) -> None:
     names = LONG_NAMES[:6]
     for figure in (

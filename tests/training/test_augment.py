@@ -55,7 +55,7 @@ def test_half_of_the_images_are_mirrored(image: np.ndarray) -> None:
     check_even(drawn(flip, image), [image, image[:, ::-1]])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_image
 @pytest.mark.parametrize(("fill", "mode"), [("zero", "constant"), ("edge", "edge")])
 def test_a_shift_is_a_random_crop_of_the_padded_image(image: np.ndarray, fill: str, mode: str) -> None:
@@ -66,7 +66,7 @@ def test_a_shift_of_no_pixels_changes_nothing() -> None:
     np.testing.assert_array_equal(shift(KEYS[0], jnp.asarray(COLOR), 0), COLOR)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_image
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_cutout_blanks_a_square_around_any_pixel(image: np.ndarray, size: int) -> None:
@@ -74,25 +74,25 @@ def test_cutout_blanks_a_square_around_any_pixel(image: np.ndarray, size: int) -
     check_even(drawn(lambda key, x: cutout(key, x, size), image), possible)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_square_larger_than_the_image_blanks_all_of_it() -> None:
     np.testing.assert_array_equal(cutout(KEYS[0], jnp.asarray(COLOR), 20), np.zeros_like(COLOR))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_augmentations_follow_one_another_and_draw_independently() -> None:
     possible = [window for image in (GREY, GREY[:, ::-1]) for window in windows(image, 1)]
     check_even(drawn(make_augment("flip,shift:1"), GREY), possible)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_same_augmentation_twice_draws_twice() -> None:
     centres = list(np.ndindex(GREY.shape))
     possible = {without_square(without_square(GREY, *one, 1), *two, 1).tobytes() for one in centres for two in centres}
     assert {x.tobytes() for x in drawn(make_augment("cutout:1,cutout:1"), GREY)} == possible
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_defaults_are_those_of_the_papers() -> None:
     """4 pixels of zeros around, as in He et al.; a square of 8."""
     image = np.random.default_rng(0).integers(1, 256, (32, 32, 3), dtype=np.uint8)
@@ -101,7 +101,7 @@ def test_defaults_are_those_of_the_papers() -> None:
     assert max((x == 0).all(axis=-1).sum() for x in drawn(cutout, image)) == 64
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_image
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float16, jnp.bfloat16, np.int32])
 def test_shape_and_dtype_are_kept_and_every_number_is_one_of_the_image_or_zero(dtype: type, image: np.ndarray) -> None:
@@ -111,7 +111,7 @@ def test_shape_and_dtype_are_kept_and_every_number_is_one_of_the_image_or_zero(d
     assert set(np.unique(np.asarray(changed, np.float64))) <= {0.0, *image.ravel().astype(np.float64).tolist()}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_one_image_alone_changes_as_it_does_in_a_batch_and_another_key_changes_it_otherwise() -> None:
     augment, images = make_augment(ALL), np.stack([COLOR, COLOR[::-1], COLOR, COLOR])
     batch = jax.jit(jax.vmap(augment))(KEYS[:4], images)
@@ -125,7 +125,7 @@ def test_names_may_come_as_a_text_or_one_by_one() -> None:
         np.testing.assert_array_equal(text(key, jnp.asarray(COLOR)), parts(key, jnp.asarray(COLOR)))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_mixup_is_the_mixture_by_its_share(dtype: type) -> None:
     one, other = COLOR.astype(dtype), COLOR[::-1].astype(dtype)
@@ -135,7 +135,7 @@ def test_mixup_is_the_mixture_by_its_share(dtype: type) -> None:
     np.testing.assert_allclose(mixed, own * one + (1 - own) * other, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_shares_follow_the_beta_distribution(alpha: float) -> None:
     """Mean 1/2, variance 1 / (8·alpha + 4); alpha 1 is the uniform distribution."""
@@ -149,7 +149,7 @@ def test_shares_follow_the_beta_distribution(alpha: float) -> None:
         assert np.abs(np.sort(shares) - np.linspace(0, 1, DRAWS)).max() < 1.95 / DRAWS**0.5  # Kolmogorov, 1 in 1000
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("names", [ALL, "mixup"])
 def test_augmentations_lower_for_every_platform(names: str) -> None:
     def batch(key: jax.Array, images: jax.Array) -> jax.Array:

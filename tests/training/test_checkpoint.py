@@ -66,7 +66,7 @@ def found(folder: Path, like: Any, **options: Any) -> checkpoint.Restored:
     return restored
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_kind_of_leaf_comes_back_bit_for_bit(tmp_path: Path) -> None:
     state = make_state(3)
     checkpoint.save(tmp_path / "kept", 12, state, config=CONFIG)
@@ -172,7 +172,7 @@ DAMAGE: dict[str, Callable[[Path, random.Random], object]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_to_any_file_is_noticed_and_the_one_before_is_used(damage: str, tmp_path: Path) -> None:
     rng = random.Random(0)
@@ -195,7 +195,7 @@ def test_damage_to_any_file_is_noticed_and_the_one_before_is_used(damage: str, t
         assert "\n" not in note
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_single_byte_is_guarded(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, 1, {"a": jnp.arange(3.0)}, config={})
     path = tmp_path / "step-000000001"
@@ -287,7 +287,7 @@ def test_the_error_of_the_writer_comes_at_the_next_save_and_the_one_after_works(
     assert checkpoint.steps(tmp_path / "kept") == [3]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_importing_it_loads_nothing_slow() -> None:
     imported = "funcgrad.training.checkpoint, funcgrad.training.saved_model"
     code = f"import sys, {imported}; print({{'orbax', 'safetensors'}} & set(sys.modules))"
@@ -321,7 +321,7 @@ with checkpoint.saver(folder, config={}, keep=keep) as save:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_process_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     """Twelve times: it goes on from what the one before left, writes without pause, and is killed."""
     rng, before, folder = random.Random(0), 0, tmp_path / "kept"
@@ -348,7 +348,7 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path
     assert len(list(folder.iterdir())) == 2, "leftovers"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of file sizes")
 def test_a_full_disk_is_an_error_and_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     """A limit of the size of files stands for the disk: TensorStore's writes fail in the same way."""
@@ -403,7 +403,7 @@ print("fine")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_of_two_processes_one_writes_and_both_read(tmp_path: Path) -> None:
     import socket
 

@@ -169,7 +169,7 @@ CHECKS |= {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     passed = dict.fromkeys(CHECKS, "passed")
     assert checked_in_both(__file__, tmp_path) == [passed, passed]

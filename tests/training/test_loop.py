@@ -42,7 +42,7 @@ FULL: dict[str, Any] = {  # all that draws or remembers
     "mix": augment.mixup,
     "validation": (IMAGES[::-1][:11] + np.float32(0.1), LABELS[::-1][:11]),
 }
-RECIPES = [pytest.param(PLAIN, id="plain"), pytest.param(FULL, id="full", marks=pytest.mark.slow)]
+RECIPES = [pytest.param(PLAIN, id="plain"), pytest.param(FULL, id="full", marks=pytest.mark.exhaustive)]
 every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 
 
@@ -99,7 +99,7 @@ def stopped_and_resumed_after_every_step(folder: Path, **changes: Any) -> Fit:
 # Checkpoints
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @looking
 @pytest.mark.parametrize("after", [1, 3, 4, 6, 12])
 def test_a_training_stopped_at_any_step_goes_on_to_the_same_bits(after: int, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_training_stopped_at_any_step_goes_on_to_the_same_bits(after: int, tmp
 
 
 @looking
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_training_that_stops_after_every_step_comes_to_the_same_bits(tmp_path: Path) -> None:
     assert_same_training(stopped_and_resumed_after_every_step(tmp_path, **FULL), train(**FULL))
 
@@ -134,7 +134,7 @@ def test_a_training_that_is_over_is_given_back_as_it_was(tmp_path: Path) -> None
     assert told == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_equal_settings_share_one_program() -> None:
     """Built anew, as by whoever runs a cell of a notebook again."""
 
@@ -158,7 +158,7 @@ def test_nothing_to_resume_is_a_beginning(tmp_path: Path) -> None:
     assert_same_training(train(checkpoint=Checkpoint(tmp_path / "none", resume=True)), train())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(recipe: dict[s
     assert_same_training(train(**recipe, checkpoint=Checkpoint(tmp_path, resume=True)), expected)  # and was replaced
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_training_that_diverges_keeps_what_was_good(tmp_path: Path) -> None:
     def after_two_epochs(scores: jax.Array, label: jax.Array, params: Any) -> jax.Array:
         return jnp.sum(params) * jnp.where(params[0] > -8.5, 1.0, jnp.nan)  # each step takes 1 from each parameter
@@ -303,7 +303,7 @@ def killed_again_and_again(folder: Path) -> None:
     print(f"the same bits after {KILLS} kills, {unfinished} of them during a write")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_training_killed_again_and_again_comes_to_the_same_bits(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", __file__, str(tmp_path / "kept")]
@@ -347,7 +347,7 @@ def test_stretches_hold_the_examples_of_an_epoch_in_its_order() -> None:
                 np.testing.assert_array_equal(np.asarray(ours)[rows], all_of_them[here])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @stretching
 @every_recipe
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_streamed_inputs_train_to_the_same_bits(source: Callable, recipe: dict[s
 
 @stretching
 @looking
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_streamed_training_stopped_within_a_stretch_comes_to_the_same_bits(tmp_path: Path) -> None:
     streamed = {**FULL, "inputs": mapped(tmp_path), "stream": True}
     found = stopped_and_resumed_after_every_step(tmp_path / "kept", **streamed)
@@ -385,7 +385,7 @@ every_mesh = pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 SPLIT = {**FULL, "optimizer": make_optimizer("momentum", 0.1, schedule="cosine", steps=EPOCHS * STEPS)}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_mesh
 def test_devices_that_share_a_training_find_what_one_finds(mesh: tuple[int, int]) -> None:
     devices, hidden = mesh
@@ -401,7 +401,7 @@ def test_devices_that_share_a_training_find_what_one_finds(mesh: tuple[int, int]
 
 
 @looking
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("mesh", [(2, 1), (4, 2)], ids=["2", "2 × 2 hidden"])
 def test_a_training_of_several_devices_stops_and_goes_on_to_the_same_bits(
     mesh: tuple[int, int], tmp_path: Path
@@ -415,7 +415,7 @@ def test_a_training_of_several_devices_stops_and_goes_on_to_the_same_bits(
 
 
 @stretching
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_several_devices_stream_to_the_same_bits() -> None:
     there = sharding.make_mesh(2)
     assert_same_training(train(mesh=there, stream=True), train(mesh=there, stream=False))
@@ -426,7 +426,7 @@ def test_batches_that_devices_cannot_share_are_refused() -> None:
         train(mesh=sharding.make_mesh(4), batch_size=10)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("batch_size", [COUNT, 1000])
 def test_all_examples_as_one_batch_are_shared_by_any_number_of_devices(batch_size: int) -> None:
     assert_nearly_same_training(train(mesh=sharding.make_mesh(2), batch_size=batch_size), train(batch_size=COUNT))
@@ -453,7 +453,7 @@ def counting(right: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("right", "patience", "epochs", "best"),
     [
@@ -477,7 +477,7 @@ def test_patience_ends_a_training_after_so_many_epochs_without_a_rise(
     assert_same_training(train(**recipe, checkpoint=Checkpoint(tmp_path, resume=True)), fitted)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @looking
 def test_every_look_is_told_the_steps_done_and_the_means_so_far() -> None:
     told: list[tuple[int, int, dict[str, float]]] = []
@@ -497,14 +497,14 @@ def test_looks_come_seldom_while_steps_are_fast(monkeypatch: pytest.MonkeyPatch)
 # Weights
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_examples_of_weight_zero_are_as_left_out() -> None:
     weights = np.arange(COUNT) % 3 > 0
     kept = train(inputs=IMAGES[weights], labels=LABELS[weights], batch_size=COUNT)
     assert_nearly_same_training(train(weights=weights, batch_size=COUNT), kept)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_example_of_weight_two_is_as_two() -> None:
     twice = np.concatenate([np.arange(COUNT), np.arange(9)])
     weights = np.where(np.arange(COUNT) < 9, 2, 1)
@@ -512,7 +512,7 @@ def test_an_example_of_weight_two_is_as_two() -> None:
     assert_nearly_same_training(train(weights=weights, batch_size=100), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_weights_count_by_their_ratios_alone() -> None:
     weights = np.random.default_rng(1).uniform(0.5, 2, COUNT).astype(np.float32)
     expected = train(**FULL, weights=weights)
@@ -549,19 +549,19 @@ def only_the_other(key: jax.Array, x: jax.Array, other: jax.Array) -> tuple[jax.
     return other, jnp.zeros(())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_mix_of_the_first_alone_is_none() -> None:
     assert_nearly_same_training(train(mix=only_the_first), train())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_mix_of_the_other_alone_trains_on_the_others_and_their_labels() -> None:
     found, expected = (train(mix=mix, batch_size=COUNT) for mix in (only_the_other, None))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found.params, expected.params)
     np.testing.assert_allclose(found.history["train_loss"], expected.history["train_loss"], rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_gradient_of_mixed_images_is_that_of_the_plain_formula() -> None:
     keys = jax.random.split(jax.random.key(1), 5)
     batch = steps.Batch(jnp.asarray(IMAGES[:5]), jnp.asarray(LABELS[:5]), jnp.arange(5.0), keys)
@@ -583,7 +583,7 @@ def test_a_gradient_of_mixed_images_is_that_of_the_plain_formula() -> None:
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, expected)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_steps_in_bfloat16_with_augmentation_and_mixing_lower_for_cpu_gpu_and_tpu() -> None:
     inner = models.in_dtype(models.mlp((8,), 3, dropout=0.3, layer_norm=True), "bfloat16")
     model = models.standardized(inner, np.full(3, 0.5), np.full(3, 2.0))

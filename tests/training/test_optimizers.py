@@ -52,7 +52,7 @@ def an_epoch_with_every_optimizer() -> dict[str, Any]:
     return all_of_them(KEY, INPUTS, LABELS)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_trains_an_epoch(name: str) -> None:
     before, after, loss = an_epoch_with_every_optimizer()[name]
@@ -71,7 +71,7 @@ def after_steps_without_gradient(optimizer: optax.GradientTransformation, params
     ).params
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", DECAYING)
 def test_weight_decay_leaves_biases_alone(name: str) -> None:
     params = {"weights": jnp.full((3, 3), 2.0), "bias": jnp.full(3, 2.0)}
@@ -121,7 +121,7 @@ def test_every_schedule_rises_through_its_warmup_and_ends_where_it_says(schedule
     np.testing.assert_allclose(rates(steps, schedule=schedule, warmup_steps=warmup), expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_learning_rate_can_be_swept() -> None:
     def one_step(rate: jax.Array) -> jax.Array:
         optimizer = make_optimizer("sgd", rate, schedule="linear", steps=10)
@@ -131,7 +131,7 @@ def test_a_learning_rate_can_be_swept() -> None:
         np.testing.assert_allclose(jax.vmap(one_step)(jnp.array([0.1, 2.0])), [-0.1, -2.0], rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("schedule", ["cosine_onecycle", "linear_onecycle"])
 def test_a_cycle_rises_to_its_rate_and_falls(schedule: str) -> None:
     with jax.numpy_dtype_promotion("standard"):  # which is Optax's
@@ -144,7 +144,7 @@ def test_a_cycle_rises_to_its_rate_and_falls(schedule: str) -> None:
     assert rate[-1] < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_gradients_are_clipped_by_their_norm_over_all_arrays() -> None:
     optimizer = make_optimizer("sgd", 1.0, clip_norm=2.0)
     long, short = {"a": jnp.array([[3.0, 0.0]]), "b": jnp.array([4.0])}, {"a": jnp.zeros((1, 2)), "b": jnp.array([1.5])}

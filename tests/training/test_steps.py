@@ -94,7 +94,7 @@ def mean_loss(params: Any, inputs: Any, labels: Any) -> jax.Array:
 # Steps and epochs
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_epoch_of_one_batch_is_one_step_of_gradient_descent() -> None:
     state = start()
     params = copied(state.params)
@@ -108,7 +108,7 @@ def test_an_epoch_of_one_batch_is_one_step_of_gradient_descent() -> None:
     np.testing.assert_allclose(accuracy, np.mean(predictions == LABELS), rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_epoch_is_one_step_a_batch_in_the_order_given() -> None:
     order = np.append(np.random.default_rng(3).permutation(37), [-1] * 3).astype(np.int32)
     params = copied(start().params)
@@ -122,7 +122,7 @@ def test_an_epoch_is_one_step_a_batch_in_the_order_given() -> None:
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), after.params, params)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_example_of_weight_0_is_not_there() -> None:
     step = jax.jit(partial(steps.step, **RECIPES["linear"]))
     weights = jnp.asarray(np.arange(37) % 3 != 0, float)
@@ -158,7 +158,7 @@ def visits(
     return np.asarray(after.params), float(loss)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 2**31 - 1))
 @pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (11, 4), (3, 5)])
@@ -169,7 +169,7 @@ def test_an_epoch_visits_every_example_exactly_once(count: int, batch_size: int,
     np.testing.assert_allclose(loss, labels.mean(), rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 2**31 - 1))
 @pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (11, 4), (1, 5)])
@@ -181,7 +181,7 @@ def test_a_shuffled_order_is_a_permutation_filled_up_to_whole_batches(count: int
     np.testing.assert_array_equal(order[count:], -1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_no_two_epochs_have_the_same_order() -> None:
     places = [np.log2(visits(KEY, number, np.zeros(16, np.int32), 1, HALVING)[0]) for number in (1, 2)]
     for order in places:
@@ -189,7 +189,7 @@ def test_no_two_epochs_have_the_same_order() -> None:
     assert (places[0] != places[1]).any()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_no_two_examples_or_epochs_draw_the_same() -> None:
     """The one score of each example is its parameter times what its keys draw, so that gradients are the draws."""
 
@@ -220,7 +220,7 @@ def test_no_two_examples_or_epochs_draw_the_same() -> None:
     assert len(np.unique(np.round(np.concatenate(draws), 5))) == 26  # x + draw − x is exact to 10⁻⁶
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_state_is_consumed_by_an_epoch() -> None:
     state = start(optimizer=ADAM)
     run_epoch(
@@ -229,7 +229,7 @@ def test_the_state_is_consumed_by_an_epoch() -> None:
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_recipe
 def test_an_epoch_lowers_for_cpu_gpu_and_tpu(recipe: dict[str, Any]) -> None:
     functions = {"augment": None, **recipe}
@@ -249,7 +249,7 @@ def test_an_epoch_lowers_for_cpu_gpu_and_tpu(recipe: dict[str, Any]) -> None:
 # fit
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_recipe
 def test_the_same_key_gives_the_same_bits_and_another_key_does_not(recipe: dict[str, Any]) -> None:
     first, again, other = (train(jax.random.key(seed), **recipe) for seed in (5, 5, 6))
@@ -272,7 +272,7 @@ bits = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(fitted.params))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_with_the_same_key_give_the_same_bits() -> None:
     code = PROGRAM + "import hashlib; print(hashlib.sha256(bits).hexdigest())"
     other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
@@ -281,7 +281,7 @@ def test_two_processes_with_the_same_key_give_the_same_bits() -> None:
     assert hashlib.sha256(here["bits"]).hexdigest() == other
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_history_has_one_entry_an_epoch_and_on_epoch_is_told_each() -> None:
     told: list[tuple[int, dict[str, float]]] = []
     fitted = train(on_epoch=lambda number, measured: told.append((number, measured)))
@@ -294,7 +294,7 @@ def test_history_has_one_entry_an_epoch_and_on_epoch_is_told_each() -> None:
     assert_same_bits(fitted.best_params, fitted.params)  # nothing was validated
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @every_recipe
 def test_validation_measures_the_parameters_after_the_epoch_and_changes_none(recipe: dict[str, Any]) -> None:
     validation = INPUTS[::-1][:11] + 0.1, LABELS[::-1][:11]
@@ -313,7 +313,7 @@ def test_validation_measures_the_parameters_after_the_epoch_and_changes_none(rec
     np.testing.assert_allclose(fitted.history["validation_accuracy"][-1], accuracy, rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_best_parameters_are_those_of_the_first_best_validation_epoch() -> None:
     """A model whose one parameter counts the steps, and that is right about so many of ten after each."""
     right = (0, 3, 8, 5, 8, 1)
@@ -341,7 +341,7 @@ def test_what_a_run_draws_does_not_depend_on_how_long_it_runs() -> None:
     assert train(epochs=2).history["train_loss"] == train(epochs=4).history["train_loss"][:2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_training_that_diverges_says_where_and_keeps_the_best_parameters() -> None:
     exploding = {"loss": make_loss("softmax", l2=1.0), "optimizer": make_optimizer("sgd", 1e4)}
     fitted = train(epochs=50, validation=(INPUTS, LABELS), **exploding)
@@ -361,7 +361,7 @@ def faulty(scores: jax.Array, label: jax.Array, params: Any, name: str = "bias")
     return SOFTMAX(scores, label, params) + bad
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["bias", "weights"])
 def test_a_gradient_that_is_not_finite_names_its_array_and_step(name: str) -> None:
     labels = np.zeros(37, int)
@@ -373,7 +373,7 @@ def test_a_gradient_that_is_not_finite_names_its_array_and_step(name: str) -> No
     assert fitted.notes == (f"epoch 1, step {step + 1}: the gradient of {name} is not finite",)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", [(), (5,), (40, 70), (3, 4, 5)])
 def test_a_single_number_that_is_not_finite_is_found_and_the_largest_are_finite(shape: tuple[int, ...]) -> None:
     first_of = jax.jit(lambda x, zero: steps._first_not_finite(jnp.zeros(()), {"x": x}, zero))
@@ -386,7 +386,7 @@ def test_a_single_number_that_is_not_finite_is_found_and_the_largest_are_finite(
             assert first_of(x, 0) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_steps_that_are_not_finite_can_be_left_out() -> None:
     labels = np.zeros(37, int)
     labels[5] = 2
@@ -398,7 +398,7 @@ def test_steps_that_are_not_finite_can_be_left_out() -> None:
     assert np.isfinite(fitted.history["train_loss"]).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_update_that_is_not_finite_is_noticed_after_the_last_step() -> None:
     infinite = optax.stateless(lambda gradient, params: jax.tree.map(lambda g: g + jnp.inf, gradient))
     fitted = train(optimizer=infinite, epochs=1, batch_size=37)
@@ -406,7 +406,7 @@ def test_an_update_that_is_not_finite_is_noticed_after_the_last_step() -> None:
     assert fitted.notes == ("epoch 1, after its last step: bias is not finite",)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_optimizer_may_keep_the_parameters_it_began_with() -> None:
     keeping = optax.GradientTransformation(
         lambda params: params, lambda g, kept, params: (jax.tree.map(jnp.negative, g), kept)
@@ -414,12 +414,12 @@ def test_an_optimizer_may_keep_the_parameters_it_began_with() -> None:
     assert_same_bits(train(optimizer=keeping).params, train(optimizer=optax.sgd(1.0)).params)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_batch_larger_than_the_data_is_all_the_data() -> None:
     assert_same_bits(train(batch_size=1000).params, train(batch_size=37).params)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_augmentation_touches_what_is_trained_on_and_not_what_is_validated() -> None:
     def erased(key: jax.Array, x: jax.Array) -> jax.Array:
         return jnp.zeros_like(x)
@@ -433,14 +433,14 @@ def test_augmentation_touches_what_is_trained_on_and_not_what_is_validated() -> 
     np.testing.assert_allclose(fitted.history["validation_accuracy"][-1], accuracy, rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_training_in_float64_stays_in_float64() -> None:
     with jax.enable_x64(True):
         fitted = train(jax.random.key(0), inputs=INPUTS.astype(np.float64), validation=(INPUTS, LABELS))
     assert {x.dtype for x in jax.tree.leaves(fitted.params)} == {np.dtype(np.float64)}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("batch_size", [1, 7, 37, 100])
 def test_predictions_in_batches_are_those_of_all_at_once(batch_size: int) -> None:
     params = DROPPING.init(KEY, (4,))
@@ -450,7 +450,7 @@ def test_predictions_in_batches_are_those_of_all_at_once(batch_size: int) -> Non
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("loss", [make_loss("softmax"), SVM], ids=["softmax", "svm"])
 def test_what_a_line_separates_is_learned_without_error(loss: Callable[..., jax.Array]) -> None:
     """The perceptron's promise (Novikoff 1962), here for the two convex losses of the course."""
@@ -465,7 +465,7 @@ def test_what_a_line_separates_is_learned_without_error(loss: Callable[..., jax.
     assert (training.predict(model, fitted.params, inputs).argmax(axis=1) == labels).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("model", "least"), [(models.linear(10), 0.88), (models.mlp((64,), 10), 0.90)], ids=["linear", "mlp"]
 )

@@ -1,0 +1,74 @@
+"""Files that are whole or not there at all, plain JSON, and one-line messages."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class DifferentRun(ValueError):
+    """What was saved belongs to another run; the message names every difference."""
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path`, to write a file or a folder at, which is renamed to `path` in the end.
+
+    If the block raises, the temporary path is removed and `path` stays as it was. A folder replaces only an empty one.
+    """
+    path = Path(path)
+    temporary_path = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary_path
+        os.replace(temporary_path, path)
+    finally:
+        if temporary_path.is_dir():
+            shutil.rmtree(temporary_path, ignore_errors=True)
+        else:
+            temporary_path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes data as a JSON file; NaN and infinity are refused: see `plain`."""
+    with replacing(path) as temporary_path:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary_path.write_text(f"{text}\n", encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can hold it: paths as text, tuples as lists, NaN and infinity as null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def one_line(message: object, limit: int | None = None) -> str:
+    """A message or an exception on one line of at most `limit` characters; the exception's type if it says nothing."""
+    text = " ".join(str(message).split()) or type(message).__name__
+    return text if limit is None else shorten(text, limit)
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """The value as text of at most `limit` characters, with … for what was cut off; None is "none"."""
+    text = "none" if value is None else str(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Every entry in which two configurations differ: "epochs 3 and not 5, seed none and not 0"; empty if none.
+
+    Tuples and lists are equal, as they are in JSON.
+    """
+    return ", ".join(
+        f"{name.replace('_', ' ')} {shorten(saved.get(name))} and not {shorten(wanted.get(name))}"
+        for name in {**wanted, **saved}
+        if plain(saved.get(name)) != plain(wanted.get(name))
+    )
