@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, plain JSON, and one-line messages."""
+"""Files that are whole or not there at all, plain JSON, and messages of one line."""
 
 import json
 import math
