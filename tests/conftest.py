@@ -1,7 +1,12 @@
-"""Strict for every test: no silent dtype or rank promotion, four CPU devices; warnings are errors (pyproject.toml)."""
+"""Strict for every test: no silent dtype or rank promotion, four CPU devices; warnings are errors (pyproject.toml).
+
+Half of a test's time is compiling, so XLA leaves out most of its optimizations, here and in subprocesses; with
+`--optimized` it does not, for the tests with that mark, which cover what rounding and scheduling may change.
+"""
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +22,52 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 4)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+peaks: dict[str, float] = {}  # GiB that each process had resident at most
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--optimized", action="store_true", help="compile with all of XLA's optimizations")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    fast_compilation = not config.getoption("--optimized")
+    jax.config.update("jax_disable_most_optimizations", fast_compilation)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(fast_compilation))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares compiled programs runs on one worker: tests of one file, metric and dtype."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        shared = (
+            [str(parameters.params[name]) for name in ("metric", "dtype") if name in parameters.params]
+            if parameters
+            else []
+        )
+        item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *shared])))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_end_with_their_file() -> Iterator[None]:
+    """They would stay in memory: a worker had 5 GiB in the end."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    peaks.update(getattr(node, "workeroutput", {}).get("peak", {}))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    peak = {os.environ.get("PYTEST_XDIST_WORKER", "this process"): resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    getattr(session.config, "workeroutput", {})["peak"] = {name: kib / 2**20 for name, kib in peak.items()}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if peaks:
+        sizes = ", ".join(f"{name} {size:.2f} GiB" for name, size in sorted(peaks.items()))
+        terminalreporter.write_line(f"peak memory of each worker: {sizes}")
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +83,10 @@ def image_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests never touch the user's cache; the session shares one so that the real data is decoded once."""
-    monkeypatch.setenv("FUNCGRAD_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "funcgrad-cache"))
+    """Tests never touch the user's cache; all workers of a session share one, so that the real data is decoded once."""
+    folder = tmp_path_factory.getbasetemp()
+    session = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    monkeypatch.setenv("FUNCGRAD_CACHE_DIR", str(session / "funcgrad-cache"))
 
 
 @pytest.fixture

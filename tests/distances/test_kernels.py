@@ -15,6 +15,8 @@ from funcgrad.neighbors import kneighbors
 from funcgrad.neighbors.merge_step import Points, Search, search_step
 from funcgrad.sharding import make_mesh, over_pairs
 
+pytestmark = pytest.mark.optimized
+
 KERNELS = {"float32": l1_float32, "uint8": l1_uint8}
 # One of each; less than a tile; more than one tile both ways; exact tiles, and more chunks than slots.
 SHAPES = [(1, 1, 1), (3, 1, 130), (70, 150, 255), (64, 128, 512)]

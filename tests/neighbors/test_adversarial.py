@@ -12,6 +12,8 @@ from funcgrad import sharding
 from funcgrad.neighbors import Neighbors, kneighbors
 from funcgrad.neighbors import bounds as certified
 
+pytestmark = pytest.mark.optimized
+
 
 def check(queries: np.ndarray, points: np.ndarray, k: int, metric: str, found: Neighbors, ties: bool = False) -> None:
     """Raises unless these are the k nearest, in order, at their distances."""

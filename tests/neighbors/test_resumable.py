@@ -13,6 +13,8 @@ from funcgrad.neighbors import cross_fold as folds
 from funcgrad.neighbors import merge_step as blocks
 from funcgrad.neighbors import resumable as resume
 
+pytestmark = pytest.mark.optimized
+
 RANDOM = np.random.default_rng(0)
 QUERIES, POINTS = (RANDOM.normal(size=(count, 16)).astype(np.float32) for count in (1100, 300))
 

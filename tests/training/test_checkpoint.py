@@ -20,6 +20,8 @@ import pytest
 from funcgrad import models
 from funcgrad.training import checkpoint
 
+pytestmark = pytest.mark.optimized
+
 CONFIG = {"learning_rate": 0.1, "hidden": [8, 4], "schedule": None}
 
 

@@ -26,6 +26,8 @@ from funcgrad.training import Checkpoint, Fit, augment, checkpoint, fit, steps
 from funcgrad.training import batches as feeding
 from funcgrad.training.optimizers import make_optimizer
 
+pytestmark = pytest.mark.optimized
+
 # Nothing here computes with JAX when it is imported: a process that has may not be forked.
 COUNT, EPOCHS, BATCH = 37, 3, 12
 STEPS = 4  # an epoch: three whole batches, and one of a single example
