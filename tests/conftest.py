@@ -64,7 +64,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     getattr(session.config, "workeroutput", {})["peak"] = {name: kib / 2**20 for name, kib in peak.items()}
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     if peaks:
         sizes = ", ".join(f"{name} {size:.2f} GiB" for name, size in sorted(peaks.items()))
         terminalreporter.write_line(f"peak memory of each worker: {sizes}")
