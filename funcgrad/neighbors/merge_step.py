@@ -12,7 +12,7 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from funcgrad import sharding
-from funcgrad.distances import Metric, kernels, minima, products, ranking_distances
+from funcgrad.distances import Metric, fastest_ranking_distances, minima, products
 
 
 class Search(NamedTuple):
@@ -72,24 +72,11 @@ def search_step(
 def _measured(queries: Array, rows: Array, search: Search) -> Array:
     if search.products:
         return minima(queries, rows) if search.metric == "l1" else products(queries, rows)
-    table = _table(queries, rows, search)
+    table = fastest_ranking_distances(queries, rows, search.metric, search.p)
     if not jnp.issubdtype(table.dtype, jnp.floating):
         return table
     odd = jnp.isnan(table) if callable(search.metric) else ~jnp.isfinite(table)
     return jnp.where(odd, -jnp.inf, table)  # comes first, and so is noticed
-
-
-def _table(queries: Array, rows: Array, search: Search) -> Array:
-    plain = partial(ranking_distances, metric=search.metric, p=search.p)
-    kernel = kernels.l1(queries.dtype, queries.shape[1]) if search.metric == "l1" else None
-    if kernel is None:
-        return plain(queries, rows)
-    dtype = jax.eval_shape(plain, queries, rows).dtype
-
-    def by_kernel(queries: Array, rows: Array) -> Array:
-        return kernel(queries, rows).astype(dtype)
-
-    return lax.platform_dependent(queries, rows, cuda=by_kernel, default=plain)
 
 
 def _keys_of(measured: Array, numbers: Array, points: Points, search: Search, lowest: int | None) -> Array:
