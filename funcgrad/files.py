@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     If the block raises, the temporary path is removed and `path` stays as it was. A folder replaces only an empty one.
     """
     path = Path(path)
-    temporary_path = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         yield temporary_path
         os.replace(temporary_path, path)

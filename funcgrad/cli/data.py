@@ -48,11 +48,11 @@ def info(arguments: argparse.Namespace, _: Any) -> int:
 
 
 def prepared(arguments: argparse.Namespace, _: Any) -> int:
-    from funcgrad.datasets import tfds_writer as prepare
+    from funcgrad import datasets
 
     data_dir = arguments.data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
     with report.progress(f"preparing {arguments.name}", shown=not (arguments.quiet or arguments.json)) as bar:
-        place = prepare.prepare(arguments.name, data_dir, archives=arguments.archives, progress=bar)
+        place = datasets.prepare(arguments.name, data_dir, archives=arguments.archives, progress=bar)
     if arguments.json:
         report.print_json({"name": arguments.name, "where": place})
     elif not arguments.quiet:

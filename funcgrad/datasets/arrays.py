@@ -1,4 +1,4 @@
-"""Data sets of arrays: what is accepted, how it is checked and divided; scikit-learn's digits, .npz and .npy files."""
+"""Arrays as a data set: what is accepted, how it is checked and split; scikit-learn's digits, .npz and .npy files."""
 
 import hashlib
 from collections import Counter
@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from funcgrad.datasets import images as decoded
-from funcgrad.datasets.images import one_line
+from funcgrad.datasets.cache import TUNING, Tuning, blocks, digest
+from funcgrad.files import one_line
 
-_FEW_CLASSES = 1_000  # without class names a higher label than this and the rows is taken for a mistake, such as an id
+_MAX_CLASSES = 1_000  # without class names, a label above this and the number of rows is a mistake, such as an id
+_DTYPES = {"bool": "uint8", "uint8": "uint8", "float16": "float32", "float32": "float32", "float64": "float64"}
 
 
 class Split(NamedTuple):
@@ -26,9 +27,9 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """Both parts, the class that each label stands for, and a hash of the content before any selection.
+    """Both parts, the name of the class that each label stands for, and a hash of the content before any selection.
 
-    `split` says in words how the test part was taken where the source had none, and is empty where it had one.
+    `split` describes how the test part was taken where the source had none, and is empty where it had one.
     """
 
     name: str
@@ -39,93 +40,51 @@ class Dataset(NamedTuple):
     split: str = ""
 
 
-def _as_images(what: str, array: np.ndarray) -> np.ndarray:
-    if array.ndim < 2 or 0 in array.shape:
-        raise ValueError(f"{what} has shape {array.shape}; (examples, …features) with no empty axis is accepted")
-    if array.dtype.kind in "iu" and array.dtype != np.uint8:
-        low, high = array.min(), array.max()
-        if low < 0 or high > 255:
-            raise ValueError(f"{what} has integers from {low} to {high}; 0..255 (pixels) is accepted, else float32")
-        array = array.astype(np.uint8)
-    narrow = {"bool": np.uint8, "uint8": np.uint8, "float16": np.float32, "float32": np.float32, "float64": np.float64}
-    if array.dtype.name not in narrow:
-        raise ValueError(f"{what} has dtype {array.dtype}; bool, 0..255, float16, float32 and float64 are accepted")
-    array = array.astype(narrow[array.dtype.name], copy=False)
-    return array[..., None] if array.dtype == np.uint8 and array.ndim == 3 else array
+class RawSplit(NamedTuple):
+    """A part before it is checked; the names are those of its arrays in messages. ids: positions if None."""
+
+    images_name: str
+    images: np.ndarray
+    labels_name: str
+    labels: np.ndarray
+    ids: np.ndarray | None = None
 
 
-def _as_labels(what: str, array: np.ndarray, names: Sequence[str] | None) -> tuple[np.ndarray, Sequence[str]]:
-    """Labels as int32, with the names of the classes, which are read off the labels where `names` is None."""
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1 or array.dtype.kind not in "biufUS":
-        raise ValueError(f"{what} has shape {array.shape} and dtype {array.dtype}; one whole number or string a row")
-    if array.dtype.kind in "US":
-        array = np.strings.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
-        names = [str(name) for name in np.unique(array)] if names is None else names
-        number = {name: label for label, name in enumerate(names)}
-        labels = np.array([number.get(name, -1) for name in array.tolist()], np.int64)
-    else:
-        limit = max(_FEW_CLASSES, len(array)) if names is None else len(names)
-        whole = (array >= 0) & (array < limit) & (array == np.trunc(array))  # NaN is not
-        labels = np.where(whole, array, -1).astype(np.int64)
-    if (labels < 0).any():
-        row = int(np.argmax(labels < 0))
-        listed = ", ".join(names[:10] if names else ())
-        accepted = (
-            f"0..{limit - 1:,}, by {len(array):,} rows without class names,"
-            if names is None
-            else f"the {len(names)} training classes ({listed}, …)"
-        )
-        raise ValueError(f"{what}: the label of row {row} is {array[row].item()!r}; {accepted} are accepted")
-    return labels.astype(np.int32), [
-        str(label) for label in range(max(labels, default=-1) + 1)
-    ] if names is None else names
+def from_arrays(
+    name: str,
+    parts: Sequence[RawSplit],
+    classes: Sequence[str] | None = None,
+    fraction: float = 0.2,
+    tuning: Tuning = TUNING,
+) -> Dataset:
+    """The data set of a training part and perhaps a test part, else the last `fraction` of each class becomes one.
 
-
-def _require_finite(what: str, split: Split) -> None:
-    if split.images.dtype.kind != "f":
-        return
-    bad = [
-        start + np.flatnonzero(~np.isfinite(block.reshape(len(block), -1)).all(axis=1))
-        for start, block in decoded.blocks(split.images)
-    ]
-    if count := sum(map(len, bad)):
-        first = ", ".join(map(str, split.ids[np.concatenate(bad)[:5]]))
-        more = ", …" if count > 5 else ""
-        raise ValueError(f"{what}: {count} of {len(split.ids)} rows hold NaN or infinity: {first}{more}")
-
-
-def _dataset(name: str, train: Split, test: Split | None, classes: Sequence[str], fraction: float) -> Dataset:
-    """Checks that both parts fit together, takes the test part from the training part if there is none, and hashes."""
-    words = ""
-    if test is None:
-        train, test = _divide(name, train, fraction)
-        words = f"the last {fraction:.4g} of each class, in the original order, is the test part"
-    elif train.images.shape[1:] != test.images.shape[1:] or train.images.dtype != test.images.dtype:
-        forms = " and ".join(f"{split.images.dtype} {split.images.shape[1:]}" for split in (train, test))
-        raise ValueError(f"{name}: training and test examples differ, {forms}; one shape and dtype is accepted")
-    _require_finite(f"{name}, training part", train)
-    _require_finite(f"{name}, test part", test)
-    digests = "".join(decoded.digest(array) for split in (train, test) for array in split[:2])
-    return Dataset(name, train, test, tuple(classes), hashlib.sha256(digests.encode()).hexdigest()[:16], words)
-
-
-def _divide(name: str, whole: Split, fraction: float) -> tuple[Split, Split]:
-    """The last `fraction` of each class, to the nearest example, against the rest; the rest keeps one of each class."""
-    counts = np.bincount(whole.labels)
-    kept = np.maximum(counts - np.floor(counts * fraction + 0.5).astype(int), 1)
-    order = np.argsort(whole.labels, kind="stable")
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    is_test = np.empty(len(order), bool)
-    is_test[order] = rank >= np.repeat(kept, counts)
-    if not is_test.any():
-        raise ValueError(f"{name}: too few examples ({len(order)}) to take {fraction:.4g} of each class as a test part")
-    train, test = (Split(*(array[rows] for array in whole)) for rows in (~is_test, is_test))
-    return train, test
-
-
-# Embedded digits, and arrays in files
+    classes: the names of labels 0, 1, …; None: the labels themselves, in sorted order.
+    """
+    splits, known = [], classes
+    for part in parts:
+        images = _as_images(part.images_name, part.images)
+        labels, known = _as_labels(part.labels_name, part.labels, known)
+        if len(images) != len(labels):
+            lengths = f"{part.images_name} has {len(images)} rows and {part.labels_name} {len(labels)}"
+            raise ValueError(f"{lengths}; equally many are accepted")
+        splits.append(Split(images, labels, np.arange(len(labels)) if part.ids is None else part.ids))
+    if classes is None and all(part.labels.dtype.kind not in "US" for part in parts):
+        numbers = np.unique(np.concatenate([split.labels for split in splits]))  # without those that never occur
+        splits = [split._replace(labels=np.searchsorted(numbers, split.labels).astype(np.int32)) for split in splits]
+        known = [str(number) for number in numbers]
+    description = ""
+    if len(splits) == 1:
+        splits = _divide(name, splits[0], fraction)
+        description = f"the last {fraction:.4g} of each class, in the original order, is the test part"
+    forms = [f"{split.images.dtype} {split.images.shape[1:]}" for split in splits]
+    if forms[0] != forms[1]:
+        raise ValueError(f"{name}: training and test examples differ, {' and '.join(forms)}; one form is accepted")
+    for what, split in zip(("training", "test"), splits, strict=True):
+        _require_finite(f"{name}, {what} part", split, tuning)
+    digests = "".join(digest(array, tuning) for split in splits for array in split[:2])
+    fingerprint = hashlib.sha256(digests.encode()).hexdigest()[:16]
+    return Dataset(name, splits[0], splits[1], tuple(known or ()), fingerprint, description)
 
 
 def digits() -> Dataset:
@@ -134,38 +93,7 @@ def digits() -> Dataset:
     images, labels = load_digits(return_X_y=True)
     images = images.astype(np.uint8).reshape(-1, 8, 8)
     rows = np.split(np.arange(len(images)), [1437])
-    arrays = [("digits", array[part]) for part in rows for array in (images, labels)]
-    return from_arrays("digits", arrays, None, 0.2, rows)
-
-
-def from_arrays(
-    name: str,
-    arrays: Sequence[tuple[str, np.ndarray]],
-    names: Sequence[str] | None,
-    fraction: float,
-    ids: Sequence[np.ndarray] | None = None,
-) -> Dataset:
-    """A data set from features, labels and perhaps test features, test labels, each with what messages call it.
-
-    ids: of the training part and of the test part, in place of the positions in each.
-    """
-    splits, named = [], names is not None
-    for i, ((x_what, x), (y_what, y)) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
-        images = _as_images(x_what, x)
-        labels, names = _as_labels(y_what, y, names)
-        if len(images) != len(labels):
-            raise ValueError(f"{x_what} has {len(images)} rows and {y_what} {len(labels)}; they have to be as many")
-        splits.append(Split(images, labels, np.arange(len(labels)) if ids is None else ids[i]))
-    if all(array.dtype.kind not in "US" for _, array in arrays[1::2]) and not named:
-        splits, names = _without_gaps(splits)
-    return _dataset(name, splits[0], splits[1] if len(splits) > 1 else None, names or (), fraction)
-
-
-def _without_gaps(splits: Sequence[Split]) -> tuple[list[Split], list[str]]:
-    """Labels 0 … C − 1 for the C numbers that occur, which become the names of the classes."""
-    numbers = np.unique(np.concatenate([split.labels for split in splits]))
-    mapped = [split._replace(labels=np.searchsorted(numbers, split.labels).astype(np.int32)) for split in splits]
-    return mapped, [str(number) for number in numbers]
+    return from_arrays("digits", [RawSplit("digits", images[part], "digits", labels[part], part) for part in rows])
 
 
 def from_npz(path: Path, fraction: float) -> Dataset:
@@ -175,25 +103,23 @@ def from_npz(path: Path, fraction: float) -> Dataset:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
     except Exception as error:  # zipfile, zlib, struct and NumPy each raise their own
-        raise ValueError(f"{path}: not a readable .npz file of plain arrays ({one_line(error)})") from error
+        raise ValueError(f"{path}: not a readable .npz file of plain arrays ({one_line(error, 200)})") from error
     keys = ["x_train", "y_train", "x_test", "y_test"] if {*arrays} & {"x_train", "y_train"} else ["x", "y"]
     if not {*keys} <= {*arrays}:
         raise ValueError(f"{path} holds {sorted(arrays)}; x_train, y_train, x_test, y_test, or x, y are accepted")
-    names = (
-        [one.decode() if isinstance(one, bytes) else str(one) for one in np.atleast_1d(arrays["classes"])]
-        if "classes" in arrays
-        else None
-    )
-    if twice := [one for one, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"{path}: classes has {', '.join(map(repr, twice))} more than once; each needs its own name")
-    return from_arrays(path.name, [(f"{path}: {key}", arrays[key]) for key in keys], names, fraction)
+    classes = np.atleast_1d(_as_text(arrays["classes"])).astype(str).tolist() if "classes" in arrays else None
+    if repeated := [name for name, count in Counter(classes or ()).items() if count > 1]:
+        raise ValueError(f"{path}: classes has {', '.join(map(repr, repeated))} more than once; names must differ")
+    return from_arrays(path.name, _pairs([(f"{path}: {key}", arrays[key]) for key in keys]), classes, fraction)
 
 
-def from_npy(paths: Sequence[Path], fraction: float) -> Dataset:
+def from_npy(paths: Sequence[Path], fraction: float, tuning: Tuning = TUNING) -> Dataset:
+    """Memory-mapped. One path stands for STEM.npy and STEM_labels.npy, and for …test.npy beside …train.npy."""
     if len(paths) == 1:
-        stems = [stem := paths[0].stem] + ([stem.removesuffix("train") + "test"] if stem.endswith("train") else [])
+        stem = paths[0].stem
+        stems = [stem, f"{stem.removesuffix('train')}test"] if stem.endswith("train") else [stem]
         pairs = [[paths[0].with_name(f"{stem}{tail}.npy") for tail in ("", "_labels")] for stem in stems]
-        paths = [path for i, pair in enumerate(pairs) if i == 0 or all(map(Path.is_file, pair)) for path in pair]
+        paths = pairs[0] + [path for pair in pairs[1:] if all(map(Path.is_file, pair)) for path in pair]
     if len(paths) not in (2, 4):
         raise ValueError(f"{len(paths)} .npy files; (features, labels), or both for train and then test, are accepted")
     arrays = []
@@ -203,5 +129,81 @@ def from_npy(paths: Sequence[Path], fraction: float) -> Dataset:
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such file") from None
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path}: not a readable .npy file of a plain array ({one_line(error)})") from error
-    return from_arrays(" + ".join(path.name for path in paths), arrays, None, fraction)
+            raise ValueError(f"{path}: not a readable .npy file of a plain array ({one_line(error, 200)})") from error
+    return from_arrays(" + ".join(path.name for path in paths), _pairs(arrays), None, fraction, tuning)
+
+
+def _pairs(arrays: Sequence[tuple[str, np.ndarray]]) -> list[RawSplit]:
+    """The parts of named arrays: features, labels, and perhaps test features, test labels."""
+    return [RawSplit(*x, *y) for x, y in zip(arrays[::2], arrays[1::2], strict=True)]
+
+
+# Checks
+
+
+def _as_images(what: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim < 2 or 0 in array.shape:
+        raise ValueError(f"{what} has shape {array.shape}; (examples, …features) with no empty axis is accepted")
+    if array.dtype.kind in "iu" and array.dtype != np.uint8:
+        low, high = array.min(), array.max()
+        if low < 0 or high > 255:
+            raise ValueError(f"{what} has integers from {low} to {high}; 0..255 (pixels) is accepted, else float32")
+        array = array.astype(np.uint8)
+    if array.dtype.name not in _DTYPES:
+        raise ValueError(f"{what} has dtype {array.dtype}; bool, 0..255, float16, float32 and float64 are accepted")
+    array = array.astype(_DTYPES[array.dtype.name], copy=False)
+    return array[..., None] if array.dtype == np.uint8 and array.ndim == 3 else array
+
+
+def _as_labels(what: str, array: np.ndarray, classes: Sequence[str] | None) -> tuple[np.ndarray, Sequence[str]]:
+    """Labels as int32, and the names of the classes, which are taken from the labels where `classes` is None."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.dtype.kind not in "biufUS":
+        raise ValueError(f"{what} has shape {array.shape} and dtype {array.dtype}; one integer or string a row")
+    accepted = f"the {len(classes)} training classes ({', '.join(classes[:10])}, …)" if classes is not None else ""
+    if array.dtype.kind in "US":
+        array = _as_text(array)
+        classes = np.unique(array).tolist() if classes is None else classes
+        number = {name: label for label, name in enumerate(classes)}
+        labels = np.array([number.get(name, -1) for name in array.tolist()], np.int64)
+    else:
+        limit = max(_MAX_CLASSES, len(array)) if classes is None else len(classes)
+        accepted = accepted or f"0..{limit - 1:,}, by {len(array):,} rows without class names,"
+        is_valid = (array >= 0) & (array < limit) & (array == np.trunc(array))  # NaN is not
+        labels = np.where(is_valid, array, -1).astype(np.int64)
+        classes = [str(label) for label in range(max(labels, default=-1) + 1)] if classes is None else classes
+    if (labels < 0).any():
+        row = int(np.argmax(labels < 0))
+        raise ValueError(f"{what}: the label of row {row} is {array[row].item()!r}; {accepted} are accepted")
+    return labels.astype(np.int32), classes
+
+
+def _as_text(array: np.ndarray) -> np.ndarray:
+    return np.strings.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
+
+
+def _require_finite(what: str, split: Split, tuning: Tuning) -> None:
+    if split.images.dtype.kind != "f":
+        return
+    bad = [
+        start + np.flatnonzero(~np.isfinite(block.reshape(len(block), -1)).all(axis=1))
+        for start, block in blocks(split.images, tuning)
+    ]
+    if count := sum(map(len, bad)):
+        first = ", ".join(map(str, split.ids[np.concatenate(bad)[:5]]))
+        more = ", …" if count > 5 else ""
+        raise ValueError(f"{what}: {count} of {len(split.ids)} rows hold NaN or infinity: {first}{more}")
+
+
+def _divide(name: str, whole: Split, fraction: float) -> list[Split]:
+    """The last `fraction` of each class, to the nearest example, is split off; at least one of each class remains."""
+    counts = np.bincount(whole.labels)
+    train_counts = np.maximum(counts - np.floor(counts * fraction + 0.5).astype(int), 1)
+    order = np.argsort(whole.labels, kind="stable")
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    is_test = np.empty(len(order), bool)
+    is_test[order] = rank >= np.repeat(train_counts, counts)
+    if not is_test.any():
+        raise ValueError(f"{name}: too few examples ({len(order)}) to take {fraction:.4g} of each class as a test part")
+    return [Split(*(array[rows] for array in whole)) for rows in (~is_test, is_test)]

@@ -1,0 +1,118 @@
+"""The cache of decoded images: arrays on disk under a hash of all that they depend on, memory-mapped when read.
+
+Each entry is checked against its content; a damaged one is removed and made again, and a full disk costs a warning.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from funcgrad.files import one_line, replacing, write_json
+
+_FORMAT = 1
+_log = logging.getLogger("funcgrad")
+
+
+class Tuning(NamedTuple):
+    block_bytes: int = 1 << 24  # how much of a memory-mapped array is read at a time
+    stale_seconds: float = 3600  # no writer takes this long, so an older temporary folder is left over from a crash
+
+
+TUNING = Tuning()
+
+
+def cached(
+    directory: Path,
+    files: Sequence[Path],
+    options: object,
+    make: Callable[[], dict[str, np.ndarray]],
+    tuning: Tuning = TUNING,
+) -> dict[str, np.ndarray]:
+    """What `make` returns for the files in a directory, from the cache if it is there, else written to it.
+
+    Arrays whose name ends in "images" are memory-mapped. `options` is anything that JSON can write.
+    """
+    path = _path(directory, files, options)
+    if (arrays := _read(path, tuning)) is not None:
+        return arrays
+    arrays = make()
+    try:
+        _write(path, arrays, tuning)
+    except OSError as error:
+        _log.warning("the decoded images are not cached: %s", one_line(error, 200))
+        return arrays
+    return _read(path, tuning) or arrays
+
+
+def digest(array: np.ndarray, tuning: Tuning = TUNING) -> str:
+    """The sha256 of dtype, shape and content, in C order and native bytes, read in blocks."""
+    content = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    for _, block in blocks(array, tuning):
+        content.update(np.ascontiguousarray(block).data)
+    return content.hexdigest()
+
+
+def blocks(array: np.ndarray, tuning: Tuning = TUNING) -> Iterator[tuple[int, np.ndarray]]:
+    """Consecutive rows with the number of the first, a block at a time, so that a mapped array stays on disk."""
+    rows = max(1, tuning.block_bytes // max(1, array[:1].nbytes))
+    return ((start, array[start : start + rows]) for start in range(0, len(array), rows))
+
+
+def _path(directory: Path, files: Sequence[Path], options: object) -> Path:
+    import platformdirs
+
+    key = hashlib.sha256(json.dumps([_FORMAT, str(directory.resolve()), options]).encode())
+    for file in sorted(files):
+        stat = file.stat()
+        entry = f"{file.relative_to(directory)}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n"
+        key.update(os.fsencode(entry))
+        key.update(file.read_bytes() if file.suffix == ".json" else b"")  # dataset_info.json, features.json
+    root = Path(os.environ.get("FUNCGRAD_CACHE_DIR") or platformdirs.user_cache_dir("funcgrad"))
+    return root / key.hexdigest()[:32]
+
+
+def _read(path: Path, tuning: Tuning) -> dict[str, np.ndarray] | None:
+    """The arrays in `path`; None if it does not exist, or is damaged: then it is removed."""
+    if not path.is_dir():
+        return None
+    try:
+        digests = json.loads((path / "digests.json").read_text())
+        if {*digests} != {file.stem for file in path.glob("*.npy")}:
+            raise ValueError("digests.json does not list the arrays that are there")
+        arrays = {}
+        for name in digests:
+            arrays[name] = np.load(path / f"{name}.npy", "r" if name.endswith("images") else None, allow_pickle=False)
+            if digest(arrays[name], tuning) != digests[name]:
+                raise ValueError(f"the content of {name}.npy has changed")
+        return arrays
+    except Exception as error:  # a damaged file makes NumPy and json raise almost anything
+        _log.warning("the cached images in %s are damaged (%s); decoding again", path, one_line(error, 200))
+        shutil.rmtree(path, ignore_errors=True)
+        return None
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray], tuning: Tuning) -> None:
+    """Nothing is synced to disk: what a crash leaves incomplete fails its hash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{'[0-9a-f]' * 32}.*"):
+        with contextlib.suppress(FileNotFoundError):  # another process is removing it too
+            if time.time() - leftover.stat().st_mtime > tuning.stale_seconds:
+                shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        with replacing(path) as temporary_path:
+            temporary_path.mkdir(exist_ok=True)
+            for name, array in arrays.items():
+                np.save(temporary_path / f"{name}.npy", array, allow_pickle=False)
+            write_json(temporary_path / "digests.json", {name: digest(array, tuning) for name, array in arrays.items()})
+    except OSError:
+        if not path.is_dir():  # else another process was first, and its copy is the same
+            raise
