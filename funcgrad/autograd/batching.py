@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from typing import Any, NamedTuple
 
-from funcgrad.autograd import pytrees as trees
+from funcgrad.autograd import pytrees
 from funcgrad.autograd.codegen import Check, Node, Writer, build, input_names
-from funcgrad.autograd.compiler import Graph, execute, is_float, trace_graph
-from funcgrad.autograd.primitives import Primitive, guard
+from funcgrad.autograd.compiler import execute
+from funcgrad.autograd.graph import Graph, Primitive
+from funcgrad.autograd.primitives import guard
 from funcgrad.autograd.pytrees import LEAF, Tree
-from funcgrad.autograd.tracing import Traced, active, concrete, run
+from funcgrad.autograd.trace_graph import trace_graph
+from funcgrad.autograd.tracing import Traced, active, concrete, is_float, run
 
 Function = Callable[..., Any]
 Axes = Any  # an int, None, or containers of these like the arguments
@@ -78,11 +80,11 @@ def _columns(args: tuple[Any, ...], axes: Sequence[Axes], kwargs: dict[str, Any]
 
     def walk(x: Any, axis: Axes, where: str) -> Tree:
         if axis is None or x is None:
-            leaves, tree = trees.flatten(x)
-            columns.extend([x if type(x) is float or not trees.numpy_kind(x) else x.item() for x in leaves])
+            leaves, tree = pytrees.flatten(x)
+            columns.extend([x if type(x) is float or not pytrees.numpy_kind(x) else x.item() for x in leaves])
             return tree
         is_array = not isinstance(x, Traced) and hasattr(x, "__array__") and hasattr(x, "shape")
-        parts = None if is_array else trees.children(x)
+        parts = None if is_array else pytrees.children(x)
         if parts is not None:
             below = _of_parts(f"in_axes for {where}", axis, x, parts)
             kinds = [walk(child, a, f"{where}[{i}]") for i, (child, a) in enumerate(zip(parts[0], below, strict=True))]
@@ -124,7 +126,7 @@ def _lane(tree: Tree, columns: Sequence[Any], lane: int) -> Any:
         x = column[lane]
         return x.item() if isinstance(x, np.generic) else x
 
-    return trees.unflatten(tree, [value(column) for column in columns])
+    return pytrees.unflatten(tree, [value(column) for column in columns])
 
 
 def _run(
@@ -186,7 +188,7 @@ def _one_by_one(fun: Function, tree: Tree, columns: list[Any], chosen: Any, warn
     done = []
     for lane in chosen:
         args, kwargs = _lane(tree, columns, int(lane))
-        outputs, out_tree = trees.flatten(run(fun, args, kwargs))
+        outputs, out_tree = pytrees.flatten(run(fun, args, kwargs))
         done.append((np.array([lane]), out_tree, outputs))
     return done
 
@@ -213,7 +215,7 @@ def _item(column: Any, lane: int) -> Any:
 def _traced(fun: Function, tree: Tree, leaves: list[Any], places: list[int]) -> Graph:
     """The path that these leaves take."""
     names = [f"x{i}" for i in range(len(leaves))]
-    return trace_graph(lambda pair: fun(*pair[0], **pair[1]), leaves, places, Tree(tuple, None, (tree,)), names)[0]
+    return trace_graph(lambda args, kwargs: fun(*args, **kwargs), leaves, places, tree, names)[0]
 
 
 def _columnwise(graph: Graph) -> Function:
@@ -301,7 +303,7 @@ def _of_no_lanes(fun: Function, tree: Tree, columns: Sequence[Any]) -> Any:
 
     made_up = [np.ones(1, x.dtype) if isinstance(x, np.ndarray) else x for x in columns]
     args, kwargs = _lane(tree, made_up, 0)
-    leaves, out_tree = trees.flatten(run(fun, args, kwargs))
+    leaves, out_tree = pytrees.flatten(run(fun, args, kwargs))
     return _nested(out_tree, [np.full(1, leaf)[:0] for leaf in leaves], 0)
 
 
@@ -346,13 +348,13 @@ def _lanes_of(part: Any, lanes: int) -> Any:
 
 def _nested(tree: Tree, columns: list[Any], lanes: int) -> Any:
     """The columns in the containers of the result, with those of one array as one."""
-    if not trees.has_array(tree):
-        return trees.unflatten(tree, columns)
-    return trees.unflatten(_without_arrays(tree), _columns_of(tree, iter(columns), lanes))
+    if not pytrees.has_array(tree):
+        return pytrees.unflatten(tree, columns)
+    return pytrees.unflatten(_without_arrays(tree), _columns_of(tree, iter(columns), lanes))
 
 
 def _without_arrays(tree: Tree) -> Tree:
-    if trees.is_array_kind(tree):
+    if pytrees.is_array_kind(tree):
         return LEAF
     return Tree(tree.kind, tree.extra, tuple(map(_without_arrays, tree.children)))
 
@@ -363,8 +365,8 @@ def _columns_of(tree: Tree, columns: Any, lanes: int) -> list[Any]:
 
     if tree == LEAF:
         return [next(columns)]
-    if trees.is_array_kind(tree):
-        inside = [next(columns) for _ in range(trees.size(tree))]
+    if pytrees.is_array_kind(tree):
+        inside = [next(columns) for _ in range(pytrees.size(tree))]
         return [np.stack(inside, axis=1).reshape(lanes, *tree.extra) if inside else np.zeros((lanes, *tree.extra))]
     return list(itertools.chain.from_iterable(_columns_of(child, columns, lanes) for child in tree.children))
 
@@ -400,17 +402,19 @@ def _placed(out: Any, axes: Axes) -> Any:
             raise ValueError("vmap has mapped output but out_axes is None: the examples give different values")
         first = out[0] if len(out) else out
         return first.item() if isinstance(first, np.generic) else first
-    parts = trees.children(out)
+    parts = pytrees.children(out)
     if parts is None:
         return out
     inside = _of_parts("out_axes", axes, out, parts)
     placed = [_placed(x, axis) for x, axis in zip(parts[0], inside, strict=True)]
-    return trees.unflatten(Tree(type(out), parts[1], (LEAF,) * len(placed)), placed)
+    return pytrees.unflatten(Tree(type(out), parts[1], (LEAF,) * len(placed)), placed)
 
 
 def _stacked(results: list[Any], out_axes: Axes) -> Any:
     """The results of all lanes as arrays of objects, or of floats where none is traced."""
-    flat = [trees.flatten(result) for result in results]
+    flat = [pytrees.flatten(result) for result in results]
     tree = flat[0][1]
-    columns = [trees.array(list(parts), (len(results),)) for parts in zip(*[leaves for leaves, _ in flat], strict=True)]
+    columns = [
+        pytrees.array(list(parts), (len(results),)) for parts in zip(*[leaves for leaves, _ in flat], strict=True)
+    ]
     return _placed(_nested(tree, columns, len(results)), out_axes)

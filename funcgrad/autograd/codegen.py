@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from funcgrad.autograd.graph import Graph, Var
-from funcgrad.autograd.primitives import TABLE, Primitive
+from funcgrad.autograd.graph import Graph, Primitive, Var
+from funcgrad.autograd.primitives import TABLE
 
 # What is written with an operator that never raises, and means the same on NumPy's columns.
 INFIX = frozenset({"add", "sub", "mul", "neg", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor"})

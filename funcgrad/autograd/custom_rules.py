@@ -6,8 +6,7 @@ from functools import update_wrapper
 from inspect import signature
 from typing import Any
 
-from funcgrad.autograd import primitives
-from funcgrad.autograd import pytrees as trees
+from funcgrad.autograd import primitives, pytrees
 from funcgrad.autograd.pytrees import Tree
 from funcgrad.autograd.tracing import Trace, Traced, run
 from funcgrad.autograd.transforms import Call, Recording, or_zero, pull, push
@@ -18,7 +17,7 @@ Function = Callable[..., Any]
 def stop_gradient(x: Any) -> Any:
     """x, as a constant: its derivative is zero, to any order."""
 
-    return trees.map_leaves(primitives.stop_gradient, x)
+    return pytrees.map_leaves(primitives.stop_gradient, x)
 
 
 class _Custom(ABC):
@@ -38,20 +37,22 @@ class _Custom(ABC):
         skipped = {i % len(args) for i in self.nondiff}
         args = tuple(self.fixed(x) if i in skipped else x for i, x in enumerate(args))
         free = tuple(x for i, x in enumerate(args) if i not in skipped)
-        leaves, tree = trees.flatten(free)
+        leaves, tree = pytrees.flatten(free)
         leaves = [_unwrapped(x) for x in leaves]
         traces = [x.trace for x in leaves if isinstance(x, Traced)]
         derivatives = [trace for trace in traces if not (trace.comparisons or trace.plain)]
         if not derivatives:
             return self.fun(*args)
         trace = max(derivatives, key=lambda trace: trace.level)
-        args = tuple(trees.map_leaves(lambda x: _below(trace, x), x) if i in skipped else x for i, x in enumerate(args))
+        args = tuple(
+            pytrees.map_leaves(lambda x: _below(trace, x), x) if i in skipped else x for i, x in enumerate(args)
+        )
         fixed = [args[i] for i in self.nondiff]
         outer = [trace.value(x) for x in leaves]
         outputs, out_tree, push, pull = self.rule(args, fixed, outer, tree, [trace.owns(x) for x in leaves])
         results = [trace.new(x) for x in outputs]
         trace.equations.append((Call(self.name, push, pull), tuple(leaves), tuple(results)))
-        return trees.unflatten(out_tree, results)
+        return pytrees.unflatten(out_tree, results)
 
     @abstractmethod
     def fixed(self, x: Any) -> Any:
@@ -123,15 +124,15 @@ class custom_jvp(_Custom):
         def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
             value = self(*primals)
             parts = [rule(t, value, *primals) for rule, t in zip(jvps, tangents, strict=True) if rule is not None]
-            total = parts[0] if parts else trees.map_leaves(lambda _: 0.0, value)
+            total = parts[0] if parts else pytrees.map_leaves(lambda _: 0.0, value)
             for part in parts[1:]:
-                total = trees.map_leaves(lambda x, y: x + y, total, part)
+                total = pytrees.map_leaves(lambda x, y: x + y, total, part)
             return value, total
 
         self.jvp = jvp
 
     def fixed(self, x: Any) -> Any:
-        return trees.map_leaves(lambda leaf: stop_gradient(leaf) if isinstance(leaf, Traced) else leaf, x)
+        return pytrees.map_leaves(lambda leaf: stop_gradient(leaf) if isinstance(leaf, Traced) else leaf, x)
 
     def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
         """Records the rule as a function of the tangents, which it is linear in: pushing and pulling through it."""
@@ -140,12 +141,12 @@ class custom_jvp(_Custom):
         with Trace() as linear:
             tangents = [linear.new(0.0) for _ in primals]
             directions = [t if is_traced else 0.0 for t, is_traced in zip(tangents, traced, strict=True)]
-            args = (*fixed, trees.unflatten(tree, primals), trees.unflatten(tree, directions))
+            args = (*fixed, pytrees.unflatten(tree, primals), pytrees.unflatten(tree, directions))
             pair = run(self.jvp, args, {})
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TypeError(f"the jvp rule of {self.name} must return a pair (value, tangent), got {pair!r:.80}")
-        values, out_tree = trees.flatten(pair[0])
-        outputs, its = trees.flatten(pair[1])
+        values, out_tree = pytrees.flatten(pair[0])
+        outputs, its = pytrees.flatten(pair[1])
         if its != out_tree:
             kinds = f"{out_tree} and {its}"
             raise TypeError(f"the jvp rule of {self.name} must return value and tangent nested alike, got {kinds}")
@@ -173,7 +174,7 @@ class custom_vjp(_Custom):
         self.fwd, self.bwd = fwd, bwd
 
     def fixed(self, x: Any) -> Any:
-        for leaf in trees.flatten(x)[0]:
+        for leaf in pytrees.flatten(x)[0]:
             if isinstance(_unwrapped(leaf), Traced) and not _unwrapped(leaf).trace.comparisons:
                 raise TypeError(
                     f"{self.name}: an argument in nondiff_argnums of a custom_vjp function is differentiated by; make "
@@ -185,28 +186,28 @@ class custom_vjp(_Custom):
         if self.fwd is None or self.bwd is None:
             raise self._missing("defvjp")
         bwd, name = self.bwd, self.name
-        free = iter(trees.unflatten(tree, primals))
+        free = iter(pytrees.unflatten(tree, primals))
         skipped = {i % len(args) for i in self.nondiff}
         pair = run(self.fwd, tuple(x if i in skipped else next(free) for i, x in enumerate(args)), {})
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TypeError(f"the forward rule of {name} must return a pair (value, residuals), got {pair!r:.80}")
         value, residuals = pair
-        values, out_tree = trees.flatten(value)
+        values, out_tree = pytrees.flatten(value)
 
         def push(_: list[Any]) -> list[Any]:
             raise TypeError(f"can't apply forward-mode differentiation (jvp) to a custom_vjp function, here {name}")
 
         def pull(given: list[Any]) -> list[Any]:
-            cotangent = trees.unflatten(out_tree, [or_zero(ct) for ct in given])
+            cotangent = pytrees.unflatten(out_tree, [or_zero(ct) for ct in given])
             cotangents = run(bwd, (*fixed, residuals, cotangent), {})
             if not isinstance(cotangents, tuple | list) or len(cotangents) != len(tree.children):
                 expected = f"a tuple of {len(tree.children)} cotangents, one for each argument"
                 raise TypeError(f"the backward rule of {name} must return {expected}, got {cotangents!r:.80}")
             sent: list[Any] = []
             for cotangent, child in zip(cotangents, tree.children, strict=True):
-                parts, its = trees.flatten(cotangent)
+                parts, its = pytrees.flatten(cotangent)
                 if cotangent is None:
-                    parts, its = [0.0] * trees.size(child), child
+                    parts, its = [0.0] * pytrees.size(child), child
                 if its != child:
                     raise TypeError(f"the backward rule of {name}: a cotangent must be nested like {child}, got {its}")
                 sent += parts

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.autograd import pytrees as trees
+from funcgrad.autograd import pytrees
 from funcgrad.autograd.transforms import jvp, vjp
 
 Function = Callable[..., Any]
@@ -33,16 +33,16 @@ def check_grads(
         raise ValueError(f"check_grads: modes are 'fwd' and 'rev', got {modes}")
     numbers = random.Random(0)
     args = tuple(args)
-    direction = trees.map_leaves(lambda _: numbers.gauss(0.0, 1.0), args)
-    step = lambda sign: trees.map_leaves(lambda x, v: x + sign * eps * v, args, direction)  # noqa: E731
+    direction = pytrees.map_leaves(lambda _: numbers.gauss(0.0, 1.0), args)
+    step = lambda sign: pytrees.map_leaves(lambda x, v: x + sign * eps * v, args, direction)  # noqa: E731
     above, below = fun(*step(1.0)), fun(*step(-1.0))
-    slope = trees.map_leaves(lambda x, y: (x - y) / (2 * eps), above, below)
+    slope = pytrees.map_leaves(lambda x, y: (x - y) / (2 * eps), above, below)
     if "fwd" in modes:
         _, tangent = jvp(fun, args, direction)
-        trees.map_leaves(lambda x, y: _close("jvp", fun, x, y, atol, rtol), tangent, slope)
+        pytrees.map_leaves(lambda x, y: _close("jvp", fun, x, y, atol, rtol), tangent, slope)
     if "rev" in modes:
         value, pull = vjp(fun, *args)
-        weights = trees.map_leaves(lambda _: numbers.gauss(0.0, 1.0), value)
+        weights = pytrees.map_leaves(lambda _: numbers.gauss(0.0, 1.0), value)
         ours = _inner(pull(weights), direction)
         _close("vjp", fun, ours, _inner(weights, slope), atol, rtol)
     if order > 1:
@@ -55,7 +55,7 @@ def check_grads(
 
 
 def _inner(xs: Any, ys: Any) -> float:
-    return sum(x * y for x, y in zip(trees.flatten(xs)[0], trees.flatten(ys)[0], strict=True))
+    return sum(x * y for x, y in zip(pytrees.flatten(xs)[0], pytrees.flatten(ys)[0], strict=True))
 
 
 def _close(what: str, fun: Function, ours: float, difference: float, atol: float, rtol: float) -> None:

@@ -9,17 +9,18 @@ forwards for values and tangents, backwards for gradients. A small one, z = x·y
     c = add a b
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
-from funcgrad.autograd import pytrees as trees
+from funcgrad.autograd import pytrees
 
-if TYPE_CHECKING:
-    from funcgrad.autograd.primitives import Primitive
+Rule = Callable[..., Any]
 
 
 class Var:
-    """A number that a graph defines. `index` is its place: first the inputs, then the results of the equations.
+    """A number that a graph defines. `index` is its position: first the inputs, then the results of the equations.
 
     While a function runs, its numbers are `tracing.Traced`, which know their `value` and the `trace` they belong to.
     """
@@ -30,10 +31,51 @@ class Var:
     value: Any
 
 
+class Primitive:
+    """An operation with its value and its derivatives. Calling it computes with floats, and records with traced floats.
+
+    `rules` has a derivative for each argument, `reverse` those of reverse mode where they differ. `jvp` and `vjp` apply
+    all of them at once: `jvp(tangent, result, *args)` gives what each argument would contribute to the tangent of the
+    result if this were its tangent, `vjp(cotangent, result, *args)` the cotangent of each argument; None is zero.
+    These two are replaced once, when `compiled_rules` has compiled them; nothing else here ever changes.
+    """
+
+    __slots__ = ("jvp", "name", "reverse", "rules", "smooth", "source", "value", "vjp")
+
+    def __init__(
+        self,
+        name: str,
+        value: Callable[..., Any],
+        rules: tuple[Rule | None, ...],
+        source: str = "",
+        reverse: tuple[Rule | None, ...] = (),
+    ) -> None:
+        self.name, self.value, self.rules, self.source = name, value, rules, source
+        self.reverse = reverse or rules
+        self.smooth = any(rule is not None for rule in rules)  # else the derivative is zero everywhere
+        self.jvp: Callable[..., tuple[Any, ...]] = partial(apply_rules, self.rules)
+        self.vjp: Callable[..., tuple[Any, ...]] = partial(apply_rules, self.reverse)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __call__(self, *args: Any) -> Any:
+        trace = None
+        for x in args:
+            if type(x) is not float and isinstance(x, Var) and (trace is None or x.trace.level > trace.level):
+                trace = x.trace
+        return self.value(*args) if trace is None else trace.apply(self, args)
+
+
+def apply_rules(rules: tuple[Rule | None, ...], tangent: Any, result: Any, *args: Any) -> tuple[Any, ...]:
+    """Each rule at this tangent (or cotangent), result and arguments; None for one that is zero everywhere."""
+    return tuple([None if rule is None else rule(tangent, result, *args) for rule in rules])
+
+
 class Equation(NamedTuple):
     """output = primitive(*inputs). An input is a Var or a constant. (A `Call` of a user's rule has several outputs.)"""
 
-    primitive: "Primitive"
+    primitive: Primitive
     inputs: tuple[Any, ...]
     output: Any
 
@@ -59,40 +101,27 @@ class Graph(NamedTuple):
     def eval(self, *args: Any) -> Any:
         """The function's value at other arguments, nested like those it was traced with.
 
-        Raises ValueError where they would have taken another branch of the function: this graph holds one path.
+        Raises TypeError for another nesting, and ValueError where these arguments would take another branch of the
+        function: a graph holds one path.
         """
-        leaves, tree = trees.flatten(args)
+        leaves, tree = pytrees.flatten(args)
         if tree != self.in_tree:
             raise TypeError(f"{self.name}: the graph was traced with arguments like {self.in_tree}, got {tree}")
         for i, (given, traced) in enumerate(zip(leaves, self.leaves, strict=True)):
             if i not in self.places and (type(given) is not type(traced) or given != traced):
                 raise ValueError(
-                    f"{self.name}: the graph holds for {traced!r} in this place, which is no float, got {given!r}"
+                    f"{self.name}: leaf {i} of the arguments is no float, so the graph holds it as the constant "
+                    f"{traced!r}; got {given!r}"
                 )
-        return trees.unflatten(self.out_tree, evaluate(self, [leaves[i] for i in self.places]))
-
-    def source(self) -> str:
-        """The graph as Python source, as `jit` compiles it."""
-        from funcgrad.autograd import compiler as compile  # the layer above
-
-        return compile.graph_source(self)
-
-    def to_dot(self) -> str:
-        """The graph in Graphviz's DOT language, with the values it was traced with."""
-        from funcgrad.autograd import draw  # the layer above
-
-        return draw.to_dot(self)
+        return pytrees.unflatten(self.out_tree, evaluate(self, [leaves[i] for i in self.places]))
 
     def __str__(self) -> str:
-        named = variable_names(self)
-        show = lambda x: named[x.index] if isinstance(x, Var) else repr(x)  # noqa: E731
+        names = variable_names(self)
+        show = lambda x: names[x.index] if isinstance(x, Var) else repr(x)  # noqa: E731
         lines = [f"{{ lambda {' '.join(map(show, self.inputs))} . let"]
-        lines += [
-            f"    {show(output)} = {primitive.name} {' '.join(map(show, inputs))}".replace(
-                f"{show(output)} = guard", "guard"
-            )
-            for primitive, inputs, output in self.equations
-        ]
+        for primitive, inputs, output in self.equations:
+            computed = " ".join([primitive.name, *map(show, inputs)])
+            lines.append(f"    {computed}" if primitive.name == "guard" else f"    {show(output)} = {computed}")
         return "\n".join([*lines, f"  in ({', '.join(map(show, self.outputs))}) }}"])
 
 
@@ -107,20 +136,16 @@ def evaluate(graph: Graph, leaves: Sequence[Any]) -> list[Any]:
 
 def variable_names(graph: Graph) -> dict[int, str]:
     """A name for each variable: the inputs' own, then a, b, …, z, aa, ab, … without those taken."""
-    named = {var.index: name for var, name in zip(graph.inputs, graph.names, strict=True)}
-    taken, count = set(graph.names), 0
-    for _, _, output in graph.equations:
-        while (name := _letters(count)) in taken:
-            count += 1
-        named[output.index] = name
-        count += 1
-    return named
+    names = {var.index: name for var, name in zip(graph.inputs, graph.names, strict=True)}
+    free = (name for name in map(_letters, itertools.count()) if name not in {*graph.names})
+    return names | {output.index: name for (_, _, output), name in zip(graph.equations, free, strict=False)}
 
 
 def _letters(number: int) -> str:
+    """a, b, …, z, aa, ab, …: the columns of a spreadsheet."""
     name = ""
-    number += 1
-    while number:
-        number, letter = divmod(number - 1, 26)
+    while number >= 0:
+        number, letter = divmod(number, 26)
         name = chr(ord("a") + letter) + name
+        number -= 1
     return name

@@ -12,11 +12,12 @@ from inspect import Parameter, signature
 from types import MethodType
 from typing import Any
 
-from funcgrad.autograd import pytrees as trees
-from funcgrad.autograd.compiler import Keywords, Program, Signature, compile_graphs, is_float, leaf_names, trace_graph
+from funcgrad.autograd import pytrees
+from funcgrad.autograd.compiler import CompiledFunction, Signature, compile_graphs
 from funcgrad.autograd.graph import Graph
 from funcgrad.autograd.pytrees import Tree
-from funcgrad.autograd.tracing import Traced, active, run
+from funcgrad.autograd.trace_graph import leaf_names, trace_graph
+from funcgrad.autograd.tracing import Traced, active, is_float, run
 
 Function = Callable[..., Any]
 
@@ -66,7 +67,7 @@ class Jitted:
         if len(static) < len(self.static):  # what is not given has a default
             self._check_static(len(args))
         free = tuple(None if i in static else x for i, x in enumerate(args))
-        leaves, tree = trees.flatten((free, Keywords(kwargs)))
+        leaves, tree = pytrees.flatten((free, list(kwargs.values())))
         places, constants = [], []
         for i, x in enumerate(leaves):
             if type(x) is float or is_float(x):
@@ -74,18 +75,18 @@ class Jitted:
                 leaves[i] = float(x)
             elif isinstance(x, Traced):
                 return run(self.fun, args, kwargs)
-            elif isinstance(x, bool | int | str | bytes | complex) or trees.numpy_kind(x):
+            elif isinstance(x, bool | int | str | bytes | complex) or pytrees.numpy_kind(x):
                 constants.append((type(x), x))
             else:
                 raise TypeError(
                     f"jit of {getattr(self.fun, '__name__', 'a function')}: arguments must be floats (ints, bools, "
                     f"strings) in containers, got {type(x).__name__}: {x!r:.80}; static_argnums takes others"
                 )
-        if trees.has_array(tree):  # one input for each element would be a long program: only `vmap` compiles arrays
+        if pytrees.has_array(tree):  # one input for each element would be a long program: only `vmap` compiles arrays
             if getattr(self.fun, "compiles_arrays", False):
                 return self.fun(*args, **kwargs)
             return run(self.fun, args, kwargs)
-        key = (tree, tuple(constants), tuple((type(args[i]), args[i]) for i in static))
+        key = (tree, tuple(kwargs), tuple(constants), tuple((type(args[i]), args[i]) for i in static))
         try:
             variant = self.variants.get(key)
         except TypeError as error:
@@ -118,8 +119,9 @@ class _Variant:
         self.static = {i: args[i] for i in static}
         self.tree, self.places, self.leaves = tree, places, leaves
         self.graphs: list[Graph] = []
-        self.program: Program | None = None
+        self.program: CompiledFunction | None = None
         free = [None if i in static else x for i, x in enumerate(args)]
+        self.keywords = tuple(kwargs)
         self.names = leaf_names(owner.fun, free, kwargs)
         title = getattr(owner.fun, "__name__", "function")
         parameters = leaf_names(owner.fun, [0.0] * len(args))
@@ -135,7 +137,7 @@ class _Variant:
             return self.trace(*leaves)
         if not self.direct:
             return self.program.function(*leaves)
-        return self.program.function(*trees.unflatten(self.tree, self.whole(leaves))[0])
+        return self.program.function(*pytrees.unflatten(self.tree, self.whole(leaves))[0])
 
     def whole(self, leaves: Sequence[Any]) -> list[Any]:
         whole = list(self.leaves)
@@ -143,14 +145,14 @@ class _Variant:
             whole[i] = x
         return whole
 
-    def function(self, *args: Any, **kwargs: Any) -> Any:
+    def function(self, args: Any, keyword_values: Any) -> Any:
         """The owner's function, its static arguments in their places."""
-        return self.owner.fun(*[self.static.get(i, x) for i, x in enumerate(args)], **kwargs)
+        keywords = zip(self.keywords, keyword_values, strict=True)
+        return self.owner.fun(*[self.static.get(i, x) for i, x in enumerate(args)], **dict(keywords))
 
     def trace(self, *leaves: float) -> Any:
         """Traces and adds the path that these leaves take. Past max_paths it runs uncompiled, and says so once."""
         owner = self.owner
-        args, kwargs = trees.unflatten(self.tree, self.whole(leaves))
         if owner.paths >= owner.max_paths:
             with owner.lock:
                 if not owner.warned:
@@ -160,7 +162,7 @@ class _Variant:
                     warnings.warn(
                         f"jit of {name}: {owner.max_paths} paths are compiled, {advice}", RuntimeWarning, stacklevel=4
                     )
-            return run(self.function, args, kwargs)
+            return run(self.function, pytrees.unflatten(self.tree, self.whole(leaves)), {})
         with owner.lock:
             graph, value = trace_graph(self.function, self.whole(leaves), self.places, self.tree, self.names)
             self.graphs = [*(other for other in self.graphs if _agree(other, graph)), graph]

@@ -11,8 +11,9 @@ from functools import wraps
 from typing import Any
 
 from funcgrad.autograd import primitives as p
-from funcgrad.autograd import pytrees as trees
+from funcgrad.autograd import pytrees
 from funcgrad.autograd.custom_rules import custom_jvp, stop_gradient
+from funcgrad.autograd.graph import Primitive
 from funcgrad.autograd.tracing import Traced, concrete, is_int, number
 from funcgrad.autograd.tracing import floor_divide as _floor_divide
 from funcgrad.autograd.tracing import power as _power
@@ -105,7 +106,7 @@ def _elsewhere(place: str, name: str, args: tuple[Any, ...], kwargs: dict[str, A
 
 
 def _numbers(name: str, xs: Any) -> list[Any]:
-    if trees.is_array(xs):
+    if pytrees.is_array(xs):
         if xs.ndim != 1:
             raise ValueError(f"ops.{name} takes a sequence of numbers, got an array of shape {xs.shape}")
         xs = xs.tolist()
@@ -118,7 +119,7 @@ def _numbers(name: str, xs: Any) -> list[Any]:
     return [float(x) if type(x) is bool else x for x in ready]
 
 
-def _primitive(name: str, primitive: p.Primitive, place: str = "numpy") -> Function:
+def _primitive(name: str, primitive: Primitive, place: str = "numpy") -> Function:
     """The op that is one primitive."""
 
     def unary(x: Any, /) -> Any:

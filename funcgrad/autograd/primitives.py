@@ -20,38 +20,9 @@ from functools import partial
 from typing import Any
 
 from funcgrad.autograd import special
-from funcgrad.autograd.graph import Var
+from funcgrad.autograd.graph import Primitive, Rule
 
-Rule = Callable[..., Any]
 inf, nan, pi = math.inf, math.nan, math.pi
-
-
-class Primitive:
-    """One row of the table. Calling it computes with floats, and records with traced floats."""
-
-    __slots__ = ("name", "reverse", "rules", "smooth", "source", "value")
-
-    def __init__(
-        self,
-        name: str,
-        value: Callable[..., Any],
-        rules: tuple[Rule | None, ...],
-        source: str = "",
-        reverse: tuple[Rule | None, ...] = (),
-    ) -> None:
-        self.name, self.value, self.rules, self.source = name, value, rules, source
-        self.reverse = reverse or rules
-        self.smooth = any(rule is not None for rule in rules)  # else the derivative is zero everywhere
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def __call__(self, *args: Any) -> Any:
-        trace = None
-        for x in args:
-            if type(x) is not float and isinstance(x, Var) and (trace is None or x.trace.level > trace.level):
-                trace = x.trace
-        return self.value(*args) if trace is None else trace.apply(self, args)
 
 
 TABLE: dict[str, Primitive] = {}

@@ -5,20 +5,16 @@ transformation further out: so each nesting level records its own graph, and the
 the function a traced float is a float: it has Python's operators, and the functions in `funcgrad.autograd.ops`.
 """
 
-import ast
 import itertools
-import linecache
 import math
-import sys
 import threading
 from collections.abc import Callable, Iterable
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from funcgrad.autograd import primitives as p
-from funcgrad.autograd import pytrees as trees
-from funcgrad.autograd.graph import Var
-from funcgrad.autograd.primitives import Primitive
+from funcgrad.autograd import pytrees
+from funcgrad.autograd.graph import Primitive, Var
 
 _levels = itertools.count()  # what starts later is nested deeper
 _active = threading.local()
@@ -158,7 +154,10 @@ class Traced(Var):
         return int(self)
 
     def __float__(self) -> float:
-        raise TypeError(_frozen(sys._getframe(1)))
+        raise TypeError(
+            "a traced float cannot become a plain float here: its derivative would be lost. Instead of the functions "
+            "of math, use those of funcgrad.autograd.ops, under NumPy's names: ops.sin, ops.arctan2, ops.power, …"
+        )
 
     __complex__ = __index__ = __float__
     __hash__ = None  # type: ignore[assignment]
@@ -178,11 +177,11 @@ class Traced(Var):
 
 def run(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """fun(*args, **kwargs), uncompiled, with the arithmetic of traced floats: inf and nan where Python would raise."""
-    leaves, tree = trees.flatten((args, kwargs))
+    leaves, tree = pytrees.flatten((args, kwargs))
     with Trace(plain=True) as trace:
-        args, kwargs = trees.unflatten(tree, [trace.new(x) if type(x) is float else x for x in leaves])
+        args, kwargs = pytrees.unflatten(tree, [trace.new(x) if type(x) is float else x for x in leaves])
         out = fun(*args, **kwargs)
-    return trees.map_leaves(trace.value, out)
+    return pytrees.map_leaves(trace.value, out)
 
 
 def concrete(x: Any) -> Any:
@@ -199,14 +198,19 @@ def number(x: Any) -> Any:
         return x
     if kind is int:
         return float(x)
-    if (numpy_kind := trees.numpy_kind(x)) or isinstance(x, float | int):
+    if (numpy_kind := pytrees.numpy_kind(x)) or isinstance(x, float | int):
         return bool(x) if numpy_kind == "b" else float(x)
     return NotImplemented
 
 
+def is_float(x: Any) -> bool:
+    """Whether x is a float, of Python or NumPy."""
+    return isinstance(x, float) or pytrees.numpy_kind(x) == "f"
+
+
 def is_int(x: Any) -> bool:
     """Whether x is an int or a bool, of Python or NumPy."""
-    return isinstance(x, int) or trees.numpy_kind(x) in ("i", "u", "b")
+    return isinstance(x, int) or pytrees.numpy_kind(x) in ("i", "u", "b")
 
 
 def remainder(x: Any, y: Any) -> Any:
@@ -307,47 +311,10 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Traced, f"__{_name}__", _operator(p.TABLE[_name], reflected=False, logical=True))
 setattr(Traced, "__pow__", _power_operator)  # noqa: B010
 
-_MATH = {  # where math and ops differ in the name
-    **{"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2", "pow": "power", "fabs": "abs"},
-    **{"asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "lgamma": "gammaln", "degrees": "rad2deg"},
-    **{"radians": "deg2rad", "fsum": "sum", "sumprod": "dot"},
-}
 
-
-def _frozen(caller: FrameType) -> str:
-    """The error of a call that would make a traced float a plain one, with the function of `ops` to use instead."""
-    from funcgrad.autograd import ops  # the layer above, for its names
-
-    name = _called(caller)
-    own = _MATH.get(name, name)
-    instead = f"ops.{own}" if name in vars(math) and own in ops.__all__ else "the functions of ops (ops.sin, …)"
-    what = f"math.{name} takes plain floats only" if name in vars(math) else "a traced float would become a plain one"
-    return f"{name or 'float'}: {what}, and its derivative would be lost; use {instead} from funcgrad.autograd"
-
-
-def _called(caller: FrameType) -> str:
-    """The name of the function that the caller's frame is calling, from its source; "" if that is not known."""
-    positions = next(itertools.islice(caller.f_code.co_positions(), caller.f_lasti // 2, None), None)
-    if positions is None or None in positions:
-        return ""
-    first, last, start, end = positions
-    lines = [linecache.getline(caller.f_code.co_filename, line) for line in range(first or 0, (last or 0) + 1)]
-    if not all(lines):
-        return ""
-    raw = [line.encode() for line in lines]
-    raw[-1] = raw[-1][:end]
-    raw[0] = raw[0][start:]
-    try:
-        call = ast.parse(b"".join(raw).decode().strip(), mode="eval").body
-    except (SyntaxError, UnicodeDecodeError):
-        return ""
-    called = call.func if isinstance(call, ast.Call) else None
-    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
-
-
-def leaves_of(name: str, args: Iterable[Any]) -> tuple[list[Any], trees.Tree]:
+def leaves_of(name: str, args: Iterable[Any]) -> tuple[list[Any], pytrees.Tree]:
     """The leaves of the arguments to differentiate by, as floats. Raises TypeError for one that is no float."""
-    leaves, tree = trees.flatten(tuple(args))
+    leaves, tree = pytrees.flatten(tuple(args))
     return [x if type(x) is float else differentiable(name, x) for x in leaves], tree
 
 
@@ -355,9 +322,9 @@ def differentiable(name: str, x: Any) -> Any:
     """x as a float, or traced. Raises TypeError otherwise."""
     if type(x) is float or (isinstance(x, Traced) and type(concrete(x)) is float):
         return x
-    if isinstance(x, float) or trees.numpy_kind(x) == "f":
+    if is_float(x):
         return float(x)
-    if isinstance(x, int | Traced) or trees.numpy_kind(x):
+    if isinstance(x, int | Traced) or pytrees.numpy_kind(x):
         raise TypeError(
             f"{name} requires real-valued (float) inputs, but got {type(concrete(x)).__name__} {concrete(x)!r}: "
             f"it has no derivative; pass {float(concrete(x))!r}, or leave it out of argnums"

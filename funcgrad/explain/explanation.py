@@ -73,7 +73,7 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in variables]
     f.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # the names that the graph shows
     every = tuple(range(len(point)))
-    graph = ag.make_graph(f)(*point)
+    graph: Graph = ag.make_graph(f)(*point)
     compiled = ag.jit(ag.value_and_grad(f, every)) if point else ag.jit(f)
     value, gradient = compiled(*point) if point else (compiled(), ())
     walked = draw.gradients(graph)

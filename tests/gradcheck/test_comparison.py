@@ -152,20 +152,15 @@ def test_the_source_of_a_program_is_the_program() -> None:
 @pytest.fixture
 def wrong_tan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The derivative of tan is off by a millionth."""
-    from funcgrad.autograd import compiler as compile
-
-    right = primitives.TABLE["tan"].rules[0]
+    tan = primitives.TABLE["tan"]
+    right = tan.rules[0]
     assert right is not None
-    wrong = (lambda t, ans, x: primitives.mul(1.000001, right(t, ans, x)),)
-    caches = compile.transposed, compile.pushed, compile._compiled_rules
-    for rules in ("rules", "reverse"):
-        monkeypatch.setattr(primitives.TABLE["tan"], rules, wrong)
-    for cache in caches:
-        cache.cache_clear()
+    rule = lambda t, ans, x: primitives.mul(1.000001, right(t, ans, x))  # noqa: E731
+    wrong = ag.Primitive("tan", tan.value, (rule,), tan.source)
+    for attribute in ("rules", "reverse", "jvp", "vjp"):
+        monkeypatch.setattr(tan, attribute, getattr(wrong, attribute))
     yield
     monkeypatch.undo()
-    for cache in caches:
-        cache.cache_clear()
 
 
 @pytest.mark.exhaustive

@@ -1,0 +1,67 @@
+"""Tracing a function into a `Graph`: the equations of the path that one set of arguments takes."""
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad.autograd import pytrees
+from funcgrad.autograd.graph import Equation, Graph
+from funcgrad.autograd.pytrees import Tree
+from funcgrad.autograd.tracing import Trace, Traced
+
+Function = Callable[..., Any]
+
+
+def trace_graph(fun: Function, leaves: list[Any], places: list[int], tree: Tree, names: list[str]) -> tuple[Graph, Any]:
+    """The graph of fun as a function of the leaves at these places, and its value. The other leaves are constants.
+
+    `tree` is that of the tuple of all arguments; `names` has a name for each leaf.
+    """
+    with Trace(comparisons=True) as trace:
+        inputs = [trace.new(float(leaves[i])) for i in places]
+        whole = list(leaves)
+        for i, x in zip(places, inputs, strict=True):
+            whole[i] = x
+        out = fun(*pytrees.unflatten(tree, whole))
+    outputs, out_tree = pytrees.flatten(out)
+    for x in outputs:
+        if not isinstance(x, Traced | bool | int | float | str | complex) and not pytrees.numpy_kind(x):
+            title = getattr(fun, "__name__", "the function")
+            raise TypeError(f"{title} returned a value of type {type(x).__name__}, which is no number: {x!r:.80}")
+    value = pytrees.unflatten(out_tree, [trace.value(x) for x in outputs])
+    equations = tuple([Equation(*equation) for equation in trace.equations])
+    chosen = tuple([names[i] for i in places])
+    name = getattr(fun, "__name__", "function")
+    graph = Graph(tuple(inputs), equations, tuple(outputs), chosen, tree, out_tree, name, tuple(places), tuple(leaves))
+    return graph, value
+
+
+def leaf_names(fun: Function, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> list[str]:
+    """A name for each leaf of the arguments: x, or p_0, p_w_1 within containers."""
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    simple = [x.name for x in parameters if x.kind in (x.POSITIONAL_ONLY, x.POSITIONAL_OR_KEYWORD)]
+    rest = next((x.name for x in parameters if x.kind is x.VAR_POSITIONAL), "x")
+    names = simple[: len(args)] + [f"{rest}_{i}" for i in range(len(args) - len(simple))]
+    found: list[str] = []
+    for name, x in [*zip(names, args, strict=True), *(kwargs or {}).items()]:
+        _name_leaves(name, x, found)
+    return found
+
+
+def _name_leaves(name: str, x: Any, found: list[str]) -> None:
+    parts = pytrees.children(x)
+    if parts is None:
+        found.append(name)
+        return
+    inside, extra = parts
+    keys = range(len(inside))
+    if isinstance(x, dict):
+        keys = extra[1] if isinstance(x, defaultdict) else extra
+    elif pytrees.is_named_tuple(type(x)):
+        keys = x._fields
+    for key, child in zip(keys, inside, strict=True):
+        _name_leaves(f"{name}_{key}", child, found)
