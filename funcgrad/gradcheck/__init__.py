@@ -1,3 +1,11 @@
-from funcgrad.gradcheck.comparison import check_call, check_program, compare, fuzz, load_function
+"""Checks of `funcgrad.autograd` against JAX: one Python function under both systems, its numbers compared.
 
-__all__ = ["check_call", "check_program", "compare", "fuzz", "load_function"]
+`compare` checks a function of your own at one point, `fuzz` random programs at many; both return a `Report`. Read it in
+this order: `comparison` (what is computed), `random_programs`, `error_model` (how far two correct results may be
+apart), `report` (the verdict and the table).
+"""
+
+from funcgrad.gradcheck.comparison import JAX, check_call, compare, derivatives, fuzz, load_function
+from funcgrad.gradcheck.report import Case, Failure, Report
+
+__all__ = ["JAX", "Case", "Failure", "Report", "check_call", "compare", "derivatives", "fuzz", "load_function"]

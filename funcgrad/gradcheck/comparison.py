@@ -11,7 +11,7 @@ import math
 import random
 import runpy
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -24,25 +24,23 @@ import jax
 import numpy as np
 
 from funcgrad import autograd as ag
-from funcgrad.autograd import pytrees as trees
-from funcgrad.gradcheck import random_programs as programs
-from funcgrad.gradcheck.error_model import OLD, Spread, spread
-from funcgrad.gradcheck.random_programs import Program
+from funcgrad.gradcheck import random_programs
+from funcgrad.gradcheck.error_model import Spread, inaccurate_functions, spread
+from funcgrad.gradcheck.random_programs import RandomProgram
 from funcgrad.gradcheck.report import (
     DIRECTION,
     JIT,
     RAISED,
-    RUN,
+    UNCOMPILED,
     VMAP,
     Case,
     Failure,
+    FunctionSummary,
     Numbers,
     Report,
-    Row,
     Verdict,
     judge,
     merged,
-    shown,
 )
 
 Function = Callable[..., Any]
@@ -50,42 +48,75 @@ _NAMES = ["grad", "value_and_grad", "jvp", "vjp", "linearize", "jacfwd", "jacrev
 JAX = SimpleNamespace(  # under the names of funcgrad.autograd
     **{name: getattr(jax, name) for name in _NAMES}, stop_gradient=jax.lax.stop_gradient
 )
+UNCOMPILED_POINTS = 8  # the uncompiled form is slow
+BRANCHED_POINTS = 6  # of a program with Python branches: under JAX they run one by one
 
 # The derivatives of one function at one place
 
 
-def derivatives(system: Any, fun: Function, args: tuple[Any, ...], order: int, leaves: Function) -> list[Any]:
-    """Value, gradient, jvp and vjp, from order 2 on the Hessian, at order 3 the third derivative: all their numbers."""
-    numbers = tuple(range(len(args)))
+def derivatives(system: Any, fun: Function, args: tuple[Any, ...], order: int) -> list[Any]:
+    """Value, gradient, jvp and vjp, from order 2 on the Hessian, at order 3 the third derivative: all their numbers.
+
+    `system` is `funcgrad.autograd` or `JAX`; `number_names` has the names.
+    """
+    argnums = tuple(range(len(args)))
     if system is JAX:  # its gradient is its vjp of 1, and once is faster
         value, pull = jax.vjp(fun, *args)
         gradient = pull(jax.numpy.ones_like(value))
     else:
-        value, gradient = system.value_and_grad(fun, numbers)(*args)
+        value, gradient = system.value_and_grad(fun, argnums)(*args)
         pull = system.vjp(fun, *args)[1]
     direction = itertools.cycle(DIRECTION)
-    tangents = tuple(_like(x, direction) for x in args)
-    out = [value, gradient, system.jvp(fun, args, tangents)[1], pull(-1.5)]
+    tangents = jax.tree.map(lambda _: next(direction), args)
+    results = [value, gradient, system.jvp(fun, args, tangents)[1], pull(-1.5)]
     if order > 1:
-        out.append(system.hessian(fun, numbers)(*args))
+        results.append(system.hessian(fun, argnums)(*args))
     if order > 2:
-        out.append(system.jacfwd(system.hessian(fun, numbers), numbers)(*args))
-    found: list[Any] = leaves(out)
-    return found
+        results.append(system.jacfwd(system.hessian(fun, argnums), argnums)(*args))
+    return jax.tree.leaves(results)
 
 
-def labels(count: int, order: int) -> list[str]:
-    """What `derivatives` of a function of so many floats gives, in order."""
-    each = range(count)
+def number_names(inputs: int, order: int) -> list[str]:
+    """The names of the numbers that `derivatives` returns for a function of so many floats."""
+    each = range(inputs)
     first = ["value", *(f"grad[{i}]" for i in each), "jvp", *(f"vjp[{i}]" for i in each)]
     second = [f"hessian[{i}][{j}]" for i in each for j in each]
     third = [f"third[{i}][{j}][{k}]" for i in each for j in each for k in each]
     return first + second * (order > 1) + third * (order > 2)
 
 
-def _like(x: Any, values: Iterable[float]) -> Any:
-    """x with other numbers, one after the other."""
-    return trees.map_leaves(lambda _: next(values), x)  # type: ignore[call-overload]
+def _ours(fun: Function, order: int) -> Function:
+    return lambda *args: derivatives(ag, fun, args, order)
+
+
+def _forms(ours: Function, args: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    """Our numbers: compiled and mapped at all points, uncompiled at the first few."""
+    compiled = ag.jit(ours)
+    mapped = ag.vmap(ours)(*jax.tree.map(lambda *xs: np.array(xs), *args))
+    return {
+        UNCOMPILED: np.array([ours(*one) for one in args[:UNCOMPILED_POINTS]]).T,
+        JIT: np.array([compiled(*one) for one in args]).T,
+        VMAP: np.array(mapped, float),
+    }
+
+
+def _jax_at(fun: Function, args: tuple[Any, ...], order: int) -> Any:
+    """JAX's numbers at one point, operation by operation."""
+    with jax.enable_x64(True), jax.disable_jit():
+        ready = jax.tree.map(jax.numpy.float64, args)
+        return np.array([float(x) for x in derivatives(JAX, fun, ready, order)])
+
+
+def _jax_mapped(fun: Function, args: tuple[Any, ...], order: int) -> Any:
+    """JAX's numbers over columns of points, operation by operation: far faster than compiling each program."""
+    with jax.enable_x64(True), jax.disable_jit():
+        ready = jax.tree.map(jax.numpy.asarray, args)
+        found = jax.vmap(lambda *args: derivatives(JAX, fun, args, order))(*ready)
+        return np.stack([np.asarray(x, float) for x in found])
+
+
+def _spread_at(ours: Function, args: tuple[Any, ...]) -> Spread:
+    return spread(ag.make_graph(ours)(*args), [np.array([x]) for x in jax.tree.leaves(args)], 0)
 
 
 # One function
@@ -104,11 +135,10 @@ def compare(fun: Function, *args: Any, order: int = 2) -> Report:
     True
     """
     _check_order(order)
-    floats = [
-        i for i, x in enumerate(args) if (leaves := trees.flatten(x)[0]) and all(type(y) is float for y in leaves)
-    ]
+    floats = [i for i, x in enumerate(args) if (leaves := jax.tree.leaves(x)) and all(type(y) is float for y in leaves)]
     if not floats:
-        raise TypeError(f"compare needs an argument of floats to differentiate by, got {shown(args) or 'none'}")
+        given = ", ".join(map(repr, args)) or "none"
+        raise TypeError(f"compare needs an argument of floats to differentiate by, got {given}")
 
     def call(*chosen: Any) -> Any:
         whole = list(args)
@@ -118,15 +148,14 @@ def compare(fun: Function, *args: Any, order: int = 2) -> Report:
 
     chosen = tuple(args[i] for i in floats)
     ours = _ours(call, order)
-    names = labels(len(trees.flatten(chosen)[0]), order)
     ag.value_and_grad(call)(*chosen)  # our errors, for a function that has no derivative, come before those of JAX
-    numbers = Numbers(_forms(ours, [chosen]), _single(call, chosen, order), _spread_at(ours, chosen))
-    verdict = judge(numbers, names, [chosen], lambda _: numbers.jax[:, 0])
+    theirs = _jax_at(call, chosen, order)
+    numbers = Numbers(_forms(ours, [chosen]), theirs[:, None], _spread_at(ours, chosen))
+    verdict = judge(numbers, number_names(len(jax.tree.leaves(chosen)), order), [chosen], lambda _: theirs)
     name = getattr(fun, "__name__", "function")
     failures = tuple(Failure(case, f"# in {name}") for case in verdict.failures)
-    return Report(
-        {name: Row(verdict.cases, verdict.worst)}, verdict.cases, failures, verdict.excluded, most_excluded=1.0
-    )
+    rows = {name: FunctionSummary(verdict.cases, verdict.worst)}
+    return Report(rows, verdict.cases, failures, verdict.excluded, most_excluded=1.0)
 
 
 def _check_order(order: int) -> None:
@@ -134,36 +163,6 @@ def _check_order(order: int) -> None:
         raise ValueError(
             f"order must be 1 (the gradient), 2 (and the Hessian) or 3 (and the third derivative), got {order!r}"
         )
-
-
-def _ours(fun: Function, order: int) -> Function:
-    return lambda *args: derivatives(ag, fun, args, order, lambda x: trees.flatten(x)[0])
-
-
-def _forms(ours: Function, args: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
-    """Our numbers, uncompiled at the first few points."""
-    compiled = ag.jit(ours)
-    columns = [trees.map_leaves(lambda *xs: np.array(xs), *same) for same in zip(*args, strict=True)]
-    mapped = ag.vmap(ours)(*columns)
-    return {
-        RUN: np.array([ours(*one) for one in args[:UNCOMPILED]]).T,
-        JIT: np.array([compiled(*one) for one in args]).T,
-        VMAP: np.array(mapped, float),
-    }
-
-
-UNCOMPILED = 8  # points at which the uncompiled form runs too: it is slow
-
-
-def _single(fun: Function, args: tuple[Any, ...], order: int) -> Any:
-    """JAX's numbers at one place, operation by operation: a column."""
-    with jax.enable_x64(True), jax.disable_jit():
-        ready = trees.map_leaves(jax.numpy.float64, args)
-        return np.array([[float(x)] for x in derivatives(JAX, fun, ready, order, jax.tree.leaves)])
-
-
-def _spread_at(ours: Function, args: tuple[Any, ...]) -> Spread:
-    return spread(ag.make_graph(ours)(*args), [np.array([x]) for x in trees.flatten(args)[0]], 0)
 
 
 # Random programs
@@ -180,9 +179,9 @@ def fuzz(
 ) -> Report:
     """Compares random programs over all functions of `ops`, each at many points, edges among them.
 
-    The same seed gives the same programs. A program that fails is made smaller while it does. With several `processes`
+    The same seed gives the same programs; a program that fails is printed as Python that runs. With several `processes`
     the script that calls this needs the usual `if __name__ == "__main__":`. `progress` is called with the number of
-    programs done and of all. Raises ValueError where a count is below 1 or the order is none.
+    programs done and of all. Raises ValueError where a count is below 1 or for another order than 1, 2 and 3.
     """
     _check_order(order)
     for name, count in (("programs", programs), ("points", points), ("processes", processes)):
@@ -203,146 +202,64 @@ def fuzz(
 
 def _fuzz_one(number: int, points: int, seed: int, order: int) -> Report:
     rng = random.Random(f"{seed} {number}")
-    names = list(programs.FORMS)
+    names = list(random_programs.FORMS)
     random.Random(seed).shuffle(names)
-    program = programs.random_program(rng, names[number % len(names)])
-    return check_program(program, programs.points(rng, program.inputs, points), order)
+    program = random_programs.random_program(rng, names[number % len(names)])
+    report = check_program(program, random_programs.points(rng, program.inputs, points), order)
+    failures = [case._replace(source=f"# program {number} of seed {seed}\n{case.source}") for case in report.failures]
+    return report._replace(failures=tuple(failures))
 
 
-# Of arrays under JAX, which add 0 · inf for what is constant, and have their own order of sums and products
-ARRAYS = {"sum", "mean", "prod", "max", "min", "dot", "norm", "logsumexp", "softmax", "log_softmax"}
-BRANCHED = 6  # points of a program with Python branches: under JAX they run one by one
-
-
-def check_program(program: Program, points: Sequence[tuple[float, ...]], order: int, shrink: bool = True) -> Report:
-    """Compares one program at these points; a failure is made smaller."""
-    verdict = _tried(program, points, order)
-    failures: tuple[Failure, ...] = ()
-    if verdict.failures:
-        case = verdict.failures[0]._replace(program=program)
-        case = smallest(case, order, len(points)) if shrink else case
-        failures = (Failure(case, runnable(case)),)
-    rows = {name: Row(verdict.cases, verdict.worst) for name in program.functions()}
+def check_program(program: RandomProgram, points: Sequence[tuple[float, ...]], order: int) -> Report:
+    """Compares one program at these points; of its failures the report has the first. An exception is a failure too."""
+    try:
+        verdict = _verdict(program, points, order)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}".split("\n")[0]
+        case = Case(message, RAISED, math.nan, math.nan, 0.0, program.arguments(points[0]))
+        verdict = Verdict(1, case, [case], {})
+    failures = tuple(Failure(case, runnable(program, case, order)) for case in verdict.failures[:1])
+    rows = {name: FunctionSummary(verdict.cases, verdict.worst) for name in program.functions()}
     return Report(rows, verdict.cases, failures, verdict.excluded)
 
 
-def _tried(program: Program, points: Sequence[tuple[float, ...]], order: int) -> Verdict:
-    """The verdict on a program; an error is one, too."""
-    try:
-        return _verdict(program, points, order)
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}".split("\n")[0]
-        case = Case(said, RAISED, math.nan, math.nan, 0.0, program.arguments(points[0]), program)
-        return Verdict(1, case, [case], {})
-
-
-def _verdict(program: Program, points: Sequence[tuple[float, ...]], order: int) -> Verdict:
-    fun, theirs = programs.build(program)(ag), programs.build(program)(JAX)
-    names = labels(program.inputs, order)
+def _verdict(program: RandomProgram, points: Sequence[tuple[float, ...]], order: int) -> Verdict:
+    fun, theirs = random_programs.build(program)(ag), random_programs.build(program)(JAX)
     if program.branches():
-        points = points[:BRANCHED]
+        points = points[:BRANCHED_POINTS]
     args = [program.arguments(point) for point in points]
     ours = _ours(fun, order)
-
-    def single(lane: int) -> Any:
-        return _single(theirs, args[lane], order)[:, 0]
-
     if program.branches():
-        parts = [_spread_at(ours, one) for one in args]
-        joined = (np.concatenate([part[i] for part in parts], axis=-1) for i in range(5))
-        found = Numbers(_forms(ours, args), np.stack([single(i) for i in range(len(args))], axis=1), Spread(*joined))
+        spreads = [_spread_at(ours, one) for one in args]
+        joined = Spread(*[np.concatenate(parts, axis=-1) for parts in zip(*spreads, strict=True)])
+        found = np.stack([_jax_at(theirs, one, order) for one in args], axis=1)
     else:
-        columns = [np.array(column) for column in zip(*points, strict=True)]
+        columns = program.arguments([np.array(column) for column in zip(*points, strict=True)])
         graph = ag.make_graph(ours)(*program.arguments([0.7, 0.4, 1.2][: program.inputs]))
-        inputs = [columns[i] for i in _order(program)]
-        found = Numbers(_forms(ours, args), _columns(program, theirs, columns, order), spread(graph, inputs, 0))
-    if program.functions() & (ARRAYS | {"xlogy", "xlog1py"}):
-        found.spread.poor[:] |= np.any(np.isnan(found.jax) & np.isfinite(found.ours[VMAP]), axis=0)
-    if program.functions() & ARRAYS:
-        found.spread.poor[:] |= found.spread.infinite
-    if OLD and "sinc" in program.functions():  # likewise, but it is no primitive here
-        found.spread.poor[:] = True
-    return judge(found, names, args, single)
+        joined = spread(graph, jax.tree.leaves(columns), 0)
+        found = _jax_mapped(theirs, columns, order)
+    forms = _forms(ours, args)
+    nan_in_jax_alone = np.any(np.isnan(found) & np.isfinite(forms[VMAP]), axis=0)
+    joined = joined._replace(inaccurate=inaccurate_functions(joined, program.functions(), nan_in_jax_alone))
+    names = number_names(program.inputs, order)
+    return judge(Numbers(forms, found, joined), names, args, lambda point: _jax_at(theirs, args[point], order))
 
 
-def _order(program: Program) -> list[int]:
-    """Which input each leaf of the arguments is."""
-    order: list[int] = trees.flatten(program.arguments(range(program.inputs)))[0]
-    return order
+def runnable(program: RandomProgram, case: Case, order: int) -> str:
+    """A program that prints a number as computed here and by JAX, or all numbers where computing them raised."""
+    names = number_names(program.inputs, order)
+    chosen = f"[{names.index(case.what)}]" if case.what in names else ""
+    return f"""from math import inf, nan
+import jax
+from funcgrad import autograd as ag
+from funcgrad.gradcheck import JAX, derivatives
 
+{program.source()}
 
-def _columns(program: Program, theirs: Function, columns: Sequence[Any], order: int) -> Any:
-    """JAX's numbers over all points, vmapped, operation by operation: far faster than compiling each program."""
-    with jax.enable_x64(True), jax.disable_jit():
-        args = program.arguments([jax.numpy.asarray(column) for column in columns])
-        found = jax.vmap(lambda *args: derivatives(JAX, theirs, args, order, jax.tree.leaves))(*args)
-        return np.stack([np.asarray(x, float) for x in found])
-
-
-# Failures
-
-
-def smallest(case: Case, order: int, lanes: int = 1, most: int = 100) -> Case:
-    """The case in a program that is smaller, at a point that is simpler, while any number of it fails.
-
-    The point is repeated in so many lanes, for which JAX has its operations compiled already.
-    """
-    tried = 0
-    improved = True
-    while improved:
-        improved = False
-        assert case.program is not None
-        point = [trees.flatten(case.args)[0][_order(case.program).index(i)] for i in range(case.program.inputs)]
-        for program, simpler in programs.smaller(case.program, point):
-            tried += 1
-            if tried > most:
-                return case
-            found = _tried(program, [simpler] * lanes, order).failures
-            if found and _kind(found[0]) == _kind(case):  # a change that makes no program raises another error
-                case, improved = found[0]._replace(program=program), True
-                break
-    return case
-
-
-def _kind(case: Case) -> str:
-    return case.what.split(":")[0] if case.form == RAISED else ""
-
-
-_HOW = {
-    "value": "f(*args)",
-    "grad": "system.grad(f, numbers)(*args)",
-    "jvp": "system.jvp(f, args, {tangents})[1]",
-    "vjp": "system.vjp(f, *args)[1](-1.5)",
-    "hessian": "system.hessian(f, numbers)(*args)",
-    "third": "system.jacfwd(system.hessian(f, numbers), numbers)(*args)",
-}
-
-
-def runnable(case: Case) -> str:
-    """The case as a Python program that prints both numbers."""
-    assert case.program is not None
-    direction = itertools.cycle(DIRECTION)
-    how = _HOW.get(case.what.split("[")[0], _HOW["hessian"]).format(
-        tangents=tuple(_like(x, direction) for x in case.args)
-    )
-    lines = [
-        "import math",
-        "from math import inf, nan",
-        "import jax",
-        "from funcgrad import autograd as ag",
-        "from funcgrad.autograd import ops",
-        "from funcgrad.gradcheck.comparison import JAX",
-        "",
-        case.program.source(),
-        "",
-        f"args = {case.args!r}",
-        f"numbers = {tuple(range(len(case.args)))!r}",
-        "with jax.enable_x64(True):",
-        "    for system in (ag, JAX):",
-        "        f = program(system)",
-        f"        print(jax.tree.map(float, {how}))",
-    ]
-    return "\n".join(lines)
+args = {case.args!r}
+with jax.enable_x64(True):
+    for system in (ag, JAX):
+        print(jax.tree.map(float, derivatives(system, program(system), args, {order}){chosen}))"""
 
 
 # The user's own function
@@ -356,7 +273,7 @@ def load_function(place: str) -> Function:
         raise ValueError(f"--fun takes FILE.py:NAME, got {place!r}")
     if not path.is_file():
         raise ValueError(f"--fun: there is no file {file}")
-    sys.path.insert(0, str(path.resolve().parent))  # what lies beside it can be imported, as when Python runs it
+    sys.path.insert(0, str(path.resolve().parent))  # so that it can import its neighbours, as when Python runs it
     try:
         found = runpy.run_path(file, run_name=path.stem)
     except (Exception, SystemExit) as error:
@@ -368,7 +285,7 @@ def load_function(place: str) -> Function:
         raise ValueError(f"--fun: {file} defines no {name}; its functions: {names}")
     function: Function = found[name]
     if not callable(function):
-        raise ValueError(f"--fun: {name} in {file} is no function but {type(function).__name__}")
+        raise ValueError(f"--fun: {name} in {file} is not a function but {type(function).__name__}")
     return function
 
 

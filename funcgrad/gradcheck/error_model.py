@@ -1,7 +1,8 @@
-"""How exactly two systems can agree on a number: what each primitive's own error does to it.
+"""How exactly two systems can agree on a number: a stochastic rounding-error model of the computation.
 
-Nothing here is chosen for a function of the user's: the graph of the whole computation, derivatives and all, is run
-again and again with every primitive's result changed by its own error, and the number's change is its tolerance.
+The graph of the whole computation, derivatives included, runs several times with the result of every primitive
+perturbed by a random amount within that primitive's own error (the method of random perturbations: Vignes, CESTAC).
+The change that a number shows is its tolerance. Nothing is tuned to the function that is checked.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,61 +11,69 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from funcgrad.autograd.batching import column_function
-from funcgrad.autograd.codegen import INFIX
-from funcgrad.autograd.graph import Graph, Var
+from funcgrad.autograd import Graph, Var, column_function
 
-EPS = 2.0**-52
-RUNS = 8  # perturbed ones
-OLD = jax.__version_info__ < (0, 12)
-SAFETY = 4.0  # the tolerance over the largest change that they showed
-_PIECES = "abs select max min share relu relu6 sign signbit floor ceil round rem int guard not sinc_at_zero"
-_EXACT = {
-    *INFIX,
-    *_PIECES.split(),
-}
-_EXACT -= {"add", "sub", "mul"}
-_ROUNDED = {"add", "sub", "mul", "div", "square", "sqrt"}  # half an ulp each, but JAX fuses and reorders some
+EPS = 2.0**-52  # the spacing of floats at 1, twice the error bound of one rounding
+MIN_NORMAL = 2.0**-1022
+SMALLEST = 2.0**-1072  # four times the smallest subnormal: the error of a result that underflows
+RUNS = 8  # perturbed runs, whose noise is up in one half and down in the other
+# The tolerance over the largest change in the perturbed runs. The error of another correct result, a sum of n errors of
+# primitives, uniform in [-1, 1], is above that largest change in 5 % of all cases, and above 4 times it in fewer than 1
+# in 10,000 for n = 1, 3, 5, 10, 30, 100, and 2 in 1,000 for n = 2, where all runs may cancel (20,000 simulations each).
+SAFETY = 4.0
+# Equation i has noise vector i mod 61. Two equations that share a vector err alike, and if their errors enter a number
+# with opposite signs they cancel in every run, unnoticed. For a random pair P(shared) = 1/61, near the 1/C(8, 4) = 1/70
+# with which two independent vectors have the same signs in all 8 runs: more vectors would gain little. 61 is prime, so
+# the same step of a loop of fewer than 61 equations meets its vector again only 61 iterations later.
+NOISE_VECTORS = 61
+JAX_BEFORE_0_12 = jax.__version_info__ < (0, 12)
+
+# The error of each primitive, relative to the value and absolute, both in units of EPS.
 Error = Callable[..., Any]
 _none: Error = lambda *args: 0.0  # noqa: E731
-_half: Error = lambda *args: 1.0  # noqa: E731
-_usual: Error = lambda *args: 4.0  # noqa: E731
-_grows: Error = lambda x: 4.0 + np.abs(x)  # noqa: E731
-_tail: Error = lambda x: 4.0 + x * x  # noqa: E731
-_sum: Error = lambda x, y: np.abs(x) + np.abs(y) + 1.0  # noqa: E731
-# JAX's own error where that is more than 4 ulp: relative to the value, and absolute, in units of 2**-52
+_one_rounding: Error = lambda *args: 1.0  # noqa: E731
+_four_ulp: Error = lambda *args: 4.0  # noqa: E731  # what libm and XLA promise of an elementary function
+_of_exponential: Error = lambda x: 4.0 + np.abs(x)  # noqa: E731  # exp(x (1 + e)) = exp(x) (1 + x e)
+_of_gaussian: Error = lambda x: 4.0 + x * x  # noqa: E731  # exp(-x² (1 + e)) = exp(-x²) (1 - x² e)
+_of_larger: Error = lambda x, y: np.abs(x) + np.abs(y) + 1.0  # noqa: E731  # logaddexp adds to the larger argument
+_EXACT_OPERATORS = {"neg", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor"}
+_OPERATORS = {"add", "sub", "mul"} | _EXACT_OPERATORS  # Python's, which NumPy's columns have too
+_PIECEWISE = "abs select max min share relu relu6 sign signbit floor ceil round rem int guard not sinc_at_zero"
+_EXACT = {*_EXACT_OPERATORS, *_PIECEWISE.split()}
+# Rounded correctly, EPS / 2; twice that, since XLA fuses and reorders some.
+_ROUNDED = {"add", "sub", "mul", "div", "square", "sqrt"}
+# JAX's error where it is more than 4 ulp, as the grids of points in tests/gradcheck show it.
 _JAX: dict[str, tuple[Error, Error]] = {
-    **dict.fromkeys(("exp2", "sinh", "cosh"), (_grows, _none)),  # by exponentials of a rounded argument
-    **dict.fromkeys(("erfc", "ndtr", "gaussian"), (_tail, _none)),
-    **dict.fromkeys(("logaddexp", "logaddexp2"), (_usual, _sum)),  # they add to the larger one
-    "sech2": (lambda x: 8.0, lambda x: 4.0),  # as (1 + tanh)·(1 - tanh)
-    "lgamma": (lambda x: 8.0, lambda x: 8.0),  # it does not know its zeros at 1 and 2
-    "betaln": (lambda a, b: 8.0, lambda a, b: 32.0),
-    "digamma": (lambda x: 8.0, lambda x: 16.0),  # nor its own
+    **dict.fromkeys(("exp2", "sinh", "cosh"), (_of_exponential, _none)),
+    **dict.fromkeys(("erfc", "ndtr", "gaussian"), (_of_gaussian, _none)),
+    **dict.fromkeys(("logaddexp", "logaddexp2"), (_four_ulp, _of_larger)),
+    "sech2": (lambda x: 8.0, lambda x: 4.0),  # as (1 + tanh)·(1 - tanh), which cancels near 1
+    "lgamma": (lambda x: 8.0, lambda x: 8.0),  # absolute near its zeros, 1 and 2
+    "betaln": (lambda a, b: 8.0, lambda a, b: 32.0),  # three of these
+    "digamma": (lambda x: 8.0, lambda x: 16.0),  # absolute near its zero, 1.46
     "polygamma": (lambda n, x: 16.0, _none),
-    "log_ndtr": (lambda x: np.where(x > 0, _tail(x), 4.0), lambda x: x < 8.2),  # as log(1 - …) there
+    "log_ndtr": (lambda x: np.where(x > 0, _of_gaussian(x), 4.0), lambda x: x < 8.2),  # as log(1 - …) there
 }
-# Where JAX's own function has few correct digits, or none
-_POOR: dict[str, Error] = {
-    "erf_inv": lambda x: np.abs(x) > 0.998,  # 1e-11
-    "log_ndtr": lambda x: x < -19.5,  # 1e-11: its asymptotic series is short
-    "betaln": lambda a, b: (np.minimum(a, b) <= 1e-150) | (np.maximum(a, b) >= 8.0),  # 1e-7 above, nan below
-    # 0 · nan or 0 · inf in a derivative, or not, by JAX's mode
+# Where JAX's function has few correct digits, or none: such numbers are excluded.
+_INACCURATE: dict[str, Error] = {
+    "erf_inv": lambda x: np.abs(x) > 0.998,  # 11 digits
+    "log_ndtr": lambda x: x < -19.5,  # 11 digits: its asymptotic series is short
+    "betaln": lambda a, b: (np.minimum(a, b) <= 1e-150) | (np.maximum(a, b) >= 8.0),  # 7 digits above, nan below
+    # 0 · nan or 0 · inf in a derivative, in one of JAX's two modes
     "xlogy": lambda x, y: (y < 0.0) | (np.equal(x, 0.0) & np.logical_not((y > 0.0) & (y < np.inf))),
     "xlog1py": lambda x, y: (y < -1.0) | (np.equal(x, 0.0) & np.logical_not((y > -1.0) & (y < np.inf))),
-    "signbit": np.isnan,  # of a nan it is the processor's
-    "polygamma": lambda n, x: (x < 0.0) | (np.abs(x) > 10.0 ** (307 / (n + 1))),  # the zeta function below 0; overflow
+    "signbit": np.isnan,  # the sign of a nan depends on the processor
+    "polygamma": lambda n, x: (x < 0.0) | (np.abs(x) > 10.0 ** (307 / (n + 1))),  # its zeta function; overflow
 }
-
-# Before 0.12 the logarithm of 1 + x lost up to 120 ulp where its two series met, and what stands on it with it
-_JAX_BEFORE_12: dict[str, tuple[Error, Error]] = {
+# Before 0.12 log1p lost up to 120 ulp where its two series meet, and so did what JAX computes from it;
+_JAX_BEFORE_0_12: dict[str, tuple[Error, Error]] = {
     "log1p": (lambda x: np.where((x > -0.42) & (x < -0.35), 128.0, 4.0), _none),
     "xlog1py": (lambda x, y: np.where((y > -0.42) & (y < -0.35), 128.0, 4.0), _none),
     "atanh": (lambda x: np.where((np.abs(x) > 0.3) & (np.abs(x) < 0.42), 80.0, 4.0), _none),
     "erf_inv": (lambda x: np.where((np.abs(x) > 0.58) & (np.abs(x) < 0.65), 20.0, 4.0), _none),
 }
-# and the rules of these overflowed, cancelled, or gave nan at edges where the newer ones have a number
-_POOR_BEFORE_12: dict[str, Error] = {
+# and the derivatives of these overflowed, cancelled, or were nan at edges where they are numbers now.
+_INACCURATE_BEFORE_0_12: dict[str, Error] = {
     **dict.fromkeys(("asin", "acos"), lambda x: np.logical_not(np.abs(x) < 0.9)),
     **dict.fromkeys(("erf", "erfc", "ndtr"), lambda x: np.abs(x) > 1e100),
     **dict.fromkeys(("lgamma", "digamma"), lambda x: x == 0.0),
@@ -72,45 +81,48 @@ _POOR_BEFORE_12: dict[str, Error] = {
     "asinh": lambda x: np.abs(x) > 1e150,
     "acosh": lambda x: np.logical_not((x > 1.1) & (x < 1e150)),
     "tanh": lambda x: np.abs(x) < 0.1,
-    "ndtri": lambda x: x == x,  # its derivatives are those of its polynomials
+    "ndtri": lambda x: x == x,  # its derivatives were those of its polynomials
     "hypot": lambda x, y: x == x,
     "expm1": lambda x: x < -0.1,
     "betaln": lambda a, b: a == a,
 }
-if OLD:
-    _JAX |= _JAX_BEFORE_12
-    _POOR |= _POOR_BEFORE_12
+if JAX_BEFORE_0_12:
+    _JAX |= _JAX_BEFORE_0_12
+    _INACCURATE |= _INACCURATE_BEFORE_0_12
+
+# Functions that are arrays in JAX, where a constant element adds 0 · inf, and sums have an order of their own.
+_OF_ARRAYS = {"sum", "mean", "prod", "max", "min", "dot", "norm", "logsumexp", "softmax", "log_softmax"}
 
 
 class Spread(NamedTuple):
-    """What a graph gives at many points (lanes): of runs × outputs × lanes, and for each lane why it is out of use.
+    """A graph's outputs in all runs, (runs, outputs, points), and for each point whether comparing makes sense.
 
-    Run 0 is exact, run 1 flushes subnormals to zero, the others are perturbed. `infinite` is where anything is inf or
-    nan in run 0.
+    Run 0 is exact, run 1 flushes subnormals to zero, the others are perturbed. `subnormal`: a subnormal occurs;
+    `inaccurate`: JAX has few correct digits; `branch_changes`: runs take different branches; `infinite`: an
+    intermediate result is inf or nan.
     """
 
     runs: Any
     subnormal: Any
-    poor: Any
-    elsewhere: Any
+    inaccurate: Any
+    branch_changes: Any
     infinite: Any
 
 
 def spread(graph: Graph, columns: Sequence[Any], seed: int) -> Spread:
-    """Runs a graph over columns of inputs, RUNS times with the result of each primitive perturbed by its own error."""
-    lanes = len(columns[0])
-    rng = np.random.default_rng(seed)
-    signs = np.broadcast_to(np.resize((-1.0, 1.0), (RUNS, 1)), (61, RUNS, lanes))  # as many up as down
-    noise = rng.uniform(0.5, 1.0, (61, RUNS, lanes)) * rng.permuted(signs, axis=1) * EPS
+    """Runs a graph over columns of inputs, one element a point: exactly, without subnormals, RUNS times perturbed."""
+    points = len(columns[0])
+    shape = (2 + RUNS, points)
+    noise = _noise(points, seed)
     values: dict[int, Any] = {}
-    subnormal, poor, elsewhere, infinite = np.zeros((4, lanes), bool)
+    subnormal, inaccurate, branch_changes, infinite = np.zeros((4, points), bool)
 
     def ready(value: Any) -> Any:
-        value = np.array(np.broadcast_to(value, (2 + RUNS, lanes)))
+        value = np.array(np.broadcast_to(value, shape))
         if value.dtype == float:
-            np.logical_or(subnormal, (value[0] != 0.0) & (np.abs(value[0]) < 2.0**-1022), out=subnormal)
+            np.logical_or(subnormal, (value[0] != 0.0) & (np.abs(value[0]) < MIN_NORMAL), out=subnormal)
             np.logical_or(infinite, ~np.isfinite(value[0]), out=infinite)
-            value[1][np.abs(value[1]) < 2.0**-1022] *= 0.0
+            value[1][np.abs(value[1]) < MIN_NORMAL] *= 0.0
         return value
 
     def read(x: Any) -> Any:
@@ -122,30 +134,51 @@ def spread(graph: Graph, columns: Sequence[Any], seed: int) -> Spread:
         for number, (primitive, inputs, output) in enumerate(graph.equations):
             name, args = primitive.name, [read(x) for x in inputs]
             if name == "guard":
-                elsewhere |= np.any(np.broadcast_to(args[0] != args[1], (2 + RUNS, lanes)), axis=0)
+                branch_changes |= np.any(np.broadcast_to(args[0] != args[1], shape), axis=0)
                 continue
-            value = ready((primitive.value if name in INFIX else column_function(primitive))(*args))
-            if name in _POOR:
-                poor |= np.any(np.broadcast_to(_POOR[name](*args), (2 + RUNS, lanes)), axis=0)
+            value = ready((primitive.value if name in _OPERATORS else column_function(primitive))(*args))
+            if name in _INACCURATE:
+                inaccurate |= np.any(np.broadcast_to(_INACCURATE[name](*args), shape), axis=0)
             if name not in _EXACT:
-                relative, absolute = _JAX.get(name, (_half if name in _ROUNDED else _usual, _none))
-                error = _perturbed(absolute, args)
-                away = np.copysign(error, value[2:])  # both errors the same way, lest they cancel
-                value[2:] = (
-                    value[2:] * (1.0 + _perturbed(relative, args) * noise[number % 61]) + away * noise[number % 61]
-                )
-                value[2] *= np.abs(value[0]) > np.broadcast_to(error, (RUNS, lanes))[0] * EPS  # it may lose all digits
+                _perturb(value, name, args, noise[number % NOISE_VECTORS])
             if value.dtype == bool or name == "share":  # a comparison, or how a tie is shared
-                elsewhere |= np.any(value != value[0], axis=0)
+                branch_changes |= np.any(value != value[0], axis=0)
             values[output.index] = value
-        outputs = [np.array(np.broadcast_to(read(x), (2 + RUNS, lanes)), float) for x in graph.outputs]
-    return Spread(np.stack(outputs, axis=1), subnormal, poor, elsewhere, infinite)
+        outputs = [np.array(np.broadcast_to(read(x), shape), float) for x in graph.outputs]
+    return Spread(np.stack(outputs, axis=1), subnormal, inaccurate, branch_changes, infinite)
 
 
-def _perturbed(error: Error, args: Sequence[Any]) -> Any:
+def _noise(points: int, seed: int) -> Any:
+    """Numbers of 0.5 to 1 times EPS, for each vector, run and point; half of the runs are negative."""
+    rng = np.random.default_rng(seed)
+    shape = (NOISE_VECTORS, RUNS, points)
+    signs = rng.permuted(np.broadcast_to(np.resize((-1.0, 1.0), (RUNS, 1)), shape), axis=1)
+    return rng.uniform(0.5, 1.0, shape) * signs * EPS
+
+
+def _perturb(value: Any, name: str, args: Sequence[Any], noise: Any) -> None:
+    """Adds a primitive's error to its results in the perturbed runs, in place."""
+    usual = (_one_rounding if name in _ROUNDED else _four_ulp, _none)
+    relative, absolute = [_finite(error, args) for error in _JAX.get(name, usual)]
+    away = np.copysign(absolute, value[2:])  # the same way as the relative error, lest they cancel
+    value[2:] = value[2:] * (1.0 + relative * noise) + away * noise
+    value[2] *= np.abs(value[0]) > np.broadcast_to(absolute, noise.shape)[0] * EPS  # all digits may be lost
+
+
+def _finite(error: Error, args: Sequence[Any]) -> Any:
     size = error(*args)
     size = size[2:] if np.ndim(size) > 1 else size
     return np.where(np.isfinite(size), size, 0.0)
+
+
+def inaccurate_functions(spread: Spread, functions: set[str], nan_in_jax_alone: Any) -> Any:
+    """Where comparing makes no sense since the program calls these functions of `ops`, which are no primitives here."""
+    excluded = spread.inaccurate
+    if functions & (_OF_ARRAYS | {"xlogy", "xlog1py"}):
+        excluded = excluded | nan_in_jax_alone
+    if functions & _OF_ARRAYS:
+        excluded = excluded | spread.infinite
+    return excluded | (JAX_BEFORE_0_12 and "sinc" in functions)
 
 
 def same(a: Any, b: Any, tolerance: Any = 0.0) -> Any:
@@ -156,10 +189,10 @@ def same(a: Any, b: Any, tolerance: Any = 0.0) -> Any:
 
 
 def tolerances(runs: Any) -> Any:
-    """SAFETY times the largest change in a perturbed run, and 4 ulp; nan where one is inf or nan and another is not."""
+    """SAFETY times the largest change in a perturbed run, plus 4 ulp; nan where only some runs are inf or nan."""
     exact, perturbed = runs[0], runs[2:]
     alike = np.all(same(perturbed, exact, np.inf), axis=0)
     with np.errstate(all="ignore"):
         change = np.max(np.abs(perturbed - exact), axis=0)
-        tolerance = SAFETY * change + 4 * EPS * np.abs(exact) + 2.0**-1072
+        tolerance = SAFETY * change + 4 * EPS * np.abs(exact) + SMALLEST
     return np.where(alike, np.where(np.isfinite(change), tolerance, 0.0), np.nan)

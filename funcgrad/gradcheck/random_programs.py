@@ -1,4 +1,4 @@
-"""Random programs over the functions of `ops`: data that prints as the Python that runs, and that can be made smaller.
+"""Random programs over the functions of `ops`, as data that prints as the Python that runs.
 
 A program is a list of statements, each one expression of earlier names and constants. Its source is one function,
 `program(system)`, where system is `funcgrad.autograd` or `jax`: transformations within it are those of the system.
@@ -7,18 +7,18 @@ A program is a list of statements, each one expression of earlier names and cons
 import math
 import random
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from funcgrad import autograd
+from funcgrad import autograd as ag
 from funcgrad.autograd import ops
 
 Operand = int | float  # the number of an input or of a statement, counted from the inputs; or a constant
 
 
 class Statement(NamedTuple):
-    """One line: an expression with {0}, {1}, … for its operands. `function` is what the table counts it under."""
+    """One line: an expression with {0}, {1}, … for its operands. `function` is its row in the report."""
 
     function: str
     expression: str
@@ -78,25 +78,25 @@ NESTED = [
 BRANCHES = ["({1} if {0} > 0.5 else {2})", "({0} if {0} > {1} else {2})", "({1} if {0} < 0 else -{2})"]
 
 
-class Signature(NamedTuple):
-    """How the inputs reach the function: its parameters, the line that unpacks them, the arguments for floats."""
+class ArgumentLayout(NamedTuple):
+    """How inputs reach the function: its parameters, the line that unpacks them, and how floats become arguments."""
 
     parameters: str
     unpack: str
     pack: Callable[..., tuple[Any, ...]]
 
 
-SIGNATURES: dict[int, list[Signature]] = {
-    1: [Signature("x", "", lambda x: (x,)), Signature("p", "(x,) = p", lambda x: ([x],))],
+LAYOUTS: dict[int, list[ArgumentLayout]] = {
+    1: [ArgumentLayout("x", "", lambda x: (x,)), ArgumentLayout("p", "(x,) = p", lambda x: ([x],))],
     2: [
-        Signature("x, y", "", lambda x, y: (x, y)),
-        Signature("p", "x, y = p", lambda x, y: ((x, y),)),
-        Signature("x, p", "y = p['w']", lambda x, y: (x, {"w": y})),
+        ArgumentLayout("x, y", "", lambda x, y: (x, y)),
+        ArgumentLayout("p", "x, y = p", lambda x, y: ((x, y),)),
+        ArgumentLayout("x, p", "y = p['w']", lambda x, y: (x, {"w": y})),
     ],
     3: [
-        Signature("x, y, z", "", lambda x, y, z: (x, y, z)),
-        Signature("p", "x, (y, z) = p", lambda x, y, z: ([x, (y, z)],)),
-        Signature("p, z", "x, y = p['a'], p['b']", lambda x, y, z: ({"b": y, "a": x}, z)),
+        ArgumentLayout("x, y, z", "", lambda x, y, z: (x, y, z)),
+        ArgumentLayout("p", "x, (y, z) = p", lambda x, y, z: ([x, (y, z)],)),
+        ArgumentLayout("p, z", "x, y = p['a'], p['b']", lambda x, y, z: ({"b": y, "a": x}, z)),
     ],
 }
 INPUTS = "xyz"
@@ -104,16 +104,16 @@ _NAMES = "abcdeghijklmnoqrst"  # of the statements: without f, the inputs, p, an
 _CONSTANTS = (-2.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 10.0)
 
 
-class Program(NamedTuple):
-    """Its last statement's value, of `inputs` floats in the containers of `SIGNATURES[inputs][signature]`."""
+class RandomProgram(NamedTuple):
+    """Its last statement's value, of `inputs` floats in the containers of `LAYOUTS[inputs][layout]`."""
 
     inputs: int
-    signature: int
+    layout: int
     statements: tuple[Statement, ...]
 
     def arguments(self, point: Sequence[Any]) -> tuple[Any, ...]:
         """The inputs in the containers that the function takes."""
-        return SIGNATURES[self.inputs][self.signature].pack(*point)
+        return LAYOUTS[self.inputs][self.layout].pack(*point)
 
     def functions(self) -> set[str]:
         """The functions of `ops` that it calls."""
@@ -125,7 +125,7 @@ class Program(NamedTuple):
 
     def source(self) -> str:
         """The program as Python: a function of the system, `funcgrad.autograd` or gradcheck's `JAX`."""
-        parameters, unpack, _ = SIGNATURES[self.inputs][self.signature]
+        parameters, unpack, _ = LAYOUTS[self.inputs][self.layout]
         names = [*INPUTS[: self.inputs], *_NAMES]
         read = lambda x: names[x] if isinstance(x, int) else f"({x!r})" if x < 0 else repr(x)  # noqa: E731
         lines = [f"        {unpack}"] if unpack else []
@@ -138,10 +138,10 @@ class Program(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def build(program: Program) -> Callable[[Any], Callable[..., Any]]:
+def build(program: RandomProgram) -> Callable[[Any], Callable[..., Any]]:
     """The program as a function of a system: what its source does."""
     space: dict[str, Any] = {"ops": ops, "math": math}
-    exec(program.source(), space)  # our own text, of the expressions above
+    exec(program.source(), space)  # only the expressions above, so it is safe
     made: Callable[[Any], Callable[..., Any]] = space["program"]
     return made
 
@@ -151,21 +151,14 @@ def slots(expression: str) -> int:
     return 1 + max((int(name) for _, name, _, _ in string.Formatter().parse(expression) if name), default=-1)
 
 
-def single(function: str, expression: str) -> Program:
-    """The program that is one call."""
-    count = slots(expression)
-    return Program(count, 0, (Statement(function, expression, tuple(range(count))),))
+def random_program(rng: random.Random, first: str = "") -> RandomProgram:
+    """A program of 3 to 12 statements that is finite at some ordinary point; `first` is a function it calls first.
 
-
-def singles() -> list[Program]:
-    """One program for each way to call each function."""
-    return [single(name, form) for name, forms in {**FORMS, **OPERATORS}.items() for form in forms]
-
-
-def random_program(rng: random.Random, first: str = "") -> Program:
-    """A program of 3 to 12 statements that is finite at some ordinary point; `first` is a function it calls first."""
+    Its statements depend on the inputs: what does not, as the gradient of a linear function, is computed once and for
+    all by both systems, outside the graph in which the error model perturbs each primitive.
+    """
     inputs = rng.choice((1, 2, 2, 3))
-    program = Program(inputs, rng.randrange(len(SIGNATURES[inputs])), ())
+    program = RandomProgram(inputs, rng.randrange(len(LAYOUTS[inputs])), ())
     probe = [rng.uniform(0.2, 1.5) for _ in range(inputs)]
     branch = rng.randrange(20) == 0
     for i in range(rng.randint(3, 12)):
@@ -174,21 +167,14 @@ def random_program(rng: random.Random, first: str = "") -> Program:
             known = inputs + len(before.statements)
             statement = _random_statement(rng, known, first if i == 0 else "", branch and i == 1)
             longer = before._replace(statements=(*before.statements, statement))
-            try:
-                value = value_at(longer, probe)
-            except ZeroDivisionError:  # of two constants, which are Python's own
+            args = longer.arguments(probe)
+            graph = ag.make_graph(build(longer)(ag))(*args)
+            if not isinstance(graph.outputs[0], ag.Var):
                 continue
             program = longer
-            if abs(value) < 1e3:
+            if abs(graph.eval(*args)) < 1e3:  # by IEEE arithmetic also where Python's own would raise
                 break
     return program
-
-
-def value_at(program: Program, point: Sequence[float]) -> float:
-    """The value, by IEEE arithmetic also where Python's own would raise."""
-    args = program.arguments(point)
-    value: float = autograd.make_graph(build(program)(autograd))(*args).eval(*args)
-    return value
 
 
 def _random_statement(rng: random.Random, known: int, function: str, branch: bool) -> Statement:
@@ -233,47 +219,3 @@ def _tied(rng: random.Random, point: list[float]) -> list[float]:
     if len(point) > 1 and rng.random() < 0.1:
         point[rng.randrange(len(point))] = rng.choice(point)
     return point
-
-
-def smaller(program: Program, point: Sequence[float]) -> Iterator[tuple[Program, tuple[float, ...]]]:
-    """Programs and points that are simpler by one step, the largest steps first."""
-    inputs, _, statements = program
-    given = tuple(point)
-    for i in range(1, len(statements)):
-        yield program._replace(statements=statements[:i]), given
-    for i, statement in enumerate(statements[:-1]):
-        for other in (*statement.operands, 0.5, 1.0, 2.0):
-            kept = _removed((*statements[:i], *statements[i + 1 :]), inputs + i, other)
-            yield program._replace(statements=kept), given
-    for i, statement in enumerate(statements):
-        for simpler in FORMS.get(statement.function, [])[:1]:
-            if statement.expression != simpler and slots(simpler) <= len(statement.operands):
-                changed = Statement(statement.function, simpler, statement.operands[: slots(simpler)])
-                yield program._replace(statements=(*statements[:i], changed, *statements[i + 1 :])), given
-    for i, x in enumerate(given if inputs > 1 else ()):
-        for other in (*(j for j in range(inputs) if j != i), 0.5, 1.0, x):
-            if isinstance(other, int) or math.isfinite(other):
-                yield Program(inputs - 1, 0, _removed(statements, i, other)), (*given[:i], *given[i + 1 :])
-    if program.signature:
-        yield program._replace(signature=0), given
-    for i, x in enumerate(given):
-        for simple in _simpler(x):
-            yield program, (*given[:i], simple, *given[i + 1 :])
-
-
-def _removed(statements: Sequence[Statement], number: int, instead: Operand) -> tuple[Statement, ...]:
-    """The statements with another operand instead of this number, and those above it counted one lower."""
-
-    def lowered(x: Operand) -> Operand:
-        x = instead if type(x) is int and x == number else x
-        return x - 1 if type(x) is int and x > number else x
-
-    return tuple(line._replace(operands=tuple(map(lowered, line.operands))) for line in statements)
-
-
-def _simpler(x: float) -> list[float]:
-    """Simpler numbers near x or with its sign; none if x is simple already."""
-    if not math.isfinite(x) or x in (0.0, 1.0, 2.0, 0.5):
-        return []
-    rounded = [float(f"{x:.{digits}g}") for digits in (1, 2, 3)]
-    return [y for y in (1.0, 2.0, 0.5, *rounded) if y != x and (y in rounded or x not in rounded)]

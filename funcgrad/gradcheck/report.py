@@ -1,14 +1,28 @@
-"""The verdict on two systems' numbers: which agree, which differ for a known reason, which fail."""
+"""The verdict on two systems' numbers: which agree, which cannot be compared and why, which fail."""
 
 import itertools
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad.gradcheck.error_model import EPS, Spread, same, tolerances
+
+UNCOMPILED, JIT, VMAP, RAISED = "uncompiled", "jit", "vmap", "raised"  # the forms in which a number is computed
+DIRECTION = (1.0, -2.0, 0.5)  # of the jvp, over and over
+NEAR_SUBNORMAL = 2.0**-1021  # below it, a rounding may cross the border of the subnormals, 2**-1022
+RECOMPUTED = 3  # points at which JAX runs again, unmapped, where the mapped numbers differ
+
+# Why a number that differs is excluded
+SUBNORMAL = "are or come from subnormals, which JAX flushes to zero"
+UNSTABLE = "are inf or nan in some perturbed runs and not in others"
+INACCURATE = "come from a function in which JAX has few correct digits, or 0 · inf for a constant"
+BRANCH_CHANGES = "take another branch in some perturbed runs"
+FORWARD_NAN = "are nan in JAX's forward mode, and not in its reverse mode"
+JAX_INCONSISTENT = "differ under JAX itself between vmapped and not"
 
 
 class Case(NamedTuple):
@@ -20,7 +34,6 @@ class Case(NamedTuple):
     jax: float
     tolerance: float
     args: tuple[Any, ...]
-    program: Any = None  # the random program, if it is one
 
     @property
     def error(self) -> float:
@@ -29,36 +42,50 @@ class Case(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Of the tolerance; inf for an error, and where one number is inf or nan and the other another."""
+        """The error as a share of the tolerance; inf for an exception, and where inf or nan stands against a number."""
         if self.form == RAISED or not same(self.ours, self.jax, math.inf):
             return math.inf
         return _ratio(abs(self.ours - self.jax), self.tolerance)
 
+    @property
+    def where(self) -> str:
+        """What was computed, how and at which arguments."""
+        return f"{self.what}, {self.form}, at {', '.join(map(repr, self.args))}"
+
     def __str__(self) -> str:
         if self.form == RAISED:
-            return f"{self.what}, raised at {shown(self.args)}"
+            return self.where
         if self.ours == self.jax or (self.ours != self.ours and self.jax != self.jax):
-            return f"{self.what}, {self.form}, at {shown(self.args)}: no difference"
-        numbers = f"{self.ours!r} here, {self.jax!r} under JAX (tolerance {self.tolerance:.2g})"
-        return f"{self.what}, {self.form}, at {shown(self.args)}: {numbers}"
+            return f"{self.where}: no difference"
+        return f"{self.where}: {self.ours!r} here, {self.jax!r} under JAX (tolerance {self.tolerance:.2g})"
 
 
-class Row(NamedTuple):
-    """The numbers of the programs that call one function: how many, and the one that comes closest to its tolerance."""
+class FunctionSummary(NamedTuple):
+    """How many numbers came from programs that call one function, and the one that is closest to its tolerance."""
 
     cases: int
     worst: Case
 
 
-class Report(NamedTuple):
-    """What was compared: rows by function; `excluded` counts the numbers that differ for a known reason.
+class Failure(NamedTuple):
+    """A number that differs, and Python that shows it."""
 
-    Of random programs no more than `most_excluded` may be; one point of one function is what its user chose.
+    case: Case
+    source: str
+
+    def __str__(self) -> str:
+        return f"# {self.case}\n{self.source}"
+
+
+class Report(NamedTuple):
+    """What was compared: `rows` by function; `excluded` counts the numbers that cannot be compared, by reason.
+
+    `ok` allows for a share of `most_excluded`: little in random programs, any at a point that the user chose.
     """
 
-    rows: dict[str, Row]
+    rows: dict[str, FunctionSummary]
     cases: int
-    failures: tuple["Failure", ...]
+    failures: tuple[Failure, ...]
     excluded: dict[str, int]
     most_excluded: float = 0.05
 
@@ -69,33 +96,14 @@ class Report(NamedTuple):
 
     @property
     def worst(self) -> Case:
-        """The number that comes closest to its tolerance, or goes furthest beyond it."""
+        """The number that is closest to its tolerance, or furthest beyond it."""
         return max((row.worst for row in self.rows.values()), key=lambda case: case.share)
 
-    def table(self) -> list[list[str]]:
-        """For each function the cases, and of the number closest to its tolerance: error, in ulp, share, where."""
-        return [
-            [
-                name,
-                f"{row.cases:,}",
-                f"{row.worst.error:.1e}",
-                f"{row.worst.error / EPS:.3g}",
-                f"{row.worst.share:.2f}",
-                f"{row.worst.what}, {row.worst.form}, at {shown(row.worst.args)}",
-            ]
-            for name, row in sorted(self.rows.items())
-        ]
-
     def as_data(self) -> dict[str, Any]:
-        """The report as JSON has it."""
+        """The report as data for JSON."""
         rows = {
-            name: {
-                "cases": row.cases,
-                "error": row.worst.error,
-                "of_tolerance": row.worst.share,
-                "where": str(row.worst),
-            }
-            for name, row in sorted(self.rows.items())
+            name: {"cases": cases, "error": worst.error, "of_tolerance": worst.share, "where": str(worst)}
+            for name, (cases, worst) in sorted(self.rows.items())
         }
         failures = [{"case": str(failure.case), "program": failure.source} for failure in self.failures]
         return {"ok": self.ok, "cases": self.cases, "excluded": self.excluded, "failures": failures, "functions": rows}
@@ -108,29 +116,17 @@ class Report(NamedTuple):
         return [summary + (":" if reasons else ""), *reasons, *(f"\n{failure}" for failure in self.failures)]
 
     def __str__(self) -> str:
-        rows = [COLUMNS, *self.table()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+        """A table with a row a function: of the number closest to its tolerance the error, its share, where it is."""
+        rows = [("function", "cases", "error", "ulp", "of tolerance", "where")]
+        for name, (cases, worst) in sorted(self.rows.items()):
+            numbers = f"{worst.error:.1e}", f"{worst.error / EPS:.3g}", f"{worst.share:.3g}"
+            rows.append((name, f"{cases:,}", *numbers, worst.where))
+        first, *widths, _ = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
-            "  ".join(
-                text.rjust(width) if 0 < i < 5 else text.ljust(width)
-                for i, (text, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
+            "  ".join([f"{name:<{first}}", *(f"{x:>{width}}" for x, width in zip(numbers, widths, strict=True)), where])
+            for name, *numbers, where in rows
         ]
-        return "\n".join([*(line.rstrip() for line in lines), *self.notes()])
-
-
-class Failure(NamedTuple):
-    """A number that differs, in the smallest program found that shows it, as Python that runs."""
-
-    case: Case
-    source: str
-
-    def __str__(self) -> str:
-        return f"# {self.case}\n{self.source}"
-
-
-COLUMNS = ["function", "cases", "error", "ulp", "of tolerance", "where"]
+        return "\n".join([*lines, *self.notes()])
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -139,13 +135,8 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.inf if part else 0.0
 
 
-def shown(args: tuple[Any, ...]) -> str:
-    """The arguments as in a call."""
-    return ", ".join(map(repr, args))
-
-
 class Numbers(NamedTuple):
-    """All that is known of one function at some points: of outputs × lanes, by form ours, and JAX's."""
+    """The numbers of one function at some points, (numbers, points): ours by form, JAX's, and what the runs show."""
 
     ours: dict[str, Any]
     jax: Any
@@ -153,87 +144,74 @@ class Numbers(NamedTuple):
 
 
 class Verdict(NamedTuple):
+    """How many numbers were compared, the one closest to its tolerance, those that fail, and how many are excluded."""
+
     cases: int
     worst: Case
     failures: list[Case]
     excluded: dict[str, int]
 
 
-RUN, JIT, VMAP, RAISED = "uncompiled", "jit", "vmap", "raised"
-TINY = 2.0**-1021
-SUBNORMAL = "are or come from subnormals, which JAX flushes to zero"
-UNSTABLE = "are inf or nan in some perturbed runs and not in others"
-POOR = "come from a function in which JAX has few correct digits, or 0 · inf for a constant"
-ELSEWHERE = "take another branch in some perturbed runs"
-MODES = "are nan in JAX's forward mode, and not in its reverse mode"
-DIRECTION = (1.0, -2.0, 0.5)  # of the jvp, over and over
-ITSELF = "differ under JAX itself between vmapped and not"
-
-
 def judge(
-    numbers: Numbers, names: Sequence[str], args: Sequence[tuple[Any, ...]], again: Callable[[int], Any]
+    numbers: Numbers, names: Sequence[str], args: Sequence[tuple[Any, ...]], unmapped: Callable[[int], Any]
 ) -> Verdict:
-    """Compares each of our forms with JAX, the compiled with the uncompiled. `again(lane)` is JAX, not vmapped."""
-    ours, theirs, (runs, subnormal, poor, elsewhere, _) = numbers
-    tolerance = tolerances(runs)
-    limit = np.where(np.isnan(tolerance), 0.0, tolerance)
-    excuses = {
-        SUBNORMAL: subnormal | ~same(runs[0], runs[1], limit / 2),
-        UNSTABLE: np.isnan(tolerance) | (np.abs(runs[0]) > sys.float_info.max - limit),
-        POOR: np.broadcast_to(poor, tolerance.shape),
-        ELSEWHERE: np.broadcast_to(elsewhere, tolerance.shape),
-        MODES: _modes_differ(np.asarray(theirs), names),
-    }
-    excluded: dict[str, int] = {}
+    """Compares each of our forms with JAX, and the compiled ones with the uncompiled.
+
+    `names` are those of the numbers, `args` the arguments at each point; `unmapped(point)` are JAX's numbers there
+    without vmap.
+    """
+    ours, theirs, spread = numbers
     theirs = np.array(theirs)
+    tolerance = tolerances(spread.runs)
+    limit = np.where(np.isnan(tolerance), 0.0, tolerance)
+    excuses = _excuses(theirs, spread, tolerance, limit, names)
+    excluded: Counter[str] = Counter()
 
-    def excused(bad: Any, reason: str, mask: Any) -> Any:
-        if count := int(np.sum(bad & mask)):
-            excluded[reason] = excluded.get(reason, 0) + count
-        return bad & ~mask
+    def differs(mine: Any) -> Any:
+        points = mine.shape[1]
+        return ~same(mine, theirs[:, :points], limit[:, :points])
 
-    bad = {}
+    wrong = {}
     for form, mine in ours.items():
-        lanes = mine.shape[1]
-        bad[form] = ~same(mine, theirs[:, :lanes], limit[:, :lanes])
-        both = (np.abs(mine) < TINY) & (np.abs(theirs[:, :lanes]) < TINY)
-        bad[form] = excused(bad[form], SUBNORMAL, both)
-        for reason, mask in excuses.items():
-            bad[form] = excused(bad[form], reason, mask[:, :lanes])
-    doubtful = sorted({int(lane) for wrong in bad.values() for lane in np.flatnonzero(wrong.any(axis=0))})
-    if doubtful:
-        for lane in doubtful[:3]:
-            theirs[:, lane] = again(lane)
-        settled = np.isin(np.arange(theirs.shape[1]), doubtful[:3])
-        for form, mine in ours.items():
-            lanes = mine.shape[1]
-            still = bad[form] & ~same(mine, theirs[:, :lanes], limit[:, :lanes])
-            if not (still & settled[:lanes]).any():
-                still = excused(still, ITSELF, np.ones_like(still))
-            bad[form] = still & settled[:lanes]
+        points = mine.shape[1]
+        tiny = (np.abs(mine) < NEAR_SUBNORMAL) & (np.abs(theirs[:, :points]) < NEAR_SUBNORMAL)
+        wrong[form] = differs(mine)
+        for reason, mask in ((SUBNORMAL, tiny), *((reason, mask[:, :points]) for reason, mask in excuses.items())):
+            excluded[reason] += int(np.sum(wrong[form] & mask))
+            wrong[form] &= ~mask
+    suspects = sorted({int(point) for those in wrong.values() for point in np.flatnonzero(those.any(axis=0))})
+    for point in suspects[:RECOMPUTED]:
+        theirs[:, point] = unmapped(point)
+    recomputed = np.isin(np.arange(theirs.shape[1]), suspects[:RECOMPUTED])
+    for form, mine in ours.items():
+        wrong[form] &= differs(mine)
+        confirmed = wrong[form] & recomputed[: mine.shape[1]]
+        if not confirmed.any():
+            excluded[JAX_INCONSISTENT] += int(np.sum(wrong[form]))
+        wrong[form] = confirmed
     failures = [
         Case(names[i], form, float(mine[i, k]), float(theirs[i, k]), float(limit[i, k]), args[k])
         for form, mine in ours.items()
-        for i, k in zip(*np.nonzero(bad[form]), strict=True)
+        for i, k in zip(*np.nonzero(wrong[form]), strict=True)
     ]
-    for form, exact in ((JIT, True), (VMAP, False)):
-        mine, other = ours[RUN], ours[form][:, : ours[RUN].shape[1]]
-        wrong = ~same(other, mine, 0.0 if exact else limit[:, : mine.shape[1]])
-        for mask in () if exact else excuses.values():
-            wrong &= ~mask[:, : mine.shape[1]]
-        failures += [
-            Case(names[i], f"{form} (here) against {RUN} (as JAX)", float(other[i, k]), float(mine[i, k]), 0.0, args[k])
-            for i, k in zip(*np.nonzero(wrong), strict=True)
-        ]
-    return Verdict(
-        sum(mine.size for mine in ours.values()),
-        _closest(ours, theirs, limit, names, args, failures),
-        failures,
-        excluded,
-    )
+    failures += _forms_differ(ours, excuses, limit, names, args)
+    worst = failures[0] if failures else _closest(ours, theirs, limit, names, args)
+    return Verdict(sum(mine.size for mine in ours.values()), worst, failures, dict(+excluded))
 
 
-def _modes_differ(theirs: Any, names: Sequence[str]) -> Any:
+def _excuses(theirs: Any, spread: Spread, tolerance: Any, limit: Any, names: Sequence[str]) -> dict[str, Any]:
+    """For each reason which numbers cannot be compared."""
+    runs = spread.runs
+    return {
+        SUBNORMAL: spread.subnormal | ~same(runs[0], runs[1], limit / 2),
+        UNSTABLE: np.isnan(tolerance) | (np.abs(runs[0]) > sys.float_info.max - limit),
+        INACCURATE: np.broadcast_to(spread.inaccurate, limit.shape),
+        BRANCH_CHANGES: np.broadcast_to(spread.branch_changes, limit.shape),
+        FORWARD_NAN: _forward_nan(theirs, names),
+    }
+
+
+def _forward_nan(theirs: Any, names: Sequence[str]) -> Any:
     """Where JAX's jvp is nan and its gradient in that direction is not, as 0 · log(y) of a constant in xlogy's rule."""
     slopes = [i for i, name in enumerate(names) if name.startswith("grad")]
     with np.errstate(all="ignore"):
@@ -244,33 +222,47 @@ def _modes_differ(theirs: Any, names: Sequence[str]) -> Any:
     return forward & np.isnan(theirs)
 
 
-def _closest(ours: Any, theirs: Any, limit: Any, names: Sequence[str], args: Any, failures: list[Case]) -> Case:
-    """The number that takes most of its tolerance, of those within it; or a failure."""
-    if failures:
-        return failures[0]
+def _forms_differ(ours: Any, excuses: Any, limit: Any, names: Sequence[str], args: Any) -> list[Case]:
+    """Our own numbers that are not the same in all forms: of jit to the bit, of vmap within the tolerance."""
+    mine = ours[UNCOMPILED]
+    points = mine.shape[1]
+    jit, vmap = ours[JIT][:, :points], ours[VMAP][:, :points]
+    excused = np.logical_or.reduce([mask[:, :points] for mask in excuses.values()])
+    return [
+        Case(names[i], f"{form} (here) against {UNCOMPILED} (as JAX)", float(x[i, k]), float(mine[i, k]), 0.0, args[k])
+        for form, x, wrong in (
+            (JIT, jit, ~same(jit, mine)),
+            (VMAP, vmap, ~same(vmap, mine, limit[:, :points]) & ~excused),
+        )
+        for i, k in zip(*np.nonzero(wrong), strict=True)
+    ]
+
+
+def _closest(ours: Any, theirs: Any, limit: Any, names: Sequence[str], args: Any) -> Case:
+    """The number that takes most of its tolerance, of those within it."""
     found = []
     for form, mine in ours.items():
-        lanes = mine.shape[1]
+        points = mine.shape[1]
         with np.errstate(all="ignore"):
-            share = np.abs(mine - theirs[:, :lanes]) / limit[:, :lanes]
-        share = np.where((share >= 0) & (share <= 1) & (np.abs(mine) > TINY), share, 0.0)
+            share = np.abs(mine - theirs[:, :points]) / limit[:, :points]
+        share = np.where((share >= 0) & (share <= 1) & (np.abs(mine) > NEAR_SUBNORMAL), share, 0.0)
         i, k = map(int, np.unravel_index(np.argmax(share), share.shape))
         found.append(Case(names[i], form, float(mine[i, k]), float(theirs[i, k]), float(limit[i, k]), args[k]))
     return max(found, key=lambda case: case.share)
 
 
 def merged(reports: Iterable[Report]) -> Report:
-    """The reports of parts as one."""
-    rows: dict[str, Row] = {}
-    excluded: dict[str, int] = {}
+    """Several reports as one."""
+    rows: dict[str, FunctionSummary] = {}
+    excluded: Counter[str] = Counter()
     failures: list[Failure] = []
     cases = 0
     for report in reports:
         cases += report.cases
         failures += report.failures
-        for reason, count in report.excluded.items():
-            excluded[reason] = excluded.get(reason, 0) + count
+        excluded.update(report.excluded)
         for name, row in report.rows.items():
-            old = rows.get(name, row._replace(cases=0))
-            rows[name] = Row(old.cases + row.cases, max(old.worst, row.worst, key=lambda case: case.share))
-    return Report(rows, cases, tuple(failures), excluded)
+            other = rows.get(name, row._replace(cases=0))
+            worst = max(other.worst, row.worst, key=lambda case: case.share)
+            rows[name] = FunctionSummary(other.cases + row.cases, worst)
+    return Report(rows, cases, tuple(failures), dict(excluded))
