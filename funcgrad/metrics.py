@@ -13,22 +13,31 @@ def accuracy(predictions: ArrayLike, labels: ArrayLike) -> np.ndarray:
     return np.mean(np.asarray(predictions) == np.asarray(labels), axis=-1)
 
 
-def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 5) -> np.ndarray:
-    """The share of examples whose label is among the k highest of the scores (…, N, C) → (…) float64.
+def in_top_k(scores: ArrayLike, labels: ArrayLike, k: int = 5, *, votes: bool = False) -> np.ndarray:
+    """Whether each label (N,) is among the k highest of its scores (…, N, C) → (…, N) bool.
 
-    Ties go to the smaller label; a label whose score is NaN is not among them. Raises `ValueError` for a k below 1 or
-    above the number of classes.
-
-    >>> float(top_k_accuracy([[0.1, 0.6, 0.3], [0.5, 0.5, 0.0]], [2, 1], k=2))
-    1.0
+    Ties go to the smaller label; a label whose score is NaN is not among them. With `votes` the scores are votes of
+    neighbours, and a class without any is not among them either. Raises `ValueError` for a k below 1 or above the
+    number of classes.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     classes = scores.shape[-1]
     if not 1 <= k <= classes:
         raise ValueError(f"k: needs an integer from 1 to {classes}, the number of classes; got {k}")
-    own = scores[..., np.arange(len(labels)), labels][..., None]
-    ahead = (scores > own) | ((scores == own) & (np.arange(classes) < labels[:, None]))
-    return np.mean((ahead.sum(axis=-1) < k) & ~np.isnan(own[..., 0]), axis=-1)
+    own = scores[..., np.arange(len(labels)), labels]
+    ahead = (scores > own[..., None]) | ((scores == own[..., None]) & (np.arange(classes) < labels[:, None]))
+    return (ahead.sum(axis=-1) < k) & (own > 0 if votes else ~np.isnan(own))
+
+
+def top_k_accuracy(scores: ArrayLike, labels: ArrayLike, k: int = 5, *, votes: bool = False) -> np.ndarray:
+    """The share of examples whose label is among the k highest of the scores (…, N, C) → (…) float64; see `in_top_k`.
+
+    >>> float(top_k_accuracy([[0.1, 0.6, 0.3], [0.5, 0.5, 0.0]], [2, 1], k=2))
+    1.0
+    >>> float(top_k_accuracy([[0, 1, 0], [0, 2, 1]], [0, 2], k=2, votes=True))
+    0.5
+    """
+    return np.mean(in_top_k(scores, labels, k, votes=votes), axis=-1)
 
 
 def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, num_classes: int) -> np.ndarray:

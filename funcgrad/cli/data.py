@@ -1,19 +1,20 @@
-"""`funcgrad data list`, `info` and `prepare`: options in, an exit status out."""
+"""`funcgrad data list`, `info` and `prepare`: what there is, and how it comes to be there."""
 
 import argparse
 import os
 from pathlib import Path
 from typing import Any
 
-from funcgrad import report
+from funcgrad.cli import console
+from funcgrad.cli.run import ShowProgress
 
 
-def listed(arguments: argparse.Namespace, _: Any) -> int:
+def list_all(arguments: argparse.Namespace, _: Any) -> int:
     from funcgrad import datasets
 
     found = datasets.available(arguments.data_dir)
     if arguments.json:
-        report.print_json([one._asdict() for one in found])
+        console.print_json([one._asdict() for one in found])
     elif not arguments.quiet:
         rows = [
             [one.name, _count(one.train), _count(one.test), str(len(one.classes) or ""), _shape(one), one.where]
@@ -21,7 +22,7 @@ def listed(arguments: argparse.Namespace, _: Any) -> int:
             if one.prepared
         ]
         notes = [f"{one.name}: {one.note}" for one in found if one.note]
-        report.print_table("data sets", ["name", "train", "test", "classes", "shape", "where"], rows, notes)
+        console.print_table("data sets", ["name", "train", "test", "classes", "shape", "where"], rows, notes)
     return 0
 
 
@@ -30,7 +31,7 @@ def info(arguments: argparse.Namespace, _: Any) -> int:
 
     one = datasets.describe(arguments.name[0] if len(arguments.name) == 1 else arguments.name, arguments.data_dir)
     if arguments.json:
-        report.print_json(one._asdict())
+        console.print_json(one._asdict())
     elif not arguments.quiet:
         known = {
             "name": one.name,
@@ -47,14 +48,15 @@ def info(arguments: argparse.Namespace, _: Any) -> int:
     return 0
 
 
-def prepared(arguments: argparse.Namespace, _: Any) -> int:
+def prepare(arguments: argparse.Namespace, progress: ShowProgress) -> int:
     from funcgrad import datasets
 
     data_dir = arguments.data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
-    with report.progress(f"preparing {arguments.name}", shown=not (arguments.quiet or arguments.json)) as bar:
-        place = datasets.prepare(arguments.name, data_dir, archives=arguments.archives, progress=bar)
+    shown = not (arguments.quiet or arguments.json)
+    with progress(f"preparing {arguments.name}", shown=shown) as report_progress:
+        place = datasets.prepare(arguments.name, data_dir, archives=arguments.archives, progress=report_progress)
     if arguments.json:
-        report.print_json({"name": arguments.name, "where": place})
+        console.print_json({"name": arguments.name, "where": place})
     elif not arguments.quiet:
         print(f"{arguments.name} is prepared in {place}")
     return 0

@@ -1,18 +1,12 @@
-"""The commands that work on a data set: those of k-NN and training by name, and the demo that shows them all."""
+"""`funcgrad demo`: k-NN, its cross-validation, two linear classifiers and an MLP on one data set, each timed apart."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from funcgrad.cli.knn import KnnOptions as KnnOptions
-from funcgrad.cli.knn import crossval_knn as crossval_knn
-from funcgrad.cli.knn import knn as knn
-from funcgrad.cli.outcome import Bars, Draw, Outcome, of_all, percent
-from funcgrad.cli.predict import predict as predict
-from funcgrad.cli.sweep import SWEPT as SWEPT
-from funcgrad.cli.sweep import crossval_training as crossval_training
-from funcgrad.cli.train import TrainOptions as TrainOptions
-from funcgrad.cli.train import curves, template_figures, train_one
-from funcgrad.cli.train import train as train
+from funcgrad.cli import crossval, knn, train
+from funcgrad.cli.console import count_of, percent
+from funcgrad.cli.options import CrossvalKnnOptions, DemoOptions, KnnOptions, TrainOptions
+from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
 
 # Chosen by accuracy on held-out training images (5 folds in file order, so that most writers are new), never on the
@@ -26,30 +20,29 @@ RECIPES = {
 }
 
 
-def demo(dataset: Dataset, seed: int, bars: Bars) -> Outcome:
-    """k-NN, its cross-validation, two linear classifiers and an MLP on one data set, each timed by itself."""
+def demo(dataset: Dataset, options: DemoOptions, run: Run) -> Outcome:
+    run = run._replace(out=None)  # nothing of it can be resumed
     total = {"compile": 0.0, "run": 0.0}
-    table, collected, figures = [], dict[str, Any](), dict[str, Draw]()
+    table, collected, figures = [], dict[str, Any](), dict[str, Callable[[], Any]]()
 
     def add(rows: Mapping[str, float], seconds: Mapping[str, float]) -> None:
         """Rows of the table; the seconds stand in the first, for all of them."""
         times = [f"{seconds[name]:.2f}" for name in total]
         for what, accuracy in rows.items():
-            table.append([what, percent(accuracy), of_all(accuracy, dataset.test), *times])
+            table.append([what, percent(accuracy), count_of(accuracy, len(dataset.test.labels)), *times])
             times = ["", ""]
         for name in total:
             total[name] += seconds[name]
 
     collected["knn"] = {}
     for metric in ("l1", "l2"):
-        found = knn(dataset, KnnOptions(metric=metric), bars)
+        found = knn.knn(dataset, KnnOptions(metric=metric), run)
         accuracies = found.metrics["test_accuracy"]
         add({f"k-NN, {metric.upper()}, k = {k}": share for k, share in accuracies.items()}, found.seconds)
         collected["knn"][metric] = accuracies
         figures |= found.figures
 
-    options = KnnOptions(ks=(1, 3, 5, 8, 10, 12, 15, 20, 50, 100))
-    validated = crossval_knn(dataset, options, seed, bars, metric_names=("l1", "l2"))
+    validated = crossval.crossval_knn(dataset, CrossvalKnnOptions(k=(1, 3, 5, 8, 10, 12, 15, 20, 50, 100)), run)
     best = validated.metrics["best"]
     label = f"k-NN, chosen: {best['metric'].upper()}, k = {best['k']}"
     add({label: validated.metrics["test_accuracy"]}, validated.seconds)
@@ -59,10 +52,13 @@ def demo(dataset: Dataset, seed: int, bars: Bars) -> Outcome:
     trained = {}
     for name, recipe in RECIPES.items():
         seconds: dict[str, float] = {}
-        trained[name] = train_one(dataset, recipe, seed, bars, seconds)
+        trained[name] = train.train_one(dataset, recipe, run, seconds)
         add({name: trained[name].metrics["test_accuracy"]}, seconds)
         collected[name] = {**trained[name].metrics, "history": trained[name].fit.history}
-    figures["curves.png"] = curves(trained, {name: recipe.loss for name, recipe in RECIPES.items()}, dataset.name)
+    figures["curves.png"] = train.curves(trained, {name: recipe.loss for name, recipe in RECIPES.items()}, dataset.name)
     first = next(iter(RECIPES))
-    figures |= template_figures(dataset, RECIPES[first], trained[first], f"{dataset.name}: {first}")
+    figures |= train.template_figures(dataset, RECIPES[first], trained[first], f"{dataset.name}: {first}")
     return Outcome(collected, total, ["classifier", "test accuracy", "right", "compile s", "run s"], table, figures)
+
+
+COMMAND = DataCommand(DemoOptions, demo)

@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcgrad import metrics, models, training
-from funcgrad.cli.outcome import Bars, Outcome, confusion, of_all, percent
+from funcgrad.cli.console import count_of, percent
+from funcgrad.cli.knn import confusion_figure
+from funcgrad.cli.options import PredictOptions
+from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
 from funcgrad.report import timed, write_json
 from funcgrad.training import saved_model as parameters
@@ -69,17 +72,17 @@ def read(folder: Path) -> Probe:
     return probe
 
 
-def predict(dataset: Dataset, folder: Path, bars: Bars, split: str = "test") -> Outcome:
+def predict(dataset: Dataset, options: PredictOptions, run: Run) -> Outcome:
     """Labels and probabilities of a part of a data set, and how many are right."""
-    probe, seconds = read(folder), dict[str, float]()
+    probe, seconds, split = read(options.model), dict[str, float](), options.split
     part = dataset.train if split == "train" else dataset.test
     if part.images.shape[1:] != probe.shape:
         ours, theirs = (" × ".join(map(str, shape)) for shape in (part.images.shape[1:], probe.shape))
-        raise ValueError(f"--data: examples of {ours}, and the classifier in {folder} was trained on {theirs}")
+        raise ValueError(f"--data: examples of {ours}, and the classifier in {options.model} was trained on {theirs}")
     if unknown := [name for name in dataset.classes if name not in probe.classes]:
         listed = ", ".join(unknown[:5])
         raise ValueError(f"--data: classes {listed} are none of the classifier's, which are {', '.join(probe.classes)}")
-    with bars("predicting"), timed(seconds):
+    with run.progress("predicting"), timed(seconds):
         scores = training.predict(probe.model, jax.tree.map(jnp.asarray, probe.params), part.images)
         probabilities = np.asarray(jax.nn.softmax(jnp.asarray(scores)))
     predictions = scores.argmax(axis=1).astype(np.int32)
@@ -87,6 +90,7 @@ def predict(dataset: Dataset, folder: Path, bars: Bars, split: str = "test") -> 
     right = float(metrics.accuracy(predictions, labels))
     measured = dataset._replace(classes=probe.classes, test=part._replace(labels=labels))
     rows = [[name, str(int(np.sum(predictions == number)))] for number, name in enumerate(probe.classes)]
+    title = f"{dataset.name}: {probe.kind['model']}, {split} part"
     arrays = {
         "labels": predictions,
         "probabilities": probabilities,  # of the softmax of the scores, whatever the loss was
@@ -97,7 +101,10 @@ def predict(dataset: Dataset, folder: Path, bars: Bars, split: str = "test") -> 
         {f"{split}_accuracy": right},
         seconds,
         ["class", "predicted"],
-        [*rows, ["right", f"{of_all(right, measured.test)}, {percent(right)}"]],
-        {"confusion.png": confusion(measured, predictions, f"{dataset.name}: {probe.kind['model']}, {split} part")},
+        [*rows, ["right", f"{count_of(right, len(labels))}, {percent(right)}"]],
+        {"confusion.png": confusion_figure(measured, predictions, title)},
         arrays={"predictions.npz": lambda: arrays},
     )
+
+
+COMMAND = DataCommand(PredictOptions, predict)

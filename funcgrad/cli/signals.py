@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a command runs: at once, or once a training has reached a point from which it can go on."""
+"""Ctrl-C and SIGTERM while a command runs: at once, or when a training next reaches a point where it can be resumed."""
 
 import os
 import queue
@@ -9,47 +9,46 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-Deferred = Callable[[], AbstractContextManager[Callable[[], bool]]]
-
-_PATIENCE = 0.5  # seconds until an interrupt that nothing came of is raised again
+RETRY_SECONDS = 0.5  # until an interrupt that had no effect is raised again
 
 
 @contextmanager
-def watched() -> Iterator[Deferred]:
-    """An interrupt raises KeyboardInterrupt; within what this gives, the first one only makes that say so.
+def handle_signals() -> Iterator[Callable[[], AbstractContextManager[Callable[[], bool]]]]:
+    """An interrupt raises KeyboardInterrupt. Yields `defer`: inside `with defer() as interrupted`, the first one only
+    makes `interrupted()` true.
 
     One that is lost is raised again: Python ignores it in a destructor, NumPy while it is imported.
-    SIGTERM, which is how batch systems stop a run, does the same. What someone else handles or ignores is left alone.
+    SIGTERM, by which batch systems stop a run, does the same. Signals that someone else handles or ignores stay so.
     """
-    came = 0
-    waiting = False
-    raised: queue.SimpleQueue[int] = queue.SimpleQueue()  # a signal's handler may put; 0 is the end
+    received = 0
+    deferring = False
+    raised: queue.SimpleQueue[int] = queue.SimpleQueue()  # safe to use in a signal handler; 0 is the end
     usual_unraisable = sys.unraisablehook
 
-    def note(number: int, _: Any) -> None:
-        nonlocal came
-        first, came = not came, number
-        if not (waiting and first):
+    def handle(number: int, _: Any) -> None:
+        nonlocal received
+        first, received = not received, number
+        if not (deferring and first):
             raised.put(number)
             raise KeyboardInterrupt
 
-    def insist() -> None:
+    def retry() -> None:
         number = raised.get()
         while number:
             try:
-                number = raised.get(timeout=_PATIENCE)
+                number = raised.get(timeout=RETRY_SECONDS)
             except queue.Empty:
                 if not _handles_interrupt(threading.main_thread()):
                     os.kill(os.getpid(), number)
 
     @contextmanager
-    def deferred() -> Iterator[Callable[[], bool]]:
-        nonlocal waiting
-        waiting = True
+    def defer() -> Iterator[Callable[[], bool]]:
+        nonlocal deferring
+        deferring = True
         try:
-            yield lambda: bool(came)
+            yield lambda: bool(received)
         finally:
-            waiting = False
+            deferring = False
 
     def unraisable(ignored: Any) -> None:
         if ignored.exc_type is not KeyboardInterrupt:
@@ -59,25 +58,25 @@ def watched() -> Iterator[Deferred]:
     main_thread = threading.current_thread() is threading.main_thread()
     ours = [number for number, handler in usual.items() if main_thread and signal.getsignal(number) is handler]
     if not ours:
-        yield deferred
+        yield defer
         return
-    insisting = threading.Thread(target=insist, daemon=True)
-    insisting.start()
+    retrying = threading.Thread(target=retry, daemon=True)
+    retrying.start()
     for number in ours:
-        signal.signal(number, note)
+        signal.signal(number, handle)
     sys.unraisablehook = unraisable
     try:
-        yield deferred
+        yield defer
     finally:
         raised.put(0)
-        insisting.join()
+        retrying.join()
         for number in ours:
             signal.signal(number, usual[number])
         sys.unraisablehook = usual_unraisable
 
 
 def _handles_interrupt(thread: threading.Thread) -> bool:
-    """Whether an interrupt is on its way out of the thread, through whatever has to be tidied up first."""
+    """Whether the thread is unwinding from an interrupt, and may still be in a `finally` block."""
     current: Any = sys._current_exceptions().get(thread.ident or 0)
     error = current[1] if isinstance(current, tuple) else current  # Python 3.11
     while error is not None and not isinstance(error, KeyboardInterrupt):

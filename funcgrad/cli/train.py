@@ -1,7 +1,8 @@
-"""What `funcgrad train` does: a data set and options in, an `Outcome` out."""
+"""`funcgrad train linear|mlp`: one training, measured once on the test set."""
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,87 +11,52 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcgrad import losses, metrics, models, plots, sharding, training
-from funcgrad.cli.outcome import Bars, Draw, Outcome, confusion, percent
+from funcgrad import files, losses, metrics, models, plots, sharding, training
+from funcgrad.cli.console import ReportProgress, percent
+from funcgrad.cli.knn import confusion_figure
+from funcgrad.cli.options import TrainOptions
 from funcgrad.cli.predict import Probe
-from funcgrad.datasets import Dataset
+from funcgrad.cli.run import DataCommand, Outcome, Run
+from funcgrad.datasets import Dataset, Split
 from funcgrad.folds import hold_out
 from funcgrad.report import timed
-from funcgrad.training import augment
+from funcgrad.training import augment, checkpoint
 from funcgrad.training import batches as feeding
 
-
-class TrainOptions(NamedTuple):
-    model: str = "linear"
-    loss: str = "softmax"
-    optimizer: str = "adamw"
-    lr: float = 1e-3
-    schedule: str = "cosine"
-    warmup: float = 0.0  # epochs
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    l1: float = 0.0
-    l2: float = 0.0
-    label_smoothing: float = 0.0
-    epochs: int = 20
-    batch_size: int = 128
-    hidden: tuple[int, ...] = (256,)
-    activation: str = "relu"
-    dropout: float = 0.0
-    layer_norm: bool = False
-    residual: bool = False
-    initialization: str | None = None
-    dtype: str = "float32"  # of the computation
-    augment: str | None = None
-    mixup: float = 0.0  # alpha; 0 mixes nothing
-    validation: float = 0.1  # the share of the training examples that is held out to watch the training
-    patience: int | None = None
-    skip_nonfinite: bool = False
-    devices: int | None = 1  # None: all there are
-    split_hidden: int = 1
-    folder: Path | None = None  # where checkpoints and metrics.jsonl go
-    checkpoint_every: int | None = None
-    keep: int = 3
-    resume: bool = False
+CHECKPOINT_SECONDS = 10.0  # between two checkpoints, unless they are to come after so many epochs
 
 
-_ELSEWHERE = ("devices", "split_hidden", "folder", "checkpoint_every", "keep", "resume")  # where, not what
-_SECONDS = 10.0  # between two checkpoints, unless it is said after how many epochs
+def train(dataset: Dataset, options: TrainOptions, run: Run) -> Outcome:
+    """The parameters are those of the best epoch on the validation part.
 
-
-def train(
-    dataset: Dataset, options: TrainOptions, seed: int, bars: Bars, should_stop: Callable[[], bool] = lambda: False
-) -> Outcome:
-    """One training; the test set is measured once, with the parameters of the best epoch on the validation part.
-
-    Raises `KeyboardInterrupt` once `should_stop` says so and the training is kept.
+    Raises `KeyboardInterrupt` after an interrupt, once the training is saved.
     """
     seconds: dict[str, float] = {}
-    trained = train_one(dataset, options, seed, bars, seconds, should_stop)
-    fit, title = trained.fit, f"{dataset.name}: {name_of(options)}"
+    trained = train_one(dataset, options, run, seconds)
+    fit, name = trained.fit, name_of(options)
+    title = f"{dataset.name}: {name}"
     figures = {}
     if fit.history:
-        figures["curves.png"] = curves({name_of(options): trained}, {name_of(options): options.loss}, dataset.name)
-    figures["confusion.png"] = confusion(dataset, trained.scores.argmax(axis=1), title)
+        figures["curves.png"] = curves({name: trained}, {name: options.loss}, dataset.name)
+    figures["confusion.png"] = confusion_figure(dataset, trained.scores.argmax(axis=1), title)
     figures["learning_rate.png"] = lambda: plots.learning_rate_curve(
         trained.rates, epochs=options.epochs, title=f"{title}: learning rate"
     )
     figures |= template_figures(dataset, options, trained, title)
     if plots.is_image_shape(dataset.test.images.shape[1:]) and np.isfinite(trained.scores).all():
         figures["mistakes.png"] = lambda: _mistakes(dataset, trained.scores, title)
-    values = trained.metrics
-    rows = [[name.replace("_", " "), percent(x) if "accuracy" in name else _number(x)] for name, x in values.items()]
-    notes = (*missing(dataset), *(fit.notes if fit.stopped_by != "diverged" else fit.notes[:-1]))
-    said = {"history": fit.history, "epochs": fit.epochs_done, "stopped_by": fit.stopped_by, "notes": list(fit.notes)}
+    measured = trained.metrics
+    rows = [[key.replace("_", " "), percent(x) if "accuracy" in key else _number(x)] for key, x in measured.items()]
+    course = {"history": fit.history, "epochs": fit.epochs_done, "stopped_by": fit.stopped_by, "notes": list(fit.notes)}
     return Outcome(
-        {**values, **said},
+        {**measured, **course},
         seconds,
-        [name_of(options), ""],
+        [name, ""],
         rows,
         figures,
         failed(trained),
-        writes=trained.probe.write,
-        notes=notes,
+        write=trained.classifier.write,
+        notes=(*missing_classes(dataset), *(fit.notes if fit.stopped_by != "diverged" else fit.notes[:-1])),
     )
 
 
@@ -98,7 +64,7 @@ def _number(x: float) -> str:
     return f"{x:.4f}" if abs(x) < 1e4 else f"{x:.4g}"
 
 
-def missing(dataset: Dataset) -> list[str]:
+def missing_classes(dataset: Dataset) -> list[str]:
     """A line that names the classes that cannot be learned."""
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
     names = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
@@ -113,80 +79,77 @@ def failed(trained: "Trained") -> str:
 
 class Trained(NamedTuple):
     fit: training.Fit
-    probe: Probe
+    classifier: Probe
     scores: np.ndarray  # of the test set
     metrics: dict[str, float]
     rates: np.ndarray  # the learning rate at each step
 
 
-def train_one(
-    dataset: Dataset,
-    options: TrainOptions,
-    seed: int,
-    bars: Bars,
-    seconds: dict[str, float],
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Trained:
+def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[str, float]) -> Trained:
     if len(dataset.classes) < 2:
         raise ValueError(f"--data: a classifier needs two classes or more, and all is of class {dataset.classes[0]}")
-    key, split_key = jax.random.split(jax.random.key(seed))
+    key, split_key = jax.random.split(jax.random.key(run.seed))
     inputs, labels = dataset.train.images, dataset.train.labels
     validation = None
     if options.validation:
-        held_out, kept = hold_out(split_key, labels, options.validation)
+        held_out, others = hold_out(split_key, labels, options.validation)
         validation = inputs[held_out], labels[held_out]
-        inputs, labels = feeding.selected(inputs, kept), labels[kept]
-    schedule = _schedule(options, len(labels))
+        inputs, labels = feeding.selected(inputs, others), labels[others]
+    steps, schedule = _steps_per_epoch(options, len(labels)), _schedule(options, len(labels))
     loss = losses.make_loss(options.loss, l1=options.l1, l2=options.l2, smoothing=options.label_smoothing)
     mesh = None
-    if options.devices != 1 or options.split_hidden != 1:
-        mesh = sharding.make_mesh(options.devices, hidden=options.split_hidden)
-    with bars(name_of(options), unit="images") as bar, timed(seconds):
-        untrained = probe_of(dataset, options, inputs)
-        fit = training.fit(
-            key,
-            untrained.model,
-            inputs,
-            labels,
-            loss=loss,
-            optimizer=make_optimizer(options, len(labels)),
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            augment=None if options.augment is None else augment.make_augment(options.augment),
-            mix=_mixing(options.mixup) if options.mixup else None,
-            validation=validation,
-            patience=options.patience,
-            skip_nonfinite=options.skip_nonfinite,
-            checkpoint=_checkpoint(dataset, options, seed),
-            mesh=mesh,
-            on_epoch=None
-            if options.folder is None
-            else _log(options.folder / "metrics.jsonl", schedule, options, labels),
-            on_steps=None if bar is None else _tell(bar, options, len(labels)),
-            should_stop=should_stop,
-        )
+    if options.num_devices != 1 or options.split_hidden != 1:
+        mesh = sharding.make_mesh(options.num_devices, hidden=options.split_hidden)
+    defer_interrupts = Run().defer_interrupts if run.out is None else run.defer_interrupts
+    with run.progress(name_of(options), unit="images") as report_progress, timed(seconds):
+        classifier = untrained(dataset, options, inputs)
+        with defer_interrupts() as should_stop:
+            fit = training.fit(
+                key,
+                classifier.model,
+                inputs,
+                labels,
+                loss=loss,
+                optimizer=make_optimizer(options, len(labels)),
+                epochs=options.epochs,
+                batch_size=options.batch_size,
+                augment=None if options.augment is None else augment.make_augment(options.augment),
+                mix=_mixing(options.mixup) if options.mixup else None,
+                validation=validation,
+                patience=options.patience,
+                skip_nonfinite=options.skip_nonfinite,
+                checkpoint=_checkpoint(dataset, options, run),
+                mesh=mesh,
+                on_epoch=None if run.out is None else _log(run.out / "metrics.jsonl", schedule, steps),
+                on_steps=None if report_progress is None else _steps_as_images(report_progress, len(labels), steps),
+                should_stop=should_stop,
+            )
         if fit.stopped_by == "interrupt":
             raise KeyboardInterrupt
-        probe = untrained._replace(params=jax.device_get(fit.best_params))
-        train_scores = training.predict(probe.model, fit.best_params, inputs)
-        scores = training.predict(probe.model, fit.best_params, dataset.test.images)
-        mean_loss = jax.jit(
-            lambda scores, labels: jnp.mean(jax.vmap(loss, (0, 0, None))(scores, labels, fit.best_params))
-        )
-        test_loss = float(mean_loss(scores, dataset.test.labels))
+        measured, scores = _measure(classifier.model, fit, loss, (inputs, labels), dataset.test)
+    rates = np.asarray(jax.vmap(lambda step: jnp.asarray(schedule(step), float))(jnp.arange(steps * options.epochs)))
+    return Trained(fit, classifier._replace(params=jax.device_get(fit.best_params)), scores, measured, rates)
+
+
+def _measure(
+    model: models.Model, fit: training.Fit, loss: losses.Loss, trained_on: tuple[Any, np.ndarray], test: Split
+) -> tuple[dict[str, float], np.ndarray]:
+    """Accuracies and the loss of the best parameters; and their scores of the test set."""
+    params, (inputs, labels) = fit.best_params, trained_on
+    train_scores = training.predict(model, params, inputs)
+    scores = training.predict(model, params, test.images)
+    mean_loss = jax.jit(lambda scores, labels: jnp.mean(jax.vmap(loss, (0, 0, None))(scores, labels, params)))
     measured = {
-        "test_accuracy": float(metrics.accuracy(scores.argmax(axis=1), dataset.test.labels)),
+        "test_accuracy": float(metrics.accuracy(scores.argmax(axis=1), test.labels)),
         "train_accuracy": float(metrics.accuracy(train_scores.argmax(axis=1), labels)),
-        "test_loss": test_loss,
+        "test_loss": float(mean_loss(scores, test.labels)),
     }
-    if validation is not None and fit.history:
+    if "validation_accuracy" in fit.history:
         measured["validation_accuracy"] = max(fit.history["validation_accuracy"])
-    every_step = jnp.arange(_steps(options, len(labels)))
-    rates = np.asarray(jax.vmap(lambda step: jnp.asarray(schedule(step), float))(every_step))
-    return Trained(fit, probe, scores, measured, rates)
+    return measured, scores
 
 
-def probe_of(dataset: Dataset, options: TrainOptions, inputs: Any) -> Probe:
+def untrained(dataset: Dataset, options: TrainOptions, inputs: Any) -> Probe:
     """The model with what belongs to it, not yet trained."""
     kind = {"initialization": options.initialization} if options.initialization else {}
     if options.model == "mlp":
@@ -204,27 +167,33 @@ def probe_of(dataset: Dataset, options: TrainOptions, inputs: Any) -> Probe:
     )
 
 
-def _checkpoint(dataset: Dataset, options: TrainOptions, seed: int) -> training.Checkpoint | None:
-    if options.folder is None:
+def _checkpoint(dataset: Dataset, options: TrainOptions, run: Run) -> training.Checkpoint | None:
+    if run.out is None:
         return None
-    config = {name: value for name, value in options._asdict().items() if name not in _ELSEWHERE}
-    data = {"seed": seed, "data": dataset.fingerprint, "classes": list(dataset.classes), "devices": options.devices}
+    config = {one.name: getattr(options, one.name) for one in fields(options) if not one.metadata.get("resumable")}
+    data = {"seed": run.seed, "data": dataset.fingerprint, "classes": list(dataset.classes)}
     every = options.checkpoint_every
     return training.Checkpoint(
-        options.folder / "checkpoints",
+        _saved_in(run.out),
         every=every or 1,
-        seconds=0.0 if every else _SECONDS,
+        seconds=0.0 if every else CHECKPOINT_SECONDS,
         keep=options.keep,
-        resume=options.resume,
-        config={**config, **data},
+        resume=run.resume,
+        config={**config, **data, "devices": options.num_devices},
     )
 
 
-def _log(
-    path: Path, schedule: Callable[[int], Any], options: TrainOptions, labels: np.ndarray
-) -> Callable[[int, dict[str, float]], None]:
-    """Writes a line for each epoch; the lines of a run that was given up go when their epochs come again."""
-    steps = _steps(options, len(labels)) // options.epochs
+def _saved_in(out: Path) -> Path:
+    return out / "checkpoints"
+
+
+def describe_saved(out: Path) -> str:
+    steps = checkpoint.steps(_saved_in(out))
+    return f"the checkpoint of step {steps[-1]:,} is saved in {_saved_in(out)}, and --resume goes on" if steps else ""
+
+
+def _log(path: Path, schedule: Callable[[int], Any], steps: int) -> Callable[[int, dict[str, float]], None]:
+    """Writes a line for each epoch; the lines of an abandoned run are replaced when their epochs come again."""
 
     def log(epoch: int, measured: dict[str, float]) -> None:
         if jax.process_index():
@@ -232,21 +201,23 @@ def _log(
         line = {"epoch": epoch, **measured, "learning_rate": float(schedule(epoch * steps - 1))}
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text(encoding="utf-8").splitlines()[: epoch - 1] if epoch > 1 and path.exists() else []
-        aside = path.with_name(f".{path.name}")
-        aside.write_text("".join(f"{one}\n" for one in [*before, json.dumps(line)]), encoding="utf-8")
-        aside.replace(path)
+        with files.replacing(path) as temporary_path:
+            text = "".join(f"{one}\n" for one in [*before, json.dumps(line)])
+            temporary_path.write_text(text, encoding="utf-8")
 
     return log
 
 
-def _tell(bar: Callable[..., None], options: TrainOptions, count: int) -> Callable[[int, int, dict[str, float]], None]:
-    in_an_epoch = _steps(options, count) // options.epochs
+def _steps_as_images(
+    report_progress: ReportProgress, examples: int, steps: int
+) -> Callable[[int, int, dict[str, float]], None]:
+    """For `training.fit`, which counts steps; an epoch has so many examples and steps."""
 
-    def tell(done: int, total: int, means: dict[str, float]) -> None:
-        said = f"loss {means['train_loss']:.3f}, {percent(means['train_accuracy'])}"
-        bar(done * count // in_an_epoch, total * count // in_an_epoch, said)
+    def on_steps(done: int, total: int, means: dict[str, float]) -> None:
+        message = f"loss {means['train_loss']:.3f}, {percent(means['train_accuracy'])}"
+        report_progress(done * examples // steps, total * examples // steps, message)
 
-    return tell
+    return on_steps
 
 
 @lru_cache(maxsize=256)  # for which programs are compiled
@@ -267,13 +238,12 @@ def _mistakes(dataset: Dataset, scores: np.ndarray, title: str) -> Any:
     )
 
 
-def _steps(options: TrainOptions, examples: int) -> int:
-    return -(-examples // min(options.batch_size, examples)) * options.epochs
+def _steps_per_epoch(options: TrainOptions, examples: int) -> int:
+    return -(-examples // min(options.batch_size, examples))
 
 
-def _schedule(options: TrainOptions, examples: int, **swept: Any) -> Callable[[Any], Any]:
-    steps = _warmed(options, examples)
-    schedule = training.make_schedule(options.schedule, swept.get("lr", options.lr), **steps)
+def _schedule(options: TrainOptions, examples: int) -> Callable[[Any], Any]:
+    schedule = training.make_schedule(options.schedule, options.lr, **_steps(options, examples))
 
     def rate(step: int) -> Any:
         with jax.numpy_dtype_promotion("standard"):  # which is Optax's
@@ -282,11 +252,12 @@ def _schedule(options: TrainOptions, examples: int, **swept: Any) -> Callable[[A
     return rate
 
 
-def _warmed(options: TrainOptions, examples: int) -> dict[str, int]:
+def _steps(options: TrainOptions, examples: int) -> dict[str, int]:
+    """The steps of a schedule, in all and of its rise."""
     if options.warmup >= options.epochs:
         raise ValueError(f"warmup: needs fewer than all {options.epochs} epochs, got {options.warmup:g}")
-    steps = _steps(options, examples)
-    return {"steps": steps, "warmup_steps": round(steps // options.epochs * options.warmup)}
+    steps = _steps_per_epoch(options, examples)
+    return {"steps": steps * options.epochs, "warmup_steps": round(steps * options.warmup)}
 
 
 def make_optimizer(options: TrainOptions, examples: int, **swept: Any) -> Any:
@@ -296,7 +267,7 @@ def make_optimizer(options: TrainOptions, examples: int, **swept: Any) -> Any:
         schedule=options.schedule,
         weight_decay=swept.get("weight_decay", options.weight_decay),
         clip_norm=options.clip_norm,
-        **_warmed(options, examples),
+        **_steps(options, examples),
     )
 
 
@@ -313,13 +284,15 @@ _LOSS_NAMES = {
 }
 
 
-def curves(runs: Mapping[str, Trained], kinds: Mapping[str, str], title: str) -> Draw:
+def curves(runs: Mapping[str, Trained], kinds: Mapping[str, str], title: str) -> Callable[[], Any]:
     histories = {name: trained.fit.history for name, trained in runs.items() if trained.fit.history}
     loss_names = {name: _LOSS_NAMES[kinds[name]] for name in histories}
     return lambda: plots.training_curves(histories, losses=loss_names, title=f"{title}: loss and accuracy by epoch")
 
 
-def template_figures(dataset: Dataset, options: TrainOptions, trained: Trained, title: str) -> dict[str, Draw]:
+def template_figures(
+    dataset: Dataset, options: TrainOptions, trained: Trained, title: str
+) -> dict[str, Callable[[], Any]]:
     shape = dataset.train.images.shape[1:]
     if options.model != "linear" or not plots.is_image_shape(shape):
         return {}
@@ -329,3 +302,6 @@ def template_figures(dataset: Dataset, options: TrainOptions, trained: Trained, 
     return {
         "templates.png": lambda: plots.templates(weights, shape, dataset.classes, title=f"{title}: weight templates")
     }
+
+
+COMMAND = DataCommand(TrainOptions, train, describe_saved)

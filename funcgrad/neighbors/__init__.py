@@ -13,8 +13,10 @@ from funcgrad.neighbors.search import (
     save_index,
     vote,
 )
+from funcgrad.neighbors.voting import WEIGHTS
 
 __all__ = [
+    "WEIGHTS",
     "Index",
     "Info",
     "Metric",

@@ -1,24 +1,40 @@
-"""What a run leaves: result.json and pictures, whole or not at all; seconds with compilation apart; progress bars."""
+"""The content of result.json, seconds with compilation apart, and files that are written all or not at all."""
 
-import json
-import math
 import os
 import platform
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from funcgrad import __version__
-
-Progress = Callable[..., None]  # (done, total), and a few words on how it goes
+from funcgrad.files import plain
 
 _compilations: list[float] = []  # seconds of each compilation in this process, appended by JAX's own monitoring
+
+
+def make_result(
+    command: str,
+    config: Mapping[str, Any],
+    dataset: Any,
+    metrics: Mapping[str, Any],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The content of result.json; `dataset` is a `funcgrad.datasets.Dataset`."""
+    data = {
+        "name": dataset.name,
+        "train": len(dataset.train.labels),
+        "test": len(dataset.test.labels),
+        "classes": dataset.classes,
+        "shape": dataset.train.images.shape[1:],
+        "fingerprint": dataset.fingerprint,
+    }
+    content = {"command": command, "config": config, "dataset": data, "metrics": metrics, "seconds": seconds}
+    return plain({**content, "environment": environment()})
 
 
 def environment() -> dict[str, Any]:
@@ -37,7 +53,7 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Its name, and where Linux tells them its family and model: of one name some are three times as fast as others."""
+    """Its name, and on Linux its family and model: one name may cover processors that differ threefold in speed."""
     try:
         lines = (line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
     except OSError:
@@ -69,7 +85,7 @@ def timed(seconds: dict[str, float]) -> Iterator[None]:
 
 @contextmanager
 def output(out: Path | None) -> Iterator[Path | None]:
-    """A temporary directory beside `out`, whose files move there when all has gone well; nothing is left otherwise.
+    """A temporary folder beside `out`, whose files move there if the block succeeds; nothing is left otherwise.
 
     Raises `OSError` at once when nothing can be written there, or no result.json.
     """
@@ -78,106 +94,31 @@ def output(out: Path | None) -> Iterator[Path | None]:
         return
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"--out: {out} is a file, not a directory")
-    if (out / "result.json").is_dir():
-        raise IsADirectoryError(f"--out: {out / 'result.json'} is a directory, and a file is to be written there")
-    parent = out
-    while not parent.exists():
-        parent = parent.parent
+    _check_no_directory(out / "result.json")
+    parent = next(folder for folder in (out, *out.parents) if folder.exists())
     try:
-        aside = Path(tempfile.mkdtemp(prefix=".funcgrad-", dir=parent))
+        temporary_path = Path(tempfile.mkdtemp(prefix=".funcgrad-", dir=parent))
     except OSError as error:
         raise OSError(f"--out: cannot write to {parent}: {error.strerror}") from error
     try:
-        yield aside
+        yield temporary_path
         out.mkdir(parents=True, exist_ok=True)
-        for file in aside.iterdir():
-            if (out / file.name).is_dir():
-                raise IsADirectoryError(f"--out: {out / file.name} is a directory, and a file is to be written there")
-        for file in sorted(aside.iterdir(), key=lambda file: file.name == "result.json"):  # the result comes last
+        files = sorted(temporary_path.iterdir(), key=lambda file: file.name == "result.json")  # the result comes last
+        for file in files:
+            _check_no_directory(out / file.name)
+        for file in files:
             os.replace(file, out / file.name)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary_path, ignore_errors=True)
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Writes JSON aside, then renames it into place."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def plain(value: Any) -> Any:
-    """What JSON can say: paths as text, NaN and infinity as null; anything else unknown is left for it to refuse."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
-
-
-def print_json(value: Any) -> None:
-    """The value as JSON on stdout."""
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+def _check_no_directory(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"--out: {path} is a directory, and a file is to be written there")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes a compressed .npz file."""
     import numpy as np
 
-    with path.open("xb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-@contextmanager
-def progress(description: str, *, unit: str = "", shown: bool) -> Iterator[Progress | None]:
-    """A bar on stderr, as a function of (done, total); None where stderr is no terminal or none is wanted.
-
-    It shows how many of how many units are done, how many a second, and the time that is left.
-    """
-    if not (shown and sys.stderr.isatty()):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            total = "?" if task.total is None else f"{task.total:,.0f}"
-            return Text(f"{f'{task.completed:,.0f}/{total} {unit}'.rstrip()}{_rate(task.speed)}")
-
-    columns = TextColumn("{task.description}"), BarColumn(), Rate(), TimeRemainingColumn(elapsed_when_finished=True)
-    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=60) as bars:
-        task = bars.add_task(description, total=None)
-
-        def update(done: int, total: int, said: str = "") -> None:
-            bars.update(task, completed=done, total=total, description=f"{description} {said}".rstrip())
-
-        yield update
-
-
-def _rate(speed: float | None) -> str:
-    """Three digits or more; nothing as long as there is no measurement."""
-    return f", {speed:,.{0 if speed >= 100 else 1 if speed >= 10 else 2}f}/s" if speed else ""
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
-    """A table on stdout, its title above and notes below it: names to the left, numbers to the right."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for number, column in enumerate(columns):
-        numeric = number > 0 and any(row[number][:1].isdigit() for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    print(title)  # not as the table's own, which would be wrapped at its width
-    Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(table)
-    for note in notes:
-        print(note)
+    np.savez_compressed(path, **arrays)

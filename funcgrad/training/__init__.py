@@ -1,3 +1,13 @@
-from funcgrad.training.loop import _LOOK, Checkpoint, Fit, fit, make_optimizer, make_schedule, predict
+from funcgrad.training.loop import (
+    _LOOK,
+    OPTIMIZERS,
+    SCHEDULES,
+    Checkpoint,
+    Fit,
+    fit,
+    make_optimizer,
+    make_schedule,
+    predict,
+)
 
-__all__ = ["_LOOK", "Checkpoint", "Fit", "fit", "make_optimizer", "make_schedule", "predict"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "_LOOK", "Checkpoint", "Fit", "fit", "make_optimizer", "make_schedule", "predict"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from funcgrad import cli, datasets
-from funcgrad.cli import train as train_runs
+from funcgrad.folds import hold_out
 from funcgrad.training import saved_model as parameters
 
 KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment"]
@@ -73,7 +73,7 @@ def test_a_diverging_training_fails_and_says_so_in_valid_json(
 @pytest.mark.parametrize(("share", "count"), [(0.1, 144), (0.3, 431), (0.4, 575), (0.5, 718)])
 def test_the_share_that_is_held_out_has_all_classes_and_the_size_asked_for(share: float, count: int) -> None:
     labels = datasets.load("digits").train.labels
-    held_out, kept = train_runs.hold_out(jax.random.key(0), labels, share)
+    held_out, kept = hold_out(jax.random.key(0), labels, share)
     assert len(held_out) == count
     np.testing.assert_array_equal(np.sort(np.concatenate([held_out, kept])), np.arange(1437))
     assert np.all(np.abs(np.bincount(labels[held_out]) - share * np.bincount(labels)) <= 1.5)
@@ -120,7 +120,7 @@ def test_a_training_that_is_stopped_goes_on_to_the_same_bits(number: signal.Sign
     if number == signal.SIGKILL:
         assert done.returncode == -number
     else:
-        said = f"interrupted; the checkpoint of step 8 is kept in {out / 'checkpoints'}, and --resume goes on"
+        said = f"interrupted; the checkpoint of step 8 is saved in {out / 'checkpoints'}, and --resume goes on"
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"funcgrad train mlp: {said}\n")
         assert {path.name for path in out.iterdir()} == {"checkpoints", "metrics.jsonl"}
     resumed = run(*arguments, "--resume")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from funcgrad import report
+from funcgrad.cli import console
 
 
 def leave(out: Path, error: BaseException | None = None, /, **files: str) -> None:
@@ -114,7 +115,7 @@ def test_compiling_is_timed_apart_from_running() -> None:
 
 def test_no_bar_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     for shown in (True, False):
-        with report.progress("working", shown=shown) as bar:
+        with console.progress("working", shown=shown) as bar:
             assert bar is None
     assert capsys.readouterr() == ("", "")
 
@@ -122,7 +123,7 @@ def test_no_bar_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) 
 def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with report.progress("working", unit="queries", shown=True) as bar:
+    with console.progress("working", unit="queries", shown=True) as bar:
         assert bar is not None
         for done in (3, 5, 1200):
             bar(done, 4096)
@@ -138,7 +139,7 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
     ("speed", "shown"), [(None, ""), (0.0, ""), (0.1234, ", 0.12/s"), (12.34, ", 12.3/s"), (5432.1, ", 5,432/s")]
 )
 def test_a_rate_has_its_first_digits(speed: float | None, shown: str) -> None:
-    assert report._rate(speed) == shown
+    assert console.format_rate(speed) == shown
 
 
 def test_no_result_can_go_where_a_directory_is(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_arrays_are_written_compressed_and_read_without_pickle(tmp_path: Path) -
 
 def test_title_and_notes_are_not_wrapped_at_the_width_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     title, note = "a title that is longer than the table", "and so is this note, which says in some words what is what"
-    report.print_table(title, ["k", "right", "why"], [["1", "9 of 10", "because"], ["10", "", ""]], [note])
+    console.print_table(title, ["k", "right", "why"], [["1", "9 of 10", "because"], ["10", "", ""]], [note])
     lines = capsys.readouterr().out.splitlines()
     assert (lines[0], lines[-1]) == (title, note)
     cells: list[Any] = [line[1:-1].split("│") for line in lines if line.startswith("│")]

@@ -1,0 +1,212 @@
+"""`funcgrad crossval knn|linear|mlp`: a setting is chosen on the training set and measured once on the test set."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from funcgrad import crossval, losses, metrics, plots
+from funcgrad.cli import knn, train
+from funcgrad.cli.console import percent
+from funcgrad.cli.options import (
+    CrossvalKnnOptions,
+    KnnOptions,
+    PenaltyOptions,
+    SweepOptions,
+    TrainOptions,
+    declared,
+    pick,
+)
+from funcgrad.cli.run import DataCommand, Outcome, Run
+from funcgrad.datasets import Dataset
+from funcgrad.neighbors import resumable
+from funcgrad.report import timed
+
+_AXES = {"lr": "learning rate", "l1": "L1 penalty", "l2": "L2 penalty"}
+
+
+def crossval_knn(dataset: Dataset, options: CrossvalKnnOptions, run: Run) -> Outcome:
+    seconds: dict[str, float] = {}
+    division = {"folds": options.folds, "shuffled": options.shuffle, "stratified": options.stratified}
+    seed = run.seed if options.shuffle else None
+    with run.progress("cross-validation", unit="queries") as report_progress, timed(seconds):
+        search = resumable.fold_search(
+            options.metric,
+            len(dataset.train.labels),
+            max(options.k),
+            folder=knn.saved_in(run.out),
+            resume=run.resume,
+            data={"p": options.p, **division, "seed": seed, **knn.identity(dataset)},
+        )
+        rows = crossval.knn(
+            dataset.train.images,
+            dataset.train.labels,
+            ks=options.k,
+            metrics=options.metric,
+            folds=options.folds,
+            shuffle=None if seed is None else jax.random.key(seed),
+            stratified=options.stratified,
+            weights=options.weights,
+            p=options.p,
+            search=search,
+            progress=report_progress,
+            memory=options.memory,
+        )
+    best = crossval.best(rows).setting
+    p = options.p if best["metric"] == "minkowski" else None
+    chosen = pick(KnnOptions, {**vars(options), "metric": best["metric"], "k": (best["k"],), "p": p})
+    found = knn.search(dataset, chosen, run._replace(out=None), seconds)  # what is saved of the folds stays
+    (predictions,), _ = knn.classify(dataset, found, chosen)
+    series = {name: [row.folds for row in rows if row.setting["metric"] == name] for name in options.metric}
+    outcome = _outcome(dataset, rows, predictions, seconds)
+    outcome.figures["crossval.png"] = lambda: plots.cross_validation(
+        options.k,
+        series,
+        best=(best["metric"], best["k"]),
+        log_x=max(options.k) >= 20 * min(options.k),
+        title=f"{dataset.name}: k-NN, {options.folds}-fold cross-validation",
+    )
+    return outcome
+
+
+def crossval_training(dataset: Dataset, options: SweepOptions, run: Run) -> Outcome:
+    """All combinations of the swept values, trained at once; the best one is trained again on all, and tested once."""
+    key, shuffle_key = jax.random.split(jax.random.key(run.seed))
+    swept, base = _swept(options)
+    grid = np.array(list(itertools.product(*swept.values())), float).T
+    settings = dict(zip(swept, grid, strict=True))
+    examples, seconds = len(dataset.train.labels), dict[str, float]()
+    for setting in zip(*grid, strict=True):  # what is wrong raises before anything is compiled
+        one = pick(TrainOptions, {**vars(base), **dict(zip(swept, map(float, setting), strict=True))})
+        train.make_optimizer(one, examples)
+        losses.make_loss(one.loss, l1=one.l1, l2=one.l2, smoothing=one.label_smoothing)
+
+    def loss(scores: jax.Array, label: jax.Array, params: Any, setting: Any) -> jax.Array:
+        l1, l2, smoothing = (setting.get(name, getattr(base, name)) for name in ("l1", "l2", "label_smoothing"))
+        return losses.make_loss(base.loss, l1=l1, l2=l2, smoothing=smoothing)(scores, label, params)
+
+    count = options.folds * options.seeds * grid.shape[1]
+    with run.progress(f"{count} trainings") as report_progress, timed(seconds):
+        rows = crossval.sweep(
+            key,
+            train.untrained(dataset, base, dataset.train.images).model,
+            dataset.train.images,
+            dataset.train.labels,
+            settings,
+            loss=loss,
+            optimizer=lambda setting: train.make_optimizer(base, examples, **setting),
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            folds=options.folds,
+            seeds=options.seeds,
+            shuffle=shuffle_key,
+            stratified=options.stratified,
+            memory=options.memory,
+            on_epoch=report_progress,
+        )
+    chosen = pick(TrainOptions, {**vars(base), **crossval.best(rows).setting, "validation": 0.0})
+    trained = train.train_one(dataset, chosen, run._replace(out=None), seconds)
+    outcome = _outcome(dataset, rows, trained.scores.argmax(axis=1), seconds)
+    title = f"{dataset.name}: {train.name_of(base)}, {options.folds}-fold cross-validation"
+    outcome.figures.update(_sweep_figures(rows, swept, title))
+    return outcome._replace(
+        failed=train.failed(trained), write=trained.classifier.write, notes=train.missing_classes(dataset)
+    )
+
+
+def _swept(options: SweepOptions) -> tuple[dict[str, Sequence[float]], TrainOptions]:
+    """The options that have several values, or else the learning rate; and all others, as those of one training."""
+    names = [one.name for one in declared(PenaltyOptions)]
+    values = {name: getattr(options, name) for name in names}
+    swept = {name: several for name, several in values.items() if len(several) > 1} or {"lr": options.lr}
+    fixed = {name: several[0] for name, several in values.items()}
+    return swept, pick(TrainOptions, {**vars(options), **fixed})
+
+
+def _outcome(
+    dataset: Dataset, rows: Sequence[crossval.Row], predictions: np.ndarray, seconds: dict[str, float]
+) -> Outcome:
+    best = crossval.best(rows)
+    test = float(metrics.accuracy(predictions, dataset.test.labels))
+    table = [
+        [*map(_short, row.setting.values()), percent(row.mean), percent(row.std), _remark(row, row is best)]
+        for row in rows
+    ]
+    table.append([*[""] * (len(best.setting) - 1), "test", percent(test), "", "once"])
+    cv = [
+        {
+            **row.setting,
+            "mean": row.mean,
+            "std": row.std,
+            "folds": list(row.folds),
+            **({"diverged": row.diverged} if row.diverged else {}),
+        }
+        for row in rows
+    ]
+    label = ", ".join(f"{name} = {value}" for name, value in best.setting.items())
+    return Outcome(
+        {"cv": cv, "best": best.setting, "test_accuracy": test},
+        seconds,
+        [*(name.replace("_", " ") for name in best.setting), "mean", "deviation", ""],
+        table,
+        {"confusion.png": knn.confusion_figure(dataset, predictions, f"{dataset.name}: {label}")},
+    )
+
+
+def _remark(row: crossval.Row, chosen: bool) -> str:
+    diverged = f"{row.diverged} of {len(row.folds)} diverged" if row.diverged else ""
+    return ", ".join(filter(None, ["chosen" if chosen else "", diverged]))
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _sweep_figures(
+    rows: Sequence[crossval.Row], swept: Mapping[str, Sequence[float]], title: str
+) -> dict[str, Callable[[], Any]]:
+    """A curve over the first of the swept values, and a heat map where two of them have several."""
+    first, *others = swept
+    several = [name for name, values in swept.items() if len(values) > 1]
+    best, figures = crossval.best(rows), dict[str, Callable[[], Any]]()
+    if several:
+        series: dict[str, list[tuple[float, ...]]] = {}
+        for row in rows:
+            series.setdefault(_series_name(row, others), []).append(row.folds)
+        figures["crossval.png"] = lambda: plots.cross_validation(
+            swept[first],
+            series,
+            x_label=_axis(first),
+            best=(_series_name(best, others), best.setting[first]),
+            log_x=min(swept[first]) > 0,
+            title=title,
+        )
+    if len(several) == 2:
+        across, down = several
+        shape = len(swept[across]), len(swept[down])
+        mean, diverged = (np.reshape(x, shape).T for x in ([r.mean for r in rows], [r.diverged > 0 for r in rows]))
+        figures["heat_map.png"] = lambda: plots.heat_map(
+            mean,
+            swept[down],
+            swept[across],
+            row_label=_axis(down),
+            column_label=_axis(across),
+            best=(swept[down].index(best.setting[down]), swept[across].index(best.setting[across])),
+            diverged=diverged,
+            title=title,
+        )
+    return figures
+
+
+def _axis(name: str) -> str:
+    return _AXES.get(name, name.replace("_", " "))
+
+
+def _series_name(row: crossval.Row, names: Sequence[str]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {row.setting[name]:g}" for name in names) or "accuracy"
+
+
+KNN = knn.COMMAND._replace(options=CrossvalKnnOptions, run=crossval_knn)
+TRAINING = DataCommand(SweepOptions, crossval_training)

@@ -1,0 +1,38 @@
+"""`funcgrad gradcheck`: funcgrad.autograd against JAX, on random programs or on a function of the user's."""
+
+import argparse
+import os
+import sys
+
+from funcgrad.cli import console, options
+from funcgrad.cli.run import ShowProgress
+
+
+def run(arguments: argparse.Namespace, progress: ShowProgress) -> int:
+    chosen = options.pick(options.GradcheckOptions, vars(arguments))
+    if (chosen.fun is None) != (chosen.at is None):
+        raise ValueError("--fun FILE.py:NAME and --at NUMBERS belong together")
+    from funcgrad import gradcheck
+
+    if chosen.fun is not None and chosen.at is not None:
+        fun = gradcheck.load_function(chosen.fun)
+        gradcheck.check_call(fun, chosen.at)
+        checked = gradcheck.compare(fun, *chosen.at, order=chosen.order)
+    else:
+        processes = min(os.cpu_count() or 1, 1 + chosen.programs // 50)  # each has to compile for itself
+        with progress("gradcheck", shown=not (arguments.quiet or arguments.json)) as report_progress:
+            checked = gradcheck.fuzz(
+                chosen.programs,
+                chosen.points,
+                chosen.seed,
+                chosen.order,
+                processes=processes,
+                progress=report_progress,
+            )
+    if arguments.json:
+        console.print_json({"command": "gradcheck", "config": vars(chosen), **checked.as_data()})
+    elif not arguments.quiet:
+        print(checked)
+    if not checked.ok:
+        print(f"funcgrad gradcheck: {checked.notes()[0].rstrip(':')}", file=sys.stderr)
+    return 0 if checked.ok else 1

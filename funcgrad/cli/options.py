@@ -1,0 +1,353 @@
+"""Every option of the command line, declared once: its name, type, default and help.
+
+A group of options is a frozen dataclass whose fields are made by `option`. From it come the parser (`add_to`), the
+record in result.json (`recorded`) and the typed options that a command takes (`pick`). Nothing here imports JAX before
+`check` does, which looks names up in the tables that own them.
+"""
+
+# ruff: noqa: RUF009 - `option` makes a field
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import funcgrad
+from funcgrad.cli.values import integer, number, numbers
+
+Group = TypeVar("Group")
+
+
+def option(
+    default: Any,
+    help: str = "",
+    *,
+    flag: str | None = None,
+    names: Callable[[], Iterable[str]] | None = None,
+    distinct: bool = False,
+    recorded: bool = True,
+    resumable: bool = False,
+    **keywords: Any,
+) -> Any:
+    """A field of a group of options: `--a-name` for the field `a_name`. The help ends with its default, if it has one.
+
+    Args:
+      flag: another name than the field's; without dashes the option is positional.
+      names: the names that are accepted, from the table that owns them; see `check`.
+      distinct: each value may be given once.
+      recorded: whether it stands in result.json.
+      resumable: whether a run that is resumed may have another value.
+      keywords: of argparse's `add_argument`.
+    """
+    properties = {"flag": flag, "names": names, "distinct": distinct, "recorded": recorded, "resumable": resumable}
+    keywords |= {"action": "store_true"} if default is False else {"default": default}
+    keywords |= {} if names is None else {"metavar": "NAME"}
+    shown = "" if default is None or default is False or default in ((), "") else f"[{_shown(default, keywords)}]"
+    return field(default=default, metadata={**properties, "keywords": {**keywords, "help": f"{help} {shown}".strip()}})
+
+
+def _shown(default: Any, keywords: Mapping[str, Any]) -> str:
+    """The default as it would be typed."""
+    values = default if isinstance(default, tuple) else (default,)
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    return (" " if "nargs" in keywords else ",").join(texts)
+
+
+def declared(group: Any) -> list[Any]:
+    """The fields of a group that are options."""
+    return [one for one in fields(group) if one.metadata]
+
+
+def flag_of(one: Any) -> str:
+    return one.metadata["flag"] or f"--{one.name.replace('_', '-')}"
+
+
+def add_to(parser: Any, group: type) -> None:
+    """Adds the options of a group to a parser of argparse, or to a section of one."""
+    for one in declared(group):
+        flag = flag_of(one)
+        dest = {"dest": one.name} if flag.startswith("-") else {}
+        parser.add_argument(flag, **dest, **one.metadata["keywords"])
+
+
+def pick(group: Callable[..., Group], values: Mapping[str, Any]) -> Group:
+    """Those of the values that are fields of a group, as that group; lists become tuples."""
+    chosen = {one.name: values[one.name] for one in fields(group) if one.name in values}  # type: ignore[arg-type]
+    return group(**{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()})
+
+
+def recorded(groups: Iterable[type], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a result records as its `config`."""
+    return {one.name: values[one.name] for group in groups for one in declared(group) if one.metadata["recorded"]}
+
+
+def check(groups: Iterable[type], values: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for a name that is not in its table, and for a value that was given twice."""
+    for one in (one for group in groups for one in declared(group)):
+        names, value = one.metadata["names"], values[one.name]
+        given = value if isinstance(value, list | tuple) else [value]
+        if one.metadata["distinct"] and len(set(given)) < len(given):
+            raise ValueError(f"{flag_of(one)}: each value once, got {' '.join(map(str, given))}")
+        if names is not None and value != one.default:
+            known = list(names())
+            for name in given:
+                if name not in known:
+                    raise ValueError(f"{flag_of(one)}: {name!r} is unknown; choose one of {', '.join(known)}")
+
+
+# What options have in common
+
+_COUNT: dict[str, Any] = {"type": integer(1), "metavar": "N"}
+_EPOCHS: dict[str, Any] = {"type": integer(1), "metavar": "EPOCHS"}
+_POSITIVE: dict[str, Any] = {"type": number(0, exclusive=True), "metavar": "X"}
+_NONNEGATIVE: dict[str, Any] = {"type": number(0), "metavar": "X"}
+_VALUES: dict[str, Any] = {"type": numbers(), "metavar": "VALUES"}
+_FOLDER: dict[str, Any] = {"type": Path, "metavar": "DIR"}
+_NAMES: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
+
+
+def _metrics() -> list[str]:
+    return [*funcgrad.distances.METRICS, *funcgrad.distances.ALIASES]
+
+
+_METRICS = "l1, l2, sqeuclidean, cosine, dot, chebyshev, minkowski, hamming, manhattan, euclidean"
+_DATA_DIR = "where TFDS data lies [$TFDS_DATA_DIR, or ~/tensorflow_datasets]"
+_OUT = "where result.json and pictures go"
+
+
+# Groups of several commands
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    title: ClassVar[str] = "output"
+    json: bool = option(False, "print the result as JSON, and nothing else", recorded=False)
+    quiet: bool = option(False, "print nothing but errors", recorded=False)
+    debug: bool = option(False, "show where an error came from", recorded=False)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    title: ClassVar[str] = "run"
+    seed: int = option(0, "of all that is random", type=integer(0), metavar="N")
+    out: Path | None = option(None, f"{_OUT} [nowhere]", **_FOLDER, recorded=False)
+
+
+@dataclass(frozen=True)
+class ResumableRunOptions(RunOptions):
+    resume: bool = option(False, "go on from what an interrupted run saved in --out DIR", recorded=False)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    title: ClassVar[str] = "data"
+    data: tuple[str, ...] = option(
+        ("digits",),
+        "digits, a TFDS name (cifar10), FILE.npz, two or four .npy files (features, labels), "
+        "or a folder of class folders of images",
+        **_NAMES,
+    )
+    data_dir: Path | None = option(None, _DATA_DIR, **_FOLDER)
+    classes: tuple[str, ...] | None = option(None, "only these classes", **_NAMES)
+    limit_train: int | None = option(None, "only the first N training examples", **_COUNT)
+    limit_test: int | None = option(None, "only the first N test examples", **_COUNT)
+    size: int | None = option(None, "resize images of a folder to N × N", **_COUNT)
+    test_fraction: float = option(
+        0.2,
+        "the last share of each class is for testing, where the data has no test part",
+        type=number(0, 1, exclusive=True),
+        metavar="SHARE",
+    )
+
+
+@dataclass(frozen=True)
+class FoldOptions:
+    folds: int = option(5, type=integer(2), metavar="N")
+    stratified: bool = option(False, "each class in its share in every fold")
+
+
+# demo, data, gradcheck, explain
+
+
+@dataclass(frozen=True)
+class DemoOptions(RunOptions):
+    out: Path | None = option(Path("funcgrad-demo"), _OUT, **_FOLDER, recorded=False)
+
+
+@dataclass(frozen=True)
+class DataListOptions:
+    data_dir: Path | None = option(None, _DATA_DIR, **_FOLDER)
+
+
+@dataclass(frozen=True)
+class DataInfoOptions(DataListOptions):
+    name: tuple[str, ...] = option((), flag="name", **_NAMES)
+
+
+@dataclass(frozen=True)
+class DataPrepareOptions(DataListOptions):
+    name: str = option("", flag="name", metavar="NAME")
+    archives: tuple[Path, ...] = option(
+        (),
+        "the original archives, or a folder of them, in place of downloading",
+        flag="--from",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+    )
+
+
+@dataclass(frozen=True)
+class GradcheckOptions:
+    programs: int = option(200, "random programs", **_COUNT)
+    points: int = option(100, "at which each is evaluated", **_COUNT)
+    order: int = option(2, "1: gradients, 2: and Hessians, 3: and third derivatives", type=int, choices=(1, 2, 3))
+    seed: int = option(0, "of the programs and points", type=integer(0), metavar="N")
+    fun: str | None = option(None, "a function of your own, in place of random programs", metavar="FILE.py:NAME")
+    at: tuple[float, ...] | None = option(None, "its arguments", nargs="+", type=float, metavar="X")
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    expression: str = option(
+        "",
+        'such as "tanh(a*b + c)": numbers, variables, operators, comparisons, x if c else y, the functions of ops',
+        flag="expression",
+        metavar="EXPRESSION",
+    )
+    variables: tuple[str, ...] = option(
+        (), "such as a=2 b=-3 c=10: one for each variable", flag="variables", nargs="*", metavar="NAME=VALUE"
+    )
+    svg: Path | None = option(None, "draw the graph, with all values and gradients", type=Path, metavar="FILE")
+
+
+# knn, crossval knn
+
+
+@dataclass(frozen=True)
+class VoteOptions:
+    k: tuple[int, ...] = option((1, 3, 5, 10), nargs="+", type=integer(1), metavar="K", distinct=True)
+    weights: str = option(
+        "uniform", "of the votes: uniform, distance, softmax", names=lambda: funcgrad.neighbors.WEIGHTS
+    )
+    memory: str = option("1GiB", "limit of what is needed beside the data", metavar="SIZE")
+    p: float | None = option(None, "of metric minkowski", type=number(1), metavar="P")
+
+
+@dataclass(frozen=True)
+class KnnOptions(VoteOptions):
+    metric: str = option("l2", _METRICS, names=_metrics)
+    temperature: float = option(0.07, "of softmax weights", type=number(0, exclusive=True), metavar="T")
+    precision: str = option("exact", "of floats", choices=("exact", "fast"))
+    devices: int = option(1, "that share the queries", **_COUNT)
+
+
+@dataclass(frozen=True)
+class CrossvalKnnOptions(FoldOptions, VoteOptions):
+    metric: tuple[str, ...] = option(("l1", "l2"), _METRICS, names=_metrics, nargs="+", distinct=True)
+    shuffle: bool = option(False, "shuffle before cutting folds")
+
+
+# train, crossval linear|mlp, predict
+
+
+@dataclass(frozen=True)
+class ClassifierOptions:
+    loss: str = option("softmax", "softmax, svm, squared_svm, crammer_singer", names=lambda: funcgrad.losses.LOSSES)
+    optimizer: str = option("adamw", "any of Optax's", names=lambda: funcgrad.training.OPTIMIZERS)
+    schedule: str = option("cosine", "of the learning rate, any of Optax's", names=lambda: funcgrad.training.SCHEDULES)
+    clip_norm: float | None = option(
+        None, "gradients of a larger norm, over all arrays, are scaled down to it [none]", **_POSITIVE
+    )
+    initialization: str | None = option(
+        None,
+        "of the weights: he, glorot_uniform, orthogonal, … [the model's own]",
+        names=lambda: funcgrad.models.INITIALIZATIONS,
+    )
+    warmup: float = option(0.0, "of linear rise of the learning rate", type=number(0), metavar="EPOCHS")
+    epochs: int = option(20, **_COUNT)
+    batch_size: int = option(128, **_COUNT)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    hidden: tuple[int, ...] = option((256,), "units of each hidden layer", nargs="+", **_COUNT)
+    activation: str = option("relu", "relu, gelu, silu, elu, tanh, sigmoid", names=lambda: funcgrad.models.ACTIVATIONS)
+    dropout: float = option(0.0, "of hidden units left out", type=number(0, 1), metavar="SHARE")
+    layer_norm: bool = option(False, "normalise each hidden layer")
+    residual: bool = option(False, "hidden layers are inverted-bottleneck blocks")
+
+
+@dataclass(frozen=True)
+class PenaltyOptions:
+    lr: float = option(1e-3, "learning rate", **_POSITIVE)
+    l1: float = option(0.0, "λ of the penalty λ·Σ|W|", **_NONNEGATIVE)
+    l2: float = option(0.0, "λ of the penalty λ·ΣW²", **_NONNEGATIVE)
+    weight_decay: float = option(0.0, "decoupled, on weights only", **_NONNEGATIVE)
+    label_smoothing: float = option(0.0, type=number(0, 1), metavar="X")
+
+
+@dataclass(frozen=True)
+class SweptOptions:
+    """Those of `PenaltyOptions`, each with one value or more."""
+
+    lr: tuple[float, ...] = option(
+        (1e-4, 1e-3, 1e-2),
+        "learning rates: one, a list (1e-3,1e-2), or a range (1e-4:1e-1:log8, 0.1:0.5:lin5)",
+        type=numbers(positive=True),
+        metavar="VALUES",
+    )
+    l1: tuple[float, ...] = option((0.0,), "λ of the penalty λ·Σ|W|, likewise", **_VALUES)
+    l2: tuple[float, ...] = option((0.0,), "λ of the penalty λ·ΣW², likewise", **_VALUES)
+    weight_decay: tuple[float, ...] = option((0.0,), "decoupled, on weights only, likewise", **_VALUES)
+    label_smoothing: tuple[float, ...] = option((0.0,), "from 0 to 1, likewise", **_VALUES)
+    seeds: int = option(1, "trainings of each setting and fold", **_COUNT)
+    memory: str = option("2GiB", "of the trainings that run at once", metavar="SIZE")
+
+
+@dataclass(frozen=True)
+class SingleTrainingOptions:
+    """Of one training, which can be watched, saved and spread over devices."""
+
+    validation: float = option(0.1, "share of the training set held out", type=number(0, 0.5), metavar="SHARE")
+    patience: int | None = option(
+        None, "stop after so many in which validation accuracy did not rise [never]", **_EPOCHS
+    )
+    augment: str | None = option(None, "of each image, anew each time: flip,shift:4,cutout:8 [none]", metavar="NAMES")
+    mixup: float = option(0.0, "mixes pairs of inputs, and their losses", type=number(0), metavar="ALPHA")
+    dtype: str = option("float32", "of the computation", choices=("float32", "bfloat16"))
+    skip_nonfinite: bool = option(False, "leave out steps whose loss or gradients are not finite, in place of stopping")
+    checkpoint_every: int | None = option(
+        None, "with --out: a checkpoint after so many [1, but not within 10 seconds]", **_EPOCHS, resumable=True
+    )
+    keep: int = option(3, "the last N checkpoints stay", **_COUNT, resumable=True)
+    devices: int | None = option(None, "that share each batch [1; with --distributed all]", **_COUNT, resumable=True)
+    split_hidden: int = option(1, "devices that share the hidden units", **_COUNT, resumable=True)
+    distributed: str | None = option(
+        None,
+        "one process of several: HOST:PORT,PROCESSES,NUMBER, or auto under SLURM and on TPU pods",
+        metavar="HOW",
+        recorded=False,
+        resumable=True,
+    )
+
+
+@dataclass(frozen=True)
+class TrainOptions(SingleTrainingOptions, PenaltyOptions, NetworkOptions, ClassifierOptions):
+    model: str = "linear"
+
+    @property
+    def num_devices(self) -> int | None:
+        """None: all there are."""
+        return self.split_hidden if self.devices is None and self.distributed is None else self.devices
+
+
+@dataclass(frozen=True)
+class SweepOptions(FoldOptions, SweptOptions, NetworkOptions, ClassifierOptions):
+    model: str = "linear"
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    model: Path = option(None, "the --out DIR of its training", required=True, **_FOLDER)
+    split: str = option("test", "which part of the data", choices=("test", "train"))

@@ -1,0 +1,159 @@
+"""A command on a data set, from its options to what it prints and writes: the same for all of them."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from funcgrad import files, report
+from funcgrad.cli import console, options, parser
+
+ShowProgress = Callable[..., AbstractContextManager[console.ReportProgress | None]]  # see `console.progress`
+DeferInterrupts = Callable[[], AbstractContextManager[Callable[[], bool]]]  # see `signals.handle_signals`
+
+
+class Run(NamedTuple):
+    """What a command needs beside its options and the data."""
+
+    seed: int = 0
+    out: Path | None = None  # where a run that can be resumed saves what it has finished
+    resume: bool = False
+    progress: ShowProgress = partial(console.progress, shown=False)
+    defer_interrupts: DeferInterrupts = lambda: nullcontext(lambda: False)
+    tuning: Mapping[str, Any] = MappingProxyType({})  # of the search
+
+
+class Outcome(NamedTuple):
+    """The result of a command."""
+
+    metrics: dict[str, Any]
+    seconds: dict[str, float]  # "compile" and "run"
+    columns: list[str]
+    rows: list[list[str]]  # of the printed table
+    figures: dict[str, Callable[[], Any]]  # file name → what draws it, when there is somewhere to write it
+    failed: str = ""  # what went wrong, where the run ended and its result is worth nothing
+    arrays: Mapping[str, Callable[[], Mapping[str, Any]]] = MappingProxyType(
+        {}
+    )  # file name → what computes its content
+    write: Callable[[Path], list[str]] | None = None  # writes other files into a folder, and returns their names
+    notes: Sequence[str] = ()  # what a user should know
+
+
+class DataCommand(NamedTuple):
+    """How a command is run, and what it leaves in --out DIR when it does not reach its end."""
+
+    options: type
+    run: Callable[[Any, Any, Run], Outcome]  # (dataset, options, run)
+    describe_saved: Callable[[Path], str] = lambda out: ""  # what is saved there, and can be resumed
+    remove_saved: Callable[[Path], None] = lambda out: None  # once all is done
+
+
+class Unfinished(Exception):
+    """A run ended early, by its `__cause__`; the message says what is saved of it."""
+
+
+def run_on_data(command: DataCommand, arguments: argparse.Namespace, **given: Any) -> int:
+    """Runs a command, writes and prints what comes out, and returns the exit status; `given` goes into `Run`."""
+    groups, values = parser.COMMANDS[arguments.command].groups, vars(arguments)
+    options.check(groups, values)
+    if values.get("resume") and arguments.out is None:
+        raise ValueError("--resume: goes on from what is in --out DIR, and needs it")
+    is_coordinator = join_distributed_run(values.get("distributed"))
+    chosen = options.pick(command.options, {"model": arguments.command.split()[-1], **values})
+    if not is_coordinator or arguments.quiet or arguments.json:
+        given["progress"] = partial(given["progress"], shown=False)
+    run = Run(arguments.seed, arguments.out, values.get("resume", False), **given)
+    with (
+        _saved_after_errors(command, arguments.out),
+        report.output(arguments.out if is_coordinator else None) as folder,
+    ):
+        start = time.perf_counter()
+        with run.progress("decoding") as report_progress:
+            dataset = _load(arguments, report_progress)
+        load = time.perf_counter() - start
+        outcome = command.run(dataset, chosen, run)
+        seconds = {"load": load, **outcome.seconds}
+        config = options.recorded(groups, values)
+        result = report.make_result(arguments.command, config, dataset, outcome.metrics, seconds)
+        written = [] if folder is None else _write(folder, outcome, result)
+    if arguments.out is not None:
+        command.remove_saved(arguments.out)
+    if is_coordinator:
+        _print(arguments, dataset, outcome, result, written)
+        if outcome.failed:
+            saved = command.describe_saved(arguments.out) if arguments.out is not None else ""
+            message = "; ".join(filter(None, [outcome.failed, saved]))
+            print(f"funcgrad {arguments.command}: {message}", file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+def join_distributed_run(how: str | None) -> bool:
+    """Joins the other processes of a run, if there are any; whether this is the one that prints and writes."""
+    if how is None:
+        return True
+    from funcgrad import sharding
+
+    given: list[Any] = [] if how == "auto" else how.rsplit(",", 2)
+    try:
+        given[1:] = map(int, given[1:])
+        if len(given) not in (0, 3):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"--distributed: needs HOST:PORT,PROCESSES,NUMBER or auto, got {how!r}") from None
+    sharding.start(*given)
+    import jax
+
+    return jax.process_index() == 0
+
+
+@contextmanager
+def _saved_after_errors(command: DataCommand, out: Path | None) -> Iterator[None]:
+    """Raises `Unfinished` from whatever ends the run early, if something of this run is saved."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if out is not None and not isinstance(error, files.DifferentRun) and (saved := command.describe_saved(out)):
+            raise Unfinished(saved) from error
+        raise
+
+
+def _load(arguments: argparse.Namespace, report_progress: console.ReportProgress | None) -> Any:
+    from funcgrad import datasets
+
+    given = vars(options.pick(options.DataOptions, vars(arguments)))
+    name = given.pop("data")
+    return datasets.load(name[0] if len(name) == 1 else name, **given, progress=report_progress)
+
+
+def _write(folder: Path, outcome: Outcome, result: Any) -> list[str]:
+    """Everything into the folder; returns the names, the result first."""
+    from funcgrad import plots
+
+    names = [*outcome.figures, *outcome.arrays]
+    for file, draw in outcome.figures.items():
+        plots.save(draw(), folder / file)
+    for file, compute in outcome.arrays.items():
+        report.write_arrays(folder / file, compute())
+    if outcome.write is not None:
+        names += outcome.write(folder)
+    report.write_json(folder / "result.json", result)
+    return ["result.json", *sorted(names)]
+
+
+def _print(arguments: argparse.Namespace, dataset: Any, outcome: Outcome, result: Any, written: list[str]) -> None:
+    for note in outcome.notes:
+        print(f"funcgrad {arguments.command}: {note}", file=sys.stderr)
+    if arguments.json:
+        console.print_json(result)
+    elif not arguments.quiet:
+        notes = [dataset.split] if dataset.split else []
+        notes.append(", ".join(f"{key} {value:.1f} s" for key, value in result["seconds"].items()))
+        if written:
+            notes.append(f"{arguments.out}/: {', '.join(written)}")
+        counts = f"{len(dataset.train.labels):,} train, {len(dataset.test.labels):,} test"
+        console.print_table(f"{dataset.name}: {counts}", outcome.columns, outcome.rows, notes)
