@@ -67,6 +67,14 @@ def blocks(array: np.ndarray, tuning: Tuning = TUNING) -> Iterator[tuple[int, np
     return ((start, array[start : start + rows]) for start in range(0, len(array), rows))
 
 
+def remove_stale(root: Path, pattern: str, seconds: float) -> None:
+    """Removes the folders in `root` whose name matches and that nothing was added to for so long."""
+    for folder in root.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):  # another process is removing it too
+            if time.time() - folder.stat().st_mtime > seconds:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _path(directory: Path, files: Sequence[Path], options: object) -> Path:
     import platformdirs
 
@@ -103,10 +111,7 @@ def _read(path: Path, tuning: Tuning) -> dict[str, np.ndarray] | None:
 def _write(path: Path, arrays: dict[str, np.ndarray], tuning: Tuning) -> None:
     """Nothing is synced to disk: what a crash leaves incomplete fails its hash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{'[0-9a-f]' * 32}.*"):
-        with contextlib.suppress(FileNotFoundError):  # another process is removing it too
-            if time.time() - leftover.stat().st_mtime > tuning.stale_seconds:
-                shutil.rmtree(leftover, ignore_errors=True)
+    remove_stale(path.parent, f".{'[0-9a-f]' * 32}.*", tuning.stale_seconds)
     try:
         with replacing(path) as temporary_path:
             temporary_path.mkdir(exist_ok=True)

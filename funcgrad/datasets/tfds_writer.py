@@ -4,13 +4,11 @@ TFDS's own builders need TensorFlow to unpack and to encode. Their features, che
 the result is the same, record by record, as if they had written it.
 """
 
-import contextlib
 import gzip
 import hashlib
 import io
 import itertools
 import json
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcgrad.datasets.cache import remove_stale
 from funcgrad.datasets.images import Progress, decode
 from funcgrad.datasets.tfds_reader import tfds_source
 from funcgrad.files import one_line
+
+_STALE_SECONDS = 86_400  # no run takes a day, so an older temporary folder is left over from a killed one
 
 
 class Content(NamedTuple):
@@ -64,7 +65,7 @@ def prepare(
       progress: called as progress(done, total), in bytes during a download, in examples during writing.
 
     Everything is written to a temporary folder, read back, then renamed: an interrupted run leaves nothing that looks
-    prepared, and what a killed run leaves is removed by the next.
+    prepared, and what a killed run leaves is removed by a run on another day.
 
     Raises ValueError if the name is unknown or an archive is not the original (size, sha256),
     FileNotFoundError if one is missing, OSError if downloading or writing fails.
@@ -80,9 +81,14 @@ def prepare(
     if path.exists():
         return _require_array_record(path)
     given = _match([Path(archive).expanduser() for archive in archives], recipe.files)
-    with _work_folder(data_dir) as work:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    remove_stale(data_dir, ".preparing-*", _STALE_SECONDS)
+    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=data_dir, ignore_cleanup_errors=True) as folder:
+        work = Path(folder)
         downloads = data_dir / "downloads" / name
-        paths = [_fetch(file, given.get(file), downloads, builder, recipe, work, progress) for file in recipe.files]
+        paths = [
+            _fetch(file, given.get(file, downloads / file), builder, recipe, work, progress) for file in recipe.files
+        ]
         content = recipe.read(paths)
         _write(builder, work, content, recipe.ids, progress)
         _read_back(work / name / path.name, content)
@@ -105,29 +111,6 @@ def _require_array_record(path: Path) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def _work_folder(data_dir: Path) -> Iterator[Path]:
-    """A temporary folder in `data_dir`, locked while its process lives; those of killed processes are removed first."""
-    import fcntl  # Unix alone has it, and the rest of this module needs no Unix
-
-    created = not data_dir.exists()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    for left in data_dir.glob(".preparing-*/lock"):
-        with contextlib.suppress(OSError), left.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left.parent, ignore_errors=True)
-    work = Path(tempfile.mkdtemp(prefix=".preparing-", dir=data_dir))
-    try:
-        with (work / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if created:
-            with contextlib.suppress(OSError):  # it holds the result, or a download that can be used again
-                data_dir.rmdir()
-
-
 # Archives
 
 
@@ -144,20 +127,11 @@ def _match(given: Sequence[Path], files: Sequence[str]) -> dict[str, Path]:
     return by_name
 
 
-def _fetch(
-    file: str,
-    given: Path | None,
-    downloads: Path,
-    builder: Any,
-    recipe: Recipe,
-    work: Path,
-    progress: Progress | None,
-) -> Path:
-    """The verified archive: the one given, an earlier download, or a new one, renamed once it is complete."""
+def _fetch(file: str, path: Path, builder: Any, recipe: Recipe, work: Path, progress: Progress | None) -> Path:
+    """The verified archive at `path`, which is downloaded if it is not there, and renamed once it is complete."""
     url, info = next((str(url), info) for url, info in builder.url_infos.items() if Path(str(url)).name == file)
     url = recipe.urls[file] if recipe.urls else url
     sha256, size = (recipe.checksums[file], None) if recipe.checksums else (info.checksum, int(info.size))
-    path = given or downloads / file
     if path.is_file():
         return _verify(path, sha256, size)
     partial = work / f"{file}.partial"
@@ -166,7 +140,7 @@ def _fetch(
         _verify(partial, sha256, size)
     except ValueError as error:
         raise ValueError(f"download of {url}: {error}") from error
-    downloads.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     return partial.replace(path)
 
 

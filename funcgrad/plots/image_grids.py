@@ -1,7 +1,4 @@
-"""Sheets of images, from plain arrays: neighbours of queries, the worst mistakes, templates of a linear classifier.
-
-`funcgrad.plots` offers them beside its curves, under the same rules.
-"""
+"""Pages of images: the neighbours of queries, the most confident mistakes, the templates of a linear classifier."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RIGHT, _WRONG = "#009E73", "#D55E00"
-_TILE = 1.0  # inches: the longer side of an image on a sheet
+_TILE, _VERDICT, _GAP, _HEADER = 1.0, 2.1, 0.3, 0.45  # inches: an image, the text left of it, spaces between
 
 
 def is_image_shape(shape: Sequence[int]) -> bool:
@@ -31,7 +28,7 @@ def templates(weights: ArrayLike, shape: Sequence[int], classes: Sequence[str], 
     """The weights of a linear classifier as one image a class: what it adds up to make that class's score.
 
     weights: (D, C). shape: (H, W), (H, W, 1) or (H, W, 3) with H·W·channels = D. One channel is shown in red (raises
-    the score) and blue (lowers it) with zero white; three channels as a colour picture, stretched from the template's
+    the score) and blue (lowers it) with zero white; three channels as a colour picture, scaled from the template's
     minimum to its maximum, as CS231n does. Each class is scaled by itself.
     Raises ValueError if `shape` is no image, or does not fit the weights, or the classes do not.
     """
@@ -42,29 +39,21 @@ def templates(weights: ArrayLike, shape: Sequence[int], classes: Sequence[str], 
     require(fits, f"weights: shape {array.shape}, expected {expected}")
 
     images = np.moveaxis(array, 1, 0).reshape(len(classes), *shape)
-    flat = images.reshape(len(classes), -1)
-    each = (-1, *[1] * len(shape))
+    each = tuple(range(1, images.ndim))
     if shape[2:] == (3,):
-        low, high = flat.min(axis=1).reshape(each), flat.max(axis=1).reshape(each)
+        low, high = images.min(axis=each, keepdims=True), images.max(axis=each, keepdims=True)
         images = (images - low) / np.where(high > low, high - low, 1.0)
         note = "The brighter a colour, the more of it raises the class's score; the darker, the more it lowers it.\n"
-        note += "Each template is stretched from its own smallest weight to its largest."
+        note += "Each template is scaled from its own smallest weight to its largest."
     else:
-        largest = np.abs(flat).max(axis=1).reshape(each)
+        largest = np.abs(images).max(axis=each, keepdims=True)
         images = 0.5 + 0.5 * images / np.where(largest > 0, largest, 1.0)
         note = "Red: brightness here raises the class's score; blue: it lowers it; white: no effect.\n"
         note += "Each template is scaled by its own largest weight."
 
-    count, columns = len(classes), min(len(classes), 5 if len(classes) <= 20 else 10)
-    captions = [short(name, 16, lines=2) for name in classes]
-    step, row_height = _TILE + 0.2, _TILE + (0.45 if any("\n" in caption for caption in captions) else 0.3)
-    heading = title or f"Linear classifier: the learned weight templates of {count} classes"
-    figure, axes, left = _sheet(columns * step - 0.2, math.ceil(count / columns) * row_height, heading, note)
-    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        at, y = left + (i % columns) * step, (i // columns) * row_height
-        _draw_image(axes, image, at, y, cmap="RdBu_r")
-        _caption(axes, at, y, caption)
-    return figure
+    captions = [[(line, "black") for line in short(name, 16, lines=2).split("\n")] for name in classes]
+    heading = title or f"Linear classifier: the learned weight templates of {len(classes)} classes"
+    return _grid(images, captions, 5 if len(classes) <= 20 else 10, 0.2, heading, note, cmap="RdBu_r")
 
 
 def neighbors_grid(
@@ -79,7 +68,7 @@ def neighbors_grid(
     distance_label: str = "distance",
     title: str | None = None,
 ) -> Figure:
-    """Each query with its nearest neighbours, the queries that were classified right above those that were not.
+    """Each query with its nearest neighbours, the correctly classified queries above the others.
 
     query_images: (Q, *image), query_labels and predictions: (Q,), neighbor_images: (Q, k, *image), neighbor_labels and
     distances: (Q, k), nearest first. A neighbour of the query's true class has a solid green frame, any other a dashed
@@ -100,45 +89,35 @@ def neighbors_grid(
     require(lengths.shape == (count, k), f"distances: shape {lengths.shape}, expected ({count}, {k})")
 
     # One brightness scale for all, or a query and its neighbour could not be compared by eye.
-    shown = _displayable(np.concatenate([queries[:, None], neighbors], axis=1), queries.shape[1:])
+    shown = _displayable(np.concatenate([queries[:, None], neighbors], axis=1), in_colour=queries.shape[3:] == (3,))
     right = predicted == truth
-    sections = [(rows, name) for rows, name in ((np.flatnonzero(right), "right"), (np.flatnonzero(~right), "wrong"))]
-    sections = [(rows, name) for rows, name in sections if rows.size]
-    label_width, gap, step, row_height, section_height = 2.1, 0.3, _TILE + 0.15, _TILE + 0.45, 0.45
-    height = count * row_height + len(sections) * section_height
-    width = label_width + gap + (k + 1) * step - 0.15
+    sections = [(name, rows) for name, rows in (("right", right), ("wrong", ~right)) if rows.any()]
+    width = _VERDICT + _GAP + (k + 1) * (_TILE + 0.15) - 0.15
+    height = count * (_TILE + 0.45) + len(sections) * _HEADER
     heading = title or f"{count} queries and their {k} nearest neighbours: {right.sum()} right, {(~right).sum()} wrong"
     note = "Solid green frame: the neighbour is of the query's true class. Dashed red frame: it is of another.\n"
     note += f"Below each neighbour: its class and {distance_label}, nearest on the left."
-    figure, axes, left = _sheet(width, height, heading, note)
-
+    figure, axes, left = _page(width, height, heading, note)
+    names = [short(name, 16) for name in classes]
     y = 0.0
-    for rows, name in sections:
-        color = _RIGHT if name == "right" else _WRONG
-        y += section_height
-        sign = "✓" if name == "right" else "✗"
+    for name, in_section in sections:
+        color, sign = (_RIGHT, "✓") if name == "right" else (_WRONG, "✗")
+        y += _HEADER
         axes.plot([left, left + width], [y - 0.4, y - 0.4], color=color, linewidth=1)
-        text = f"{sign} classified {name} ({len(rows)} of the {count} shown)"
+        text = f"{sign} classified {name} ({in_section.sum()} of the {count} shown)"
         axes.text(left, y - 0.2, text, color=color, fontsize=TEXT, weight="bold", va="center")
-        axes.text(left + label_width + _TILE / 2, y - 0.1, "query", fontsize=SMALL, ha="center", va="center")
-        for row in rows:
-            true, guess = (short(classes[label], 17) for label in (truth[row], predicted[row]))
-            verdict = f"true: {true}\npredicted: {guess}\n{sign} {name}"
+        axes.text(left + _VERDICT + _TILE / 2, y - 0.1, "query", fontsize=SMALL, ha="center", va="center")
+        for row in np.flatnonzero(in_section):
+            verdict = f"true: {names[truth[row]]}\npredicted: {names[predicted[row]]}\n{sign} {name}"
             axes.text(left, y + _TILE / 2, verdict, fontsize=TEXT, va="center", color=color)
-            _draw_image(axes, shown[row, 0], left + label_width, y, frame="black")
-            for j in range(k):
-                at = left + label_width + gap + (j + 1) * step
-                same = labels[row, j] == truth[row]
-                frame, line = (_RIGHT, "-") if same else (_WRONG, "--")
-                _draw_image(axes, shown[row, j + 1], at, y, frame=frame, line=line)
-                caption = f"{short(classes[labels[row, j]], 16)}\n{_number(lengths[row, j])}"
-                _caption(axes, at, y, caption, color=frame)
-            y += row_height
+            captions = [f"{names[labels[row, j]]}\n{_distance(lengths[row, j])}" for j in range(k)]
+            _draw_neighbors(axes, shown[row], labels[row] == truth[row], captions, left + _VERDICT, y)
+            y += _TILE + 0.45
     return figure
 
 
 def most_confident_mistakes(labels: ArrayLike, probabilities: ArrayLike, count: int = 24) -> np.ndarray:
-    """Which examples are wrong with the highest probability of the predicted class, the surest first → (≤ count,).
+    """The wrongly classified examples with the highest probability of the predicted class, highest first: (≤ count,).
 
     labels: (N,) true classes. probabilities: (N, C), each example's; the class predicted is the most probable one.
     Ties go to the smaller index, and to the smaller class. There may be fewer mistakes than `count`, or none.
@@ -165,12 +144,12 @@ def worst_mistakes(
     *,
     title: str | None = None,
 ) -> Figure:
-    """Images that were classified wrongly, each above its true class, the predicted one and the probability of that.
+    """Misclassified images, each above its true class, the predicted one and the probability of that.
 
     images: (M, *image), those to show in the order to show them in, such as `most_confident_mistakes` finds, or none.
-    labels, predictions: (M,). probabilities: (M,), each of the class predicted.
+    labels, predictions: (M,). probabilities: (M,), that of the predicted class.
     Raises ValueError if the images are feature vectors, shapes disagree, a label has no class, a probability is NaN or
-    outside 0–1, or one was classified rightly.
+    outside 0–1, or one was classified correctly.
     """
     pictures = np.asarray(images)
     _require_image("images", pictures.shape[1:])
@@ -182,29 +161,57 @@ def worst_mistakes(
     shares = _probabilities("probabilities", probabilities)
     require(shares.shape == (count,), f"probabilities: shape {shares.shape}, expected ({count},)")
 
-    shown = _displayable(pictures, pictures.shape[1:])
-    columns = min(max(count, 1), 6)
-    step, row_height = _TILE + 0.7, _TILE + 0.5
-    note = "✓ its true class; ✗ the class it was taken for, and the probability that the classifier gave to that.\n"
-    note += "The surest first, row by row."
+    note = "✓ its true class; ✗ the class predicted, and the probability that the classifier gave to it.\n"
+    note += "The most confident first, row by row."
     if count == 0:
-        note = "There is none to show: every example was classified rightly."
+        note = "There is none to show: every example was classified correctly."
     mistakes = "mistake" if count == 1 else f"{count} mistakes"
     heading = title or (f"The {mistakes} made with the highest probability" if count else "No mistake")
-    figure, axes, left = _sheet(columns * step, math.ceil(count / columns) * row_height, heading, note)
-    for i, image in enumerate(shown):
-        at, y = left + 0.35 + (i % columns) * step, (i // columns) * row_height
-        _draw_image(axes, image, at, y)
-        _caption(axes, at, y, f"✓ {short(classes[truth[i]], 20)}", color=_RIGHT)
-        _caption(axes, at, y + 0.15, f"✗ {short(classes[predicted[i]], 13)}, {percent(shares[i])}", color=_WRONG)
+    captions = [
+        [(f"✓ {short(classes[true], 20)}", _RIGHT), (f"✗ {short(classes[guess], 13)}, {percent(share)}", _WRONG)]
+        for true, guess, share in zip(truth, predicted, shares, strict=True)
+    ]
+    return _grid(_displayable(pictures, in_colour=pictures.shape[3:] == (3,)), captions, 6, 0.7, heading, note)
+
+
+# Pages of small images, laid out in inches. With everything placed by hand nothing can overlap, and a hundred images
+# take one axes instead of a hundred (which would take seconds to lay out).
+
+
+def _grid(
+    images: np.ndarray,
+    captions: Sequence[Sequence[tuple[str, str]]],
+    columns: int,
+    space: float,
+    heading: str,
+    note: str,
+    cmap: str = "gray",
+) -> Figure:
+    """Images row by row, `space` inches between them, each above the (text, colour) of the lines of its caption."""
+    columns, step = min(max(len(images), 1), columns), _TILE + space
+    row_height = _TILE + 0.2 + 0.15 * max(map(len, captions), default=0)
+    figure, axes, left = _page(columns * step, math.ceil(len(images) / columns) * row_height, heading, note)
+    for i, (image, lines) in enumerate(zip(images, captions, strict=True)):
+        x, y = left + space / 2 + (i % columns) * step, (i // columns) * row_height
+        _draw_image(axes, image, x, y, cmap=cmap)
+        for j, (text, color) in enumerate(lines):
+            _caption(axes, x, y + 0.15 * j, text, color)
     return figure
 
 
-# Sheets: pages of small images, laid out in inches. With everything placed by hand nothing can overlap, and a hundred
-# images take one axes instead of a hundred (which would take seconds to lay out).
+def _draw_neighbors(
+    axes: Axes, images: np.ndarray, same_class: np.ndarray, captions: Sequence[str], x: float, y: float
+) -> None:
+    """A query and its neighbours, which are `images`, from the corner (x, y) to the right."""
+    _draw_image(axes, images[0], x, y, frame="black")
+    for j, (image, same, caption) in enumerate(zip(images[1:], same_class, captions, strict=True)):
+        at = x + _GAP + (j + 1) * (_TILE + 0.15)
+        color, line = (_RIGHT, "-") if same else (_WRONG, "--")
+        _draw_image(axes, image, at, y, frame=color, line=line)
+        _caption(axes, at, y, caption, color)
 
 
-def _sheet(width: float, height: float, heading: str, note: str) -> tuple[Figure, Axes, float]:
+def _page(width: float, height: float, heading: str, note: str) -> tuple[Figure, Axes, float]:
     """A page with axes in inches, the heading above y = 0, the content `height` below; and where its left edge is."""
     from matplotlib.figure import Figure
 
@@ -243,21 +250,18 @@ def _caption(axes: Axes, x: float, y: float, text: str, color: str = "black") ->
     axes.text(x + _TILE / 2, y + _TILE + 0.06, text, color=color, fontsize=SMALL, ha="center", va="top")
 
 
-def _displayable(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Pixels in 0–1: colour bytes by 255, colour floats in 0–1 as they are, all else from its own least to its most."""
-    colour = shape[2:] == (3,)
+def _displayable(images: np.ndarray, *, in_colour: bool) -> np.ndarray:
+    """Pixels in 0–1: colour bytes by 255, colour floats in 0–1 as they are, all else from their minimum to maximum."""
     values = images.astype(float)
-    if values.size == 0:
-        return values
-    if colour and images.dtype == np.uint8:
+    low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
+    if in_colour and images.dtype == np.uint8:
         return values / 255
-    low, high = float(values.min()), float(values.max())
-    if colour and low >= 0 and high <= 1:
+    if in_colour and low >= 0 and high <= 1:
         return values
     return (values - low) / (high - low if high > low else 1.0)
 
 
-def _number(value: float) -> str:
+def _distance(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
 
 

@@ -1,23 +1,42 @@
-"""What all pictures share: type sizes, a page with its title and legend, checks of arguments, words and numbers.
-
-`funcgrad.plots`, `galleries` and `matrices` draw with it. Like them it imports matplotlib only when something is drawn.
-"""
+"""What all figures share: type sizes and colours, a page with its title and legend, checks of arguments, numbers."""
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from funcgrad.files import replacing
+
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 TITLE, TEXT, SMALL = 12.0, 9.0, 8.0  # points
 FAINT = "#666666"
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes the figure as a PNG, 120 dots an inch; `path` holds the old picture or the whole new one, never a part.
+
+    Raises ValueError if `path` does not end in .png, OSError if it cannot be written.
+    """
+    path = Path(path)
+    require(path.suffix.lower() == ".png", f"path: {str(path)!r}, expected a name that ends in .png")
+    with replacing(path) as temporary_path:
+        figure.savefig(temporary_path, format="png", dpi=120)
+
+
+def require(condition: bool | np.bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
 
 
 def fractions(argument: str, values: ArrayLike) -> np.ndarray:
@@ -25,10 +44,6 @@ def fractions(argument: str, values: ArrayLike) -> np.ndarray:
     outside = (array < 0) | (array > 1 + 1e-6)  # a float32 mean of ones may be a little more than 1
     require(not outside.any(), f"{argument}: holds a value outside 0–1, expected fractions (0.5, not 50)")
     return array
-
-
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -52,9 +67,14 @@ def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=TEXT)
 
 
-def require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+def percent_ticks(axis: Axis) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
 
 
 def number(value: float) -> str:
@@ -70,11 +90,6 @@ def number(value: float) -> str:
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
-def _literal(text: str) -> str:
-    """With every `$` escaped that is not yet: a dollar in a name is no formula (and would be a syntax error)."""
-    return re.sub(r"(?<!\\)\$", r"\\$", text)
-
-
 def short(name: object, width: int, lines: int = 1) -> str:
     """At most `lines` lines of `width` characters, with … for what is left out."""
     parts = textwrap.wrap(str(name), width)
@@ -86,3 +101,8 @@ def short(name: object, width: int, lines: int = 1) -> str:
 def wrapped(text: str, inches: float, points: float) -> list[str]:
     width = max(20, int(inches * 72 / (0.53 * points)))  # 0.53: DejaVu Sans is about half as wide as it is high
     return [part for line in text.splitlines() for part in textwrap.wrap(_literal(line), width)]
+
+
+def _literal(text: str) -> str:
+    """Escapes every `$` that is not yet: a dollar in a name is no formula (and would be a syntax error)."""
+    return re.sub(r"(?<!\\)\$", r"\\$", text)

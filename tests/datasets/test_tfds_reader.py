@@ -64,7 +64,9 @@ def test_the_highest_version_and_the_only_config_are_taken(tmp_path: Path) -> No
 
 def test_image_sizes_that_differ_are_listed_for_tfds_too(tmp_path: Path) -> None:
     write_tfds(tmp_path, shape=lambda i: (4 + (i == 3), 5))
-    with pytest.raises(ValueError, match=r"most images are 4×5, but .*train example \d+ \(5×5\), .*test example \d+ \(5×5\)$"):
+    with pytest.raises(
+        ValueError, match=r"most images are 4×5, but .*train example \d+ \(5×5\), .*test example \d+ \(5×5\)$"
+    ):
         datasets.load("shapes", data_dir=tmp_path)
     assert datasets.load("shapes", data_dir=tmp_path, size=3).train.images.shape == (12, 3, 3, 3)
 
