@@ -8,17 +8,16 @@ last: `trace_graph`, `codegen`, `compiler`, `compiled_rules`, and on top of them
 """
 
 from funcgrad.autograd.batching import column_function, vmap
-from funcgrad.autograd.codegen import INFIX
 from funcgrad.autograd.compiled_rules import compile_on_first_use
 from funcgrad.autograd.custom_rules import custom_jvp, custom_vjp, stop_gradient
-from funcgrad.autograd.draw import equation_text, gradients, names_of, outputs_of, pulls, shown, to_svg, to_text
+from funcgrad.autograd.draw import equation_text, format_number, gradients, names_of, outputs_of, to_svg, to_text
 from funcgrad.autograd.finite_differences import check_grads
-from funcgrad.autograd.graph import Equation, Graph, Primitive, Var
-from funcgrad.autograd.inspection import make_graph
+from funcgrad.autograd.graph import Equation, Graph, Var
+from funcgrad.autograd.inspection import make_graph, reverse_graph
 from funcgrad.autograd.jit_cache import jit
 from funcgrad.autograd.primitives import TABLE
-from funcgrad.autograd.pytrees import flatten, map_leaves, register_tree
-from funcgrad.autograd.tracing import EscapedError, concrete
+from funcgrad.autograd.pytrees import register_tree
+from funcgrad.autograd.tracing import EscapedError
 from funcgrad.autograd.transforms import (
     grad,
     hessian,
@@ -27,7 +26,6 @@ from funcgrad.autograd.transforms import (
     jacrev,
     jvp,
     linearize,
-    record,
     value_and_grad,
     vjp,
 )
@@ -36,19 +34,16 @@ from funcgrad.autograd.transforms import (
 compile_on_first_use(TABLE.values())
 
 __all__ = [
-    "INFIX",
     "Equation",
     "EscapedError",
     "Graph",
-    "Primitive",
     "Var",
     "check_grads",
     "column_function",
-    "concrete",
     "custom_jvp",
     "custom_vjp",
     "equation_text",
-    "flatten",
+    "format_number",
     "grad",
     "gradients",
     "hessian",
@@ -59,13 +54,10 @@ __all__ = [
     "jvp",
     "linearize",
     "make_graph",
-    "map_leaves",
     "names_of",
     "outputs_of",
-    "pulls",
-    "record",
     "register_tree",
-    "shown",
+    "reverse_graph",
     "stop_gradient",
     "to_svg",
     "to_text",

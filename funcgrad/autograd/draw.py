@@ -1,7 +1,6 @@
 """Graphs as text, as DOT and as SVG: each number with its value and its gradient, as micrograd's picture has them.
 
-The gradients are those of the first output. They are found by walking the equations backwards with the primitives'
-rules, `pulls`, which is backpropagation step by step. `layout` places the boxes of the SVG, which needs no Graphviz.
+The gradients are those of the first output. `graph_layout` places the boxes of the SVG, which needs no Graphviz.
 """
 
 import unicodedata
@@ -10,71 +9,34 @@ from html import escape
 from typing import Any, NamedTuple
 
 from funcgrad.autograd.graph import Equation, Graph, Var, variable_names
-from funcgrad.autograd.graph_layout import Place, layout
+from funcgrad.autograd.graph_layout import BoxSize, layout
+from funcgrad.autograd.pytrees import LEAF
 from funcgrad.autograd.tracing import concrete
+from funcgrad.autograd.transforms import Recording, pull
 
-# Backpropagation, step by step
-
-
-class Pull(NamedTuple):
-    """One rule at work: equation number `step` has `cotangents`, one for each of its outputs, and sends `sent` to `to`.
-
-    `to` is its argument number `argument`, whose cotangent is `total` from then on.
-    """
-
-    step: int
-    argument: int
-    to: Var
-    cotangents: tuple[float, ...]
-    sent: float
-    total: float
-
-
-def pulls(graph: Graph, output: int = 0) -> Iterator[Pull]:
-    """What each equation sends to its arguments, from the last to the first, when the output has the cotangent 1.
-
-    A graph of primitives knows nothing of what `stop_gradient` and users' own rules changed. Raises IndexError if there
-    is no such output.
-    """
-    target = graph.outputs[output]
-    table = {target.index: 1.0} if isinstance(target, Var) else {}
-    for step in reversed(range(len(graph.equations))):
-        primitive, inputs, _ = equation = graph.equations[step]
-        outputs = outputs_of(equation)
-        if not any(x.index in table for x in outputs):
-            continue
-        cotangents = tuple([table.get(x.index, 0.0) for x in outputs])
-        values = [concrete(x) for x in inputs]
-        if hasattr(primitive, "pull"):  # a call of a function with a rule of its own
-            parts = primitive.pull(list(cotangents))
-        else:
-            answer = concrete(outputs[0])
-            parts = [rule and rule(cotangents[0], answer, *values) for rule in primitive.reverse]
-        for argument, (x, part) in enumerate(zip(inputs, parts, strict=True)):
-            if isinstance(x, Var) and part is not None and type(values[argument]) is float:
-                sent = concrete(part)
-                table[x.index] = table[x.index] + sent if x.index in table else sent
-                yield Pull(step, argument, x, cotangents, sent, table[x.index])
+# Numbers and names
 
 
 def gradients(graph: Graph, output: int = 0) -> dict[int, float]:
-    """The derivative of an output by each float of the graph, by the index of its Var. Raises IndexError if none.
+    """The derivative of an output with respect to each float of the graph, by the index of its Var.
+
+    A graph of primitives does not know what `stop_gradient` and custom rules changed; `reverse_graph` makes one that
+    does. Raises IndexError if there is no such output.
 
     >>> from funcgrad import autograd as ag
     >>> gradients(ag.make_graph(lambda x, y: x * y + 1.0)(2.0, 3.0))
     {0: 3.0, 1: 2.0, 2: 1.0, 3: 1.0}
     """
-    found = {x.index: 0.0 for x in variables(graph) if type(concrete(x)) is float}
     target = graph.outputs[output]
-    if isinstance(target, Var) and target.index in found:
-        found[target.index] = 1.0
-        for pull in pulls(graph, output):
-            found[pull.to.index] = pull.total
-    return found
+    floats: list[Any] = [x for x in variables(graph) if type(concrete(x)) is float]
+    if not isinstance(target, Var) or type(concrete(target)) is not float:
+        return {x.index: 0.0 for x in floats}
+    cotangents = pull(Recording(target.trace, floats, [target], LEAF, None), [1.0])  # of all floats, as if inputs
+    return dict(zip([x.index for x in floats], cotangents, strict=True))
 
 
 def outputs_of(equation: Equation) -> tuple[Var, ...]:
-    """The results of an equation: one, or those of a call of a function with a rule of its own."""
+    """The results of an equation: one, or those of a call of a function with a custom rule."""
     return equation.output if isinstance(equation.output, tuple) else (equation.output,)
 
 
@@ -97,7 +59,7 @@ def _printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
 
 
-def shown(x: Any) -> str:
+def format_number(x: Any) -> str:
     """A number in six digits; anything else as it is."""
     return f"{x:.6g}" if type(x) is float else _printable(repr(x))
 
@@ -130,7 +92,7 @@ def to_text(graph: Graph) -> str:
     rows = [("", "data", "grad")]
 
     def add(text: str, x: Var) -> None:
-        rows.append((text, shown(concrete(x)), shown(gradient[x.index]) if x.index in gradient else ""))
+        rows.append((text, format_number(concrete(x)), format_number(gradient[x.index]) if x.index in gradient else ""))
 
     for x in graph.inputs:
         add(names[x.index], x)
@@ -144,7 +106,7 @@ def to_text(graph: Graph) -> str:
             text = ""
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"{text:<{widths[0]}}  {data:>{widths[1]}}  {grad:>{widths[2]}}".rstrip() for text, data, grad in rows]
-    outputs = [names[x.index] if isinstance(x, Var) else shown(concrete(x)) for x in graph.outputs]
+    outputs = [names[x.index] if isinstance(x, Var) else format_number(concrete(x)) for x in graph.outputs]
     return "\n".join([*lines, f"out {' '.join(outputs)}".rstrip()])
 
 
@@ -178,20 +140,24 @@ def boxes_of(graph: Graph) -> list[Box]:
     at: dict[int, int] = {}
 
     def constant(x: Any, role: str = "constant") -> int:
-        boxes.append(Box("", shown(concrete(x)), "", "", (), "", role))
+        boxes.append(Box("", format_number(concrete(x)), "", "", (), "", role))
         return len(boxes) - 1
 
     def variable(x: Var, operation: str, sources: tuple[int, ...], equation: str, role: str) -> None:
-        grad = f"grad {shown(gradient[x.index])}" if x.index in gradient else "branch" if x.index in taken else ""
+        grad = (
+            f"grad {format_number(gradient[x.index])}" if x.index in gradient else "branch" if x.index in taken else ""
+        )
         role = "output" if x.index in ends else role
         at[x.index] = len(boxes)
-        boxes.append(Box(names[x.index], f"data {shown(concrete(x))}", grad, operation, sources, equation, role))
+        boxes.append(
+            Box(names[x.index], f"data {format_number(concrete(x))}", grad, operation, sources, equation, role)
+        )
 
     for x in graph.inputs:
         variable(x, "", (), names[x.index], "input")
     for equation in graph.equations:
         name = equation.primitive.name
-        if name == "guard":  # is told by the box of its condition
+        if name == "guard":  # the box of its condition shows it
             continue
         sources = tuple([at[x.index] if isinstance(x, Var) else constant(x) for x in equation.inputs])
         for x in outputs_of(equation):
@@ -233,10 +199,10 @@ def _dot(text: str, special: str) -> str:
 
 # SVG
 
-_SIZE = 12.0  # of the letters
+_FONT_SIZE = 12.0  # of the letters
 _LINE = 17.0
 _PAD = 7.0
-_LETTER = 0.63 * _SIZE  # the widest of the fonts below
+_LETTER = 0.63 * _FONT_SIZE  # the widest of the fonts below
 _FONTS = "'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"
 _LONGEST = 20  # letters of a name; a longer one is cut, and whole in the tooltip
 
@@ -249,12 +215,12 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def _place(box: Box) -> Place:
+def _size(box: Box) -> BoxSize:
     """The size that a box takes with its operation at the left of it."""
     cells = max(_width(box.data), _width(box.grad)) + 2 * _PAD
     name = _width(_cut(box.name)) + 2 * _PAD if box.name else 0.0
     circle = max(26.0, _width(_cut(box.operation)) + 12.0) if box.operation else 0.0
-    return Place(name + cells, _LINE * (2 if box.grad else 1) + 8.0, circle)
+    return BoxSize(name + cells, _LINE * (2 if box.grad else 1) + 8.0, circle)
 
 
 def to_svg(graph: Graph) -> str:
@@ -265,27 +231,27 @@ def to_svg(graph: Graph) -> str:
     with their count times the depth of the graph.
     """
     boxes = boxes_of(graph)
-    plan = layout([_place(box) for box in boxes], [box.sources for box in boxes])
+    laid_out = layout([_size(box) for box in boxes], [box.sources for box in boxes])
     title = escape(_printable(graph.name))
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{plan.width:.0f}" height="{plan.height:.0f}" '
-        f'viewBox="0 0 {plan.width:.0f} {plan.height:.0f}" font-family="{_FONTS}" font-size="{_SIZE:g}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{laid_out.width:.0f}" height="{laid_out.height:.0f}" '
+        f'viewBox="0 0 {laid_out.width:.0f} {laid_out.height:.0f}" font-family="{_FONTS}" font-size="{_FONT_SIZE:g}">',
         f"<title>{title}</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         '<g fill="none" stroke="#7d8894" stroke-width="1.2">',
-        *(f'<path d="{path}"/>' for path in plan.paths),
+        *(f'<path d="{path}"/>' for path in laid_out.paths),
         "</g>",
         '<g fill="#7d8894">',
-        *(f'<path d="M{x:.1f} {y:.1f}l-7 -3.2v6.4z"/>' for x, y in plan.heads),
+        *(f'<path d="M{x:.1f} {y:.1f}l-7 -3.2v6.4z"/>' for x, y in laid_out.heads),
         "</g>",
     ]
-    for number, (box, (left, middle)) in enumerate(zip(boxes, plan.boxes, strict=True)):
-        lines += _svg_box(box, left, middle, plan.circles[number])
+    for number, (box, (left, middle)) in enumerate(zip(boxes, laid_out.boxes, strict=True)):
+        lines += _svg_box(box, left, middle, laid_out.circles[number])
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
 def _svg_box(box: Box, left: float, middle: float, start: float) -> list[str]:
-    width, height, circle = _place(box)
+    width, height, circle = _size(box)
     top = middle - height / 2
     name = _width(_cut(box.name)) + 2 * _PAD if box.name else 0.0
     thick = 2.2 if box.role == "output" else 1.2
@@ -316,5 +282,5 @@ def _svg_box(box: Box, left: float, middle: float, start: float) -> list[str]:
 
 def _svg_text(text: str, x: float, y: float, anchor: str, color: str, bold: bool = False) -> str:
     weight = ' font-weight="bold"' if bold else ""
-    baseline = y + 0.35 * _SIZE
+    baseline = y + 0.35 * _FONT_SIZE
     return f'<text x="{x:.1f}" y="{baseline:.1f}" text-anchor="{anchor}" fill="{color}"{weight}>{escape(text)}</text>'

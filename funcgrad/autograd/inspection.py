@@ -5,10 +5,11 @@ from typing import Any
 
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.compiler import Signature, compile_graphs
-from funcgrad.autograd.draw import to_dot
-from funcgrad.autograd.graph import Graph
+from funcgrad.autograd.draw import outputs_of, to_dot
+from funcgrad.autograd.graph import Equation, Graph, Var
 from funcgrad.autograd.trace_graph import leaf_names, trace_graph
-from funcgrad.autograd.tracing import concrete, is_float
+from funcgrad.autograd.tracing import concrete, is_float, leaves_of
+from funcgrad.autograd.transforms import record
 
 
 class InspectableGraph(Graph):
@@ -41,6 +42,28 @@ def make_graph(fun: Callable[..., Any]) -> Callable[..., InspectableGraph]:
         leaves = [concrete(x) for x in leaves]
         places = [i for i, x in enumerate(leaves) if is_float(x)]
         return InspectableGraph(*trace_graph(fun, leaves, places, tree, leaf_names(fun, args))[0])
+
+    return graph_of
+
+
+def reverse_graph(fun: Callable[..., Any]) -> Callable[..., Graph]:
+    """A function that returns the graph of fun that reverse mode walks.
+
+    It has one equation for each call of a function with a custom rule, and no comparisons: they have no derivative.
+    """
+
+    def graph_of(*args: Any) -> Graph:
+        leaves, tree = leaves_of("reverse_graph", args)
+        recording = record("reverse_graph", fun, leaves, tree)
+        inputs, outputs = tuple(recording.inputs), tuple(recording.outputs)
+        defined = {x.index for x in inputs}
+        equations: list[Equation] = []
+        for primitive, operands, output in recording.trace.equations:
+            known = tuple([x if isinstance(x, Var) and x.index in defined else concrete(x) for x in operands])
+            equations.append(Equation(primitive, known, output))
+            defined.update(x.index for x in outputs_of(equations[-1]))
+        names = tuple(leaf_names(fun, args))
+        return Graph(inputs, tuple(equations), outputs, names, tree, recording.out_tree, getattr(fun, "__name__", "f"))
 
     return graph_of
 

@@ -2,18 +2,14 @@
 
 import inspect
 import math
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from funcgrad import autograd as ag
-from funcgrad.autograd import draw
-from funcgrad.autograd import pytrees as trees
-from funcgrad.autograd.graph import Equation, Graph, Var
-from funcgrad.autograd.tracing import concrete
-from funcgrad.autograd.transforms import record
+from funcgrad import files
+from funcgrad.autograd import Equation, Graph, Var, format_number
 from funcgrad.explain.parser import assigned, parse
 
 WIDEST = 12  # variables of a Hessian that is printed
@@ -22,7 +18,7 @@ WIDEST = 12  # variables of a Hessian that is printed
 
 
 class Forward(NamedTuple):
-    """One step of the computation: the equation, the same with numbers, and what it gives."""
+    """One step of the computation: the equation, the same with numbers, and the result."""
 
     equation: str
     numbers: str
@@ -41,7 +37,10 @@ class Backward(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """All that is told of an expression. `hessian` has a row for each variable, in the order of `variables`."""
+    """An expression explained. `hessian` has a row for each variable, in the order of `variables`.
+
+    `output` is the name of the result, `picture` the graph whose steps are explained.
+    """
 
     expression: str
     variables: dict[str, float]
@@ -57,18 +56,19 @@ class Explanation(NamedTuple):
 
 
 def explain(text: str, pairs: Sequence[str]) -> Explanation:
-    """Explains an expression at the values of "name=value" pairs. Raises ValueError for what it does not understand.
+    """Explains an expression at the values of "name=value" pairs. Raises ValueError for one that cannot be read.
 
-    >>> explained = explain("a*b + a", ["a=2", "b=-3"])
-    >>> explained.value, explained.gradient
+    >>> explanation = explain("a*b + a", ["a=2", "b=-3"])
+    >>> explanation.value, explanation.gradient
     (-4.0, {'a': -2.0, 'b': 2.0})
     """
     expression = parse(text)
     variables = assigned(pairs, expression)
     point = tuple(variables.values())
+    _check_number(expression.run(variables))
 
     def f(*args: Any) -> Any:
-        return _a_number(expression.run(dict(zip(variables, args, strict=True))))
+        return expression.run(dict(zip(variables, args, strict=True)))
 
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in variables]
     f.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # the names that the graph shows
@@ -76,11 +76,11 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
     graph: Graph = ag.make_graph(f)(*point)
     compiled = ag.jit(ag.value_and_grad(f, every)) if point else ag.jit(f)
     value, gradient = compiled(*point) if point else (compiled(), ())
-    walked = draw.gradients(graph)
-    picture = graph
-    if not all(map(_alike, [walked[x.index] for x in graph.inputs], gradient)):
-        picture = _recorded(f, variables)
-    names = draw.names_of(picture)
+    by_primitives = ag.gradients(graph)
+    same = all(map(_equal_but_for_rounding, [by_primitives[x.index] for x in graph.inputs], gradient))
+    # Custom rules differ from the primitives where numbers are equal: the largest of them share the derivative.
+    picture = graph if same else ag.reverse_graph(f)(*point)
+    names = ag.names_of(picture)
     (output,) = picture.outputs
     return Explanation(
         expression=expression.text,
@@ -88,95 +88,93 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
         value=value,
         gradient=dict(zip(variables, gradient, strict=True)),
         hessian=[list(row) for row in ag.hessian(f, every)(*point)] if point else [],
-        graph=str(graph) if picture is graph else draw.to_text(picture),
+        graph=str(graph) if same else ag.to_text(picture),
         forward=list(_forward(picture, names)),
         backward=list(_backward(picture, names)),
         source=compiled.source,
-        output=names[output.index] if isinstance(output, Var) else _number(concrete(output)),
+        output=_text(output, names),
         picture=picture,
     )
 
 
-def _a_number(result: Any) -> Any:
+def _check_number(result: Any) -> None:
     if isinstance(result, list):
         raise ValueError(f"the expression is a list of {len(result)}, not a number; take one of it, with [0] after it")
-    if type(concrete(result)) is not float:
-        raise ValueError(f"the expression is {concrete(result)}, not a float; it may be a condition: 1 if … else 0")
-    return result
+    if type(result) is not float:
+        raise ValueError(f"the expression is {result}, not a float; a condition becomes one by 1 if … else 0")
 
 
-def _alike(x: float, y: float) -> bool:
-    """Whether two gradients are the same but for rounding."""
+def _equal_but_for_rounding(x: float, y: float) -> bool:
     return math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-300) or x == y or (x != x and y != y)
 
 
-def _recorded(fun: Callable[..., Any], variables: Mapping[str, float]) -> Graph:
-    """The graph that reverse mode walks, where it is another than the primitives tell: it has calls of own rules.
-
-    So it is for the largest of three equal numbers, which share the derivative.
-    """
-    leaves, tree = trees.flatten(tuple(variables.values()))
-    recording = record("explain", fun, leaves, tree)
-    inputs, outputs = tuple(recording.inputs), tuple(recording.outputs)
-    defined = {x.index for x in inputs}
-    equations: list[Equation] = []
-    for primitive, given, output in recording.trace.equations:  # a comparison has no derivative, and no equation
-        known = tuple([x if isinstance(x, Var) and x.index in defined else concrete(x) for x in given])
-        equations.append(Equation(primitive, known, output))
-        defined.update(x.index for x in draw.outputs_of(equations[-1]))
-    return Graph(inputs, tuple(equations), outputs, tuple(variables), tree, recording.out_tree, "f")
+def _value(x: Any) -> Any:
+    return x.value if isinstance(x, Var) else x
 
 
-def _forward(graph: Graph, names: Mapping[int, str]) -> list[Forward]:
-    steps = []
+def _text(x: Any, names: Mapping[int, str]) -> str:
+    return names[x.index] if isinstance(x, Var) else format_number(x)
+
+
+def _forward(graph: Graph, names: Mapping[int, str]) -> Iterator[Forward]:
     for equation in graph.equations:
         primitive, inputs, _ = equation
-        symbols = [names[x.index] if isinstance(x, Var) else _number(concrete(x)) for x in inputs]
+        symbols = [_text(x, names) for x in inputs]
         if primitive.name == "guard":
-            steps.append(Forward(f"branch: {symbols[0]} is {symbols[1]}", "", concrete(inputs[0])))
+            yield Forward(f"branch: {symbols[0]} is {symbols[1]}", "", _value(inputs[0]))
             continue
         computed = _formula(primitive.name, symbols)
-        numbers = _formula(primitive.name, [_number(concrete(x)) for x in inputs])
-        for x in draw.outputs_of(equation):
-            steps.append(Forward(f"{names[x.index]} = {computed}", numbers, concrete(x)))
-    return steps
+        numbers = _formula(primitive.name, [format_number(_value(x)) for x in inputs])
+        for x in ag.outputs_of(equation):
+            yield Forward(f"{names[x.index]} = {computed}", numbers, x.value)
 
 
-def _backward(graph: Graph, names: Mapping[int, str]) -> list[Backward]:
-    steps = []
-    for pull in draw.pulls(graph):
-        equation = graph.equations[pull.step]
-        outputs = draw.outputs_of(equation)
-        given = [*zip(pull.cotangents, [f"ct({names[x.index]})" for x in outputs], strict=True)]
-        rule = numbers = f"{_called(equation)}'s own rule"
-        if equation.primitive.rules:
-            answer = concrete(outputs[0]), names[outputs[0].index]
-            args = [(concrete(x), names[x.index] if isinstance(x, Var) else "") for x in equation.inputs]
-            rule, numbers = _rule(equation.primitive.reverse[pull.argument], [*given, answer, *args])
-        text = draw.equation_text(equation, dict(names))
-        steps.append(Backward(text, names[pull.to.index], rule, numbers, pull.sent, pull.total))
-    return steps
+def _backward(graph: Graph, names: dict[int, str]) -> Iterator[Backward]:
+    """Backpropagation from the graph's output, step by step."""
+    (target,) = graph.outputs
+    totals = {target.index: 1.0} if isinstance(target, Var) else {}
+    for equation in reversed(graph.equations):
+        outputs = ag.outputs_of(equation)
+        if not any(x.index in totals for x in outputs):
+            continue
+        cotangents = [totals.get(x.index, 0.0) for x in outputs]
+        text = ag.equation_text(equation, names)
+        for x, part in zip(equation.inputs, _parts(equation, cotangents, names), strict=True):
+            if isinstance(x, Var) and part is not None and type(x.value) is float:
+                rule, numbers, sent = part
+                totals[x.index] = totals[x.index] + sent if x.index in totals else sent
+                yield Backward(text, names[x.index], rule, numbers, sent, totals[x.index])
 
 
-def _called(equation: Equation) -> str:
-    return equation.primitive.name.strip("_")
+def _parts(equation: Equation, cotangents: list[float], names: Mapping[int, str]) -> Iterator[Any]:
+    """For each argument the rule of its cotangent, the same with numbers, and the cotangent; None for zero."""
+    primitive, inputs, _ = equation
+    outputs = ag.outputs_of(equation)
+    if not primitive.rules:
+        call: Any = primitive  # of a function with a custom rule
+        text = f"{primitive.name.strip('_')}'s own rule"
+        yield from [None if sent is None else (text, text, sent) for sent in call.pull(cotangents)]
+        return
+    given = [(cotangents[0], f"ct({names[outputs[0].index]})"), (outputs[0].value, names[outputs[0].index])]
+    operands = [*given, *((_value(x), names[x.index] if isinstance(x, Var) else "") for x in inputs)]
+    for rule in primitive.reverse:
+        yield rule and _traced_rule(rule, operands)
 
 
-def _rule(rule: Any, operands: Sequence[tuple[Any, str]]) -> tuple[str, str]:
-    """What a rule computes of its operands, (value, name) each: with their names, and with their values."""
+def _traced_rule(rule: Any, operands: Sequence[tuple[Any, str]]) -> tuple[str, str, float]:
+    """What a rule computes of its operands, (value, name) each: with their names, with their values, and the result."""
     graph = ag.make_graph(lambda *args: rule(*args))(*[value for value, _ in operands])
-    floats = [(value, name or _number(value)) for value, name in operands if type(value) is float]
+    floats = [(value, name or format_number(value)) for value, name in operands if type(value) is float]
     named = {x.index: name for x, (_, name) in zip(graph.inputs, floats, strict=True)}
-    valued = {x.index: _number(value) for x, (value, _) in zip(graph.inputs, floats, strict=True)}
-    return _written(graph, named), _written(graph, valued)
+    valued = {x.index: format_number(value) for x, (value, _) in zip(graph.inputs, floats, strict=True)}
+    return _written(graph, named), _written(graph, valued), _value(graph.outputs[0])
 
 
 def _written(graph: Graph, texts: dict[int, str]) -> str:
     """The first output of a small graph as one formula of its inputs' texts."""
-    read = lambda x: texts[x.index] if isinstance(x, Var) else _number(concrete(x))  # noqa: E731
     for primitive, inputs, output in graph.equations:
-        texts[output.index] = _formula(primitive.name, [read(x) for x in inputs])
-    return read(graph.outputs[0])
+        texts[output.index] = _formula(primitive.name, [_text(x, texts) for x in inputs])
+    return _text(graph.outputs[0], texts)
 
 
 _INFIX = {
@@ -197,46 +195,46 @@ def _formula(name: str, operands: Sequence[str]) -> str:
     return f"{name.strip('_')}({', '.join(operands)})"
 
 
-def _number(x: Any) -> str:
-    return draw.shown(x)
-
-
 # Showing
 
 
-def sections(told: Explanation) -> list[tuple[str, list[str]]]:
+def sections(explanation: Explanation) -> list[tuple[str, list[str]]]:
     """What is printed: titles, and the lines under each."""
-    gradient = [[name, repr(x)] for name, x in told.gradient.items()] or [["no variables"]]
-    names = list(told.variables)
-    table = [["", *names], *([name, *map(_number, row)] for name, row in zip(names, told.hessian, strict=True))]
+    gradient = [[name, repr(x)] for name, x in explanation.gradient.items()] or [["no variables"]]
+    names = list(explanation.variables)
+    table = [
+        ["", *names],
+        *([name, *map(format_number, row)] for name, row in zip(names, explanation.hessian, strict=True)),
+    ]
     if len(names) > WIDEST:
         table = [[f"{len(names)} x {len(names)} numbers: see --json"]]
     forward = [
-        [step.equation, f"= {step.numbers}" * bool(step.numbers), f"= {_number(step.value)}"] for step in told.forward
+        [step.equation, f"= {step.numbers}" * bool(step.numbers), f"= {format_number(step.value)}"]
+        for step in explanation.forward
     ]
-    backward = [["", f"ct({told.output}) = 1", "", "", ""]]
-    met, before = {told.output}, ""
-    for one in told.backward:
+    backward = [["", f"ct({explanation.output}) = 1", "", "", ""]]
+    met, before = {explanation.output}, ""
+    for one in explanation.backward:
         again = one.to in met
         met.add(one.to)
         rule = f"ct({one.to}) {'+=' if again else '='} {one.rule}"
-        numbers = f"= {one.numbers}" * (one.numbers not in (one.rule, _number(one.sent)))
-        total = f"now {_number(one.total)}" if again else ""
-        backward.append([one.equation * (one.equation != before), rule, numbers, f"= {_number(one.sent)}", total])
+        numbers = f"= {one.numbers}" * (one.numbers not in (one.rule, format_number(one.sent)))
+        total = f"now {format_number(one.total)}" if again else ""
+        backward.append([one.equation * (one.equation != before), rule, numbers, f"= {format_number(one.sent)}", total])
         before = one.equation
-    point = ", ".join(f"{name} = {x!r}" for name, x in told.variables.items())
+    point = ", ".join(f"{name} = {x!r}" for name, x in explanation.variables.items())
     return [
-        ("expression", [told.expression, *([f"at {point}"] if point else [])]),
-        ("value", [repr(told.value)]),
+        ("expression", [explanation.expression, *([f"at {point}"] if point else [])]),
+        ("value", [repr(explanation.value)]),
         ("gradient", _columns(gradient)),
         ("Hessian", _columns(table, right=True) if names else ["no variables"]),
-        ("graph", told.graph.splitlines()),
+        ("graph", explanation.graph.splitlines()),
         ("forward", _numbered(_columns(forward)) or ["nothing to compute"]),
         (
-            f"backward: ct(v), the cotangent of v, is the derivative of {told.output} by v",
-            _numbered(_columns(backward), start=0) if told.picture.equations else ["nothing to send"],
+            f"backward: ct(v), the cotangent of v, is the derivative of {explanation.output} by v",
+            _numbered(_columns(backward), start=0) if explanation.picture.equations else ["nothing to send"],
         ),
-        ("compiled value and gradient" if names else "compiled value", told.source.rstrip().splitlines()),
+        ("compiled value and gradient" if names else "compiled value", explanation.source.rstrip().splitlines()),
     ]
 
 
@@ -257,17 +255,17 @@ def _numbered(lines: Sequence[str], start: int = 1) -> list[str]:
     return [f"{number or '':>{width}}  {line}" for number, line in enumerate(lines, start)]
 
 
-def show(told: Explanation) -> None:
+def show(explanation: Explanation) -> None:
     """Prints an explanation: in colour on a terminal, as plain text elsewhere."""
     if not sys.stdout.isatty():
-        for title, lines in sections(told):
+        for title, lines in sections(explanation):
             print(title, *("  " + line if line else "" for line in lines), "", sep="\n")
         return
     from rich.console import Console
     from rich.syntax import Syntax
 
     console = Console(soft_wrap=True)
-    for title, lines in sections(told):
+    for title, lines in sections(explanation):
         console.print(title, style="bold cyan", markup=False, highlight=False)
         if title.startswith("compiled"):
             source = Syntax("\n".join(lines), "python", theme="ansi_dark", background_color="default")
@@ -278,22 +276,16 @@ def show(told: Explanation) -> None:
         console.print()
 
 
-def as_data(told: Explanation) -> dict[str, Any]:
-    """An explanation as what JSON can say."""
-    data = {key: value for key, value in told._asdict().items() if key not in ("picture", "output")}
-    return data | {
-        "forward": [step._asdict() for step in told.forward],
-        "backward": [step._asdict() for step in told.backward],
-    }
+def as_data(explanation: Explanation) -> dict[str, Any]:
+    """An explanation as data for JSON."""
+    data = {key: value for key, value in explanation._asdict().items() if key not in ("picture", "output")}
+    return data | {key: [step._asdict() for step in data[key]] for key in ("forward", "backward")}
 
 
-def write_svg(told: Explanation, path: Path) -> None:
-    """Writes the graph's picture aside, then renames it into place. Raises OSError if it cannot be written there."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+def write_svg(explanation: Explanation, path: Path) -> None:
+    """Writes the graph's picture. Raises OSError if it cannot be written; then `path` is as it was before."""
     try:
-        aside.write_text(draw.to_svg(told.picture), encoding="utf-8")
-        os.replace(aside, path)
+        with files.replacing(path) as temporary_path:
+            temporary_path.write_text(ag.to_svg(explanation.picture), encoding="utf-8")
     except OSError as error:
         raise OSError(f"--svg: cannot write {path}: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)

@@ -116,18 +116,6 @@ def test_the_gradient_of_a_node_is_the_effect_of_a_change_there() -> None:
     assert second in by_name.values()
 
 
-def test_each_pull_adds_to_what_came_before() -> None:
-    graph = GRAPHS["micrograd"]
-    sums: dict[int, float] = {}
-    steps = []
-    for pull in draw.pulls(graph):
-        sums[pull.to.index] = sums.get(pull.to.index, 0.0) + pull.sent
-        assert pull.total == sums[pull.to.index]
-        steps.append(pull.step)
-    assert steps == sorted(steps, reverse=True)
-    assert sums.items() <= draw.gradients(graph).items()
-
-
 def test_another_output_has_other_gradients() -> None:
     graph = ag.make_graph(lambda x, y: (x * y, x - y))(2.0, 3.0)
     x, y = (x.index for x in graph.inputs)
@@ -208,6 +196,12 @@ def texts(root: ElementTree.Element) -> Iterator[Rectangle]:
         x, y = float(text.get("x", "")), float(text.get("y", ""))
         left = x - wide / 2 if text.get("text-anchor") == "middle" else x
         yield Rectangle(left, y - 0.76 * size, left + wide, y + 0.24 * size)
+
+
+def curves(root: ElementTree.Element) -> list[str]:
+    """The edges from column to column."""
+    paths = (path.get("d", "") for path in root.iterfind(f"{SVG}g[@fill='none']/{SVG}path"))
+    return [path for path in paths if "C" in path]
 
 
 def curve_points(root: ElementTree.Element) -> Iterator[tuple[float, float]]:
@@ -305,15 +299,24 @@ def test_a_deep_graph_is_laid_out_without_recursion() -> None:
 def test_a_picture_that_would_be_too_large_is_refused() -> None:
     sources: list[tuple[int, ...]] = [(), *((i,) for i in range(600)), *((i, 600) for i in range(600))]
     with pytest.raises(ValueError, match="too large to lay out; use to_dot or to_text"):
-        layout.layout([layout.Place(50.0, 40.0, 26.0)] * len(sources), sources)
+        layout.layout([layout.BoxSize(50.0, 40.0, 26.0)] * len(sources), sources)
 
 
 def test_a_tree_is_drawn_without_crossings() -> None:
-    graph = ag.make_graph(lambda *xs: ops.tanh((xs[3] * xs[0] + xs[5] * xs[1]) - (xs[2] / xs[4] + ops.exp(xs[6]))))(
-        *[float(i + 1) for i in range(7)]
-    )
-    boxes = draw.boxes_of(graph)
-    sources = [box.sources for box in boxes]
-    layers = layout._layered(layout._layers_of(sources), sources)
-    ordered = layout._ordered(layers, layout._first_order(sources))
-    assert layout._crossings(ordered.items, ordered.edges) == 0
+    def f(*xs: Any) -> Any:
+        left = xs[3] * xs[0] + ops.sin(ops.exp(xs[5] * xs[1]))
+        return ops.tanh(left - (xs[2] / xs[4] + ops.exp(xs[6])))
+
+    graph = ag.make_graph(f)(*[float(i + 1) for i in range(7)])
+    ends = [tuple(map(float, re.findall(r"-?[\d.]+", path)[:8])) for path in curves(picture(graph))]
+    assert len(ends) == 16 + 4  # an edge for each operand, and for each column that one passes
+    for x, y, *_, x_end, y_end in ends:
+        others = [(other[1], other[7]) for other in ends if (other[0], other[6]) == (x, x_end)]
+        assert not any((y - y_other) * (y_end - y_end_other) < 0 for y_other, y_end_other in others)
+
+
+def test_crossings_are_seen_where_there_must_be_some() -> None:
+    """The check of the test above: each of two pairs uses both inputs."""
+    graph = ag.make_graph(lambda x, y: (x * y) / (x + y))(1.0, 2.0)
+    ends = [tuple(map(float, re.findall(r"-?[\d.]+", path)[:8])) for path in curves(picture(graph))]
+    assert any((a[1] - b[1]) * (a[7] - b[7]) < 0 for a in ends for b in ends if (a[0], a[6]) == (b[0], b[6]))

@@ -62,7 +62,7 @@ EXPRESSIONS = {
 def test_value_gradient_and_hessian_are_those_of_jax(text: str) -> None:
     """The parsed expression is a function of JAX values too."""
     variables = EXPRESSIONS[text]
-    told = explain(text, [f"{name}={x}" for name, x in variables.items()])
+    explanation = explain(text, [f"{name}={x}" for name, x in variables.items()])
     with jax.enable_x64(True):
         values = [jnp.float64(x) for x in variables.values()]
 
@@ -75,9 +75,11 @@ def test_value_gradient_and_hessian_are_those_of_jax(text: str) -> None:
             return parse(text).run(dict(zip(variables, args, strict=True)))
 
         every = tuple(range(len(values)))
-        assert told.value == pytest.approx(float(f(*values)), rel=1e-13)
-        assert list(told.gradient.values()) == pytest.approx(list(map(float, jax.grad(f, every)(*values))), rel=1e-12)
-        for row, expected in zip(told.hessian, jax.hessian(f, every)(*values), strict=True):
+        assert explanation.value == pytest.approx(float(f(*values)), rel=1e-13)
+        assert list(explanation.gradient.values()) == pytest.approx(
+            list(map(float, jax.grad(f, every)(*values))), rel=1e-12
+        )
+        for row, expected in zip(explanation.hessian, jax.hessian(f, every)(*values), strict=True):
             assert row == pytest.approx(list(map(float, expected)), rel=1e-11, abs=1e-13)
 
 
@@ -90,10 +92,10 @@ def in_jax(text: str, x: Any, y: Any) -> Any:
 
 
 def test_only_the_side_that_is_taken_is_computed_and_becomes_a_branch() -> None:
-    told = explain("log(x) if x > 0 else x", ["x=-2"])
-    assert (told.value, told.gradient) == (-2.0, {"x": 1.0})
-    assert "guard" in told.graph
-    assert "log" not in told.graph
+    explanation = explain("log(x) if x > 0 else x", ["x=-2"])
+    assert (explanation.value, explanation.gradient) == (-2.0, {"x": 1.0})
+    assert "guard" in explanation.graph
+    assert "log" not in explanation.graph
 
 
 def test_numbers_follow_ieee_and_ints_are_floats() -> None:
@@ -106,8 +108,8 @@ def test_numbers_follow_ieee_and_ints_are_floats() -> None:
 
 
 def test_a_long_sum_is_no_deep_nesting() -> None:
-    told = explain("+".join(["x"] * 700), ["x=1"])
-    assert (told.value, told.gradient) == (700.0, {"x": 700.0})
+    explanation = explain("+".join(["x"] * 700), ["x=1"])
+    assert (explanation.value, explanation.gradient) == (700.0, {"x": 700.0})
 
 
 def test_variables_keep_the_order_in_which_they_were_given() -> None:
@@ -115,13 +117,13 @@ def test_variables_keep_the_order_in_which_they_were_given() -> None:
 
 
 def test_a_variable_may_have_any_name() -> None:
-    told = explain("é*sin + pi*tanh(lambda_) + again", ["é=2", "sin=3", "pi=5", "lambda_=0", "again=1"])
-    assert told.value == 7.0
+    explanation = explain("é*sin + pi*tanh(lambda_) + again", ["é=2", "sin=3", "pi=5", "lambda_=0", "again=1"])
+    assert explanation.value == 7.0
 
 
 def test_a_constant_expression_has_no_gradient() -> None:
-    told = explain("2*3 + sin(0)", [])
-    assert (told.value, told.gradient, told.hessian, told.backward) == (6.0, {}, [], [])
+    explanation = explain("2*3 + sin(0)", [])
+    assert (explanation.value, explanation.gradient, explanation.hessian, explanation.backward) == (6.0, {}, [], [])
 
 
 # Steps
@@ -130,42 +132,44 @@ def test_a_constant_expression_has_no_gradient() -> None:
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_the_steps_end_at_the_value_and_the_gradient(text: str) -> None:
     variables = EXPRESSIONS[text]
-    told = explain(text, [f"{name}={x}" for name, x in variables.items()])
-    assert told.forward[-1].value == told.value
-    assert told.forward[-1].equation.startswith(f"{told.output} = ")
-    ends = {step.to: step.total for step in told.backward}
-    for name, expected in told.gradient.items():
+    explanation = explain(text, [f"{name}={x}" for name, x in variables.items()])
+    assert explanation.forward[-1].value == explanation.value
+    assert explanation.forward[-1].equation.startswith(f"{explanation.output} = ")
+    ends = {step.to: step.total for step in explanation.backward}
+    for name, expected in explanation.gradient.items():
         assert ends.get(name, 0.0) == pytest.approx(expected, rel=1e-12, abs=1e-300)
-    for name in {step.to for step in told.backward}:
-        totals = [step.total for step in told.backward if step.to == name]
-        assert totals[-1] == pytest.approx(math.fsum(step.sent for step in told.backward if step.to == name), rel=1e-12)
+    for name in {step.to for step in explanation.backward}:
+        totals = [step.total for step in explanation.backward if step.to == name]
+        assert totals[-1] == pytest.approx(
+            math.fsum(step.sent for step in explanation.backward if step.to == name), rel=1e-12
+        )
 
 
 def test_the_steps_of_the_example_are_these() -> None:
-    told = explain("tanh(a*b + c)", ["a=2", "b=-3", "c=10"])
-    assert [tuple(step) for step in told.forward] == [
+    explanation = explain("tanh(a*b + c)", ["a=2", "b=-3", "c=10"])
+    assert [tuple(step) for step in explanation.forward] == [
         ("d = a * b", "2 * (-3)", -6.0),
         ("e = d + c", "(-6) + 10", 4.0),
         ("f = tanh(e)", "tanh(4)", math.tanh(4.0)),
     ]
     slope = pytest.approx(1 - math.tanh(4.0) ** 2, rel=1e-9)
-    assert [(step.equation, step.to, step.rule, step.numbers.split(" ")[-1]) for step in told.backward] == [
+    assert [(step.equation, step.to, step.rule, step.numbers.split(" ")[-1]) for step in explanation.backward] == [
         ("f = tanh e", "e", "ct(f) * sech2(e)", "sech2(4)"),
         ("e = add d c", "d", "ct(e)", "0.00134095"),
         ("e = add d c", "c", "ct(e)", "0.00134095"),
         ("d = mul a b", "a", "ct(d) * b", "(-3)"),
         ("d = mul a b", "b", "a * ct(d)", "0.00134095"),
     ]
-    assert told.backward[0].sent == slope
+    assert explanation.backward[0].sent == slope
 
 
 def test_the_formula_of_each_rule_gives_what_is_sent() -> None:
     """The text of a rule, read by the parser, is the number beside it."""
-    told = explain("x**3 * sin(x*y) / exp(y) - sqrt(x + y)", ["x=1.3", "y=0.6"])
-    known = {"x": 1.3, "y": 0.6} | {step.equation.split(" = ")[0]: step.value for step in told.forward}
-    cotangents = {told.output: 1.0}
-    final = {step.to: step.total for step in told.backward}
-    for step in told.backward:
+    explanation = explain("x**3 * sin(x*y) / exp(y) - sqrt(x + y)", ["x=1.3", "y=0.6"])
+    known = {"x": 1.3, "y": 0.6} | {step.equation.split(" = ")[0]: step.value for step in explanation.forward}
+    cotangents = {explanation.output: 1.0}
+    final = {step.to: step.total for step in explanation.backward}
+    for step in explanation.backward:
         cotangents |= {name: final[name] for name in final}
         formula = step.rule
         for name in cotangents:
@@ -175,16 +179,16 @@ def test_the_formula_of_each_rule_gives_what_is_sent() -> None:
 
 
 def test_equal_numbers_share_the_derivative_in_the_steps_as_in_the_gradient() -> None:
-    told = explain("max([x, y, z])", ["x=1", "y=1", "z=1"])
+    explanation = explain("max([x, y, z])", ["x=1", "y=1", "z=1"])
     third = pytest.approx(1 / 3)
-    assert told.gradient == {"x": third, "y": third, "z": third}
-    assert {step.to: step.total for step in told.backward} == told.gradient
+    assert explanation.gradient == {"x": third, "y": third, "z": third}
+    assert {step.to: step.total for step in explanation.backward} == explanation.gradient
 
 
 def test_the_source_computes_value_and_gradient() -> None:
-    told = explain("a*b + a", ["a=2", "b=-3"])
-    assert told.source.startswith("def f(a, b):")
-    assert "exec" not in told.source
+    explanation = explain("a*b + a", ["a=2", "b=-3"])
+    assert explanation.source.startswith("def f(a, b):")
+    assert "exec" not in explanation.source
 
 
 # The command
@@ -205,13 +209,13 @@ def test_sections_come_in_order_and_the_table_is_aligned(run: Run) -> None:
 def test_json_is_all_of_it(run: Run) -> None:
     status, out, err = run("a*b", "--json", "a=2", "b=-3")  # values may follow an option
     assert (status, err) == (0, "")
-    told = json.loads(out, parse_constant=pytest.fail)
-    assert told["value"] == -6.0
-    assert told["gradient"] == {"a": -3.0, "b": 2.0}
-    assert told["hessian"] == [[0.0, 1.0], [1.0, 0.0]]
-    assert told["forward"] == [{"equation": "c = a * b", "numbers": "2 * (-3)", "value": -6.0}]
-    assert [step["to"] for step in told["backward"]] == ["a", "b"]
-    assert set(told) == {
+    explanation = json.loads(out, parse_constant=pytest.fail)
+    assert explanation["value"] == -6.0
+    assert explanation["gradient"] == {"a": -3.0, "b": 2.0}
+    assert explanation["hessian"] == [[0.0, 1.0], [1.0, 0.0]]
+    assert explanation["forward"] == [{"equation": "c = a * b", "numbers": "2 * (-3)", "value": -6.0}]
+    assert [step["to"] for step in explanation["backward"]] == ["a", "b"]
+    assert set(explanation) == {
         "expression",
         "variables",
         "value",
@@ -269,8 +273,8 @@ def test_a_terminal_gets_colours_and_the_same_words(run: Run, monkeypatch: pytes
 
 def test_a_wide_hessian_is_left_to_json() -> None:
     names = [f"x{i}" for i in range(20)]
-    told = explain("+".join(names), [f"{name}=1" for name in names])
-    assert dict(sections(told))["Hessian"] == ["20 x 20 numbers: see --json"]
+    explanation = explain("+".join(names), [f"{name}=1" for name in names])
+    assert dict(sections(explanation))["Hessian"] == ["20 x 20 numbers: see --json"]
 
 
 def test_neither_jax_nor_numpy_is_imported() -> None:
@@ -347,13 +351,13 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), WRONG, ids=[str(i) for i in range(len(WRONG))])
-def test_bad_input_gets_one_line_and_status_2(run: Run, arguments: list[str], said: str) -> None:
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[str(i) for i in range(len(WRONG))])
+def test_bad_input_gets_one_line_and_status_2(run: Run, arguments: list[str], message: str) -> None:
     status, out, err = run(*arguments)
     assert (status, out) == (2, "")
     assert err.startswith("funcgrad explain: ")
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
 def test_what_is_refused_is_never_run(tmp_path: Path, run: Run) -> None:
@@ -374,9 +378,9 @@ def test_every_function_of_ops_can_be_called(name: str) -> None:
     count = sum(x.default is x.empty for x in parameters.values())
     lists = next(iter(parameters)) == "xs"
     args = ["[0.3, x]", "[x, 2]"] if lists else ["x", "0.4", "0.6"]
-    told = explain(f"{name}({', '.join(args[:count])})" + "[1]" * name.endswith("softmax"), ["x=0.2"])
-    assert math.isfinite(told.value) or name == "arccosh"
-    assert math.isfinite(told.gradient["x"]) or name == "arccosh"
+    explanation = explain(f"{name}({', '.join(args[:count])})" + "[1]" * name.endswith("softmax"), ["x=0.2"])
+    assert math.isfinite(explanation.value) or name == "arccosh"
+    assert math.isfinite(explanation.gradient["x"]) or name == "arccosh"
 
 
 TOKENS = [
@@ -400,15 +404,15 @@ TOKENS = [
 def test_any_text_is_explained_or_refused(text: str) -> None:
     with suppress(ValueError):
         names = [name for name in parse(text).variables if name not in ("pi", "inf", "nan")]
-        told = explain(text, [f"{name}=1.5" for name in names])
-        assert type(told.value) is float
-        assert sections(told)
+        explanation = explain(text, [f"{name}=1.5" for name in names])
+        assert type(explanation.value) is float
+        assert sections(explanation)
 
 
 def test_the_example_is_what_the_package_computes() -> None:
     def f(a: Any, b: Any, c: Any) -> Any:
         return ops.tanh(a * b + c)
 
-    told = explain("tanh(a*b + c)", ["a=2", "b=-3", "c=10"])
-    assert (told.value, tuple(told.gradient.values())) == ag.value_and_grad(f, (0, 1, 2))(2.0, -3.0, 10.0)
-    assert tuple(map(tuple, told.hessian)) == ag.hessian(f, (0, 1, 2))(2.0, -3.0, 10.0)
+    explanation = explain("tanh(a*b + c)", ["a=2", "b=-3", "c=10"])
+    assert (explanation.value, tuple(explanation.gradient.values())) == ag.value_and_grad(f, (0, 1, 2))(2.0, -3.0, 10.0)
+    assert tuple(map(tuple, explanation.hessian)) == ag.hessian(f, (0, 1, 2))(2.0, -3.0, 10.0)
