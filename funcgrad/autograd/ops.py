@@ -1,13 +1,14 @@
-"""The functions to use on floats that may be traced, under the names of jax.numpy, jax.nn and jax.scipy.special.
+"""Functions of floats that may be traced, under the names of jax.numpy, jax.nn and jax.scipy.special.
 
-Each takes a float, a traced float, or a JAX value, which it hands to JAX's own function of that name: one function body
-runs under both systems. Values and derivatives are JAX's, in double precision.
+Each takes a float, a traced float, or a JAX value, which it passes to JAX's own function of that name: one function
+body runs under both systems. Values and derivatives are JAX's, in double precision.
 """
 
+import importlib
 import math
 import sys
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import reduce, wraps
 from typing import Any
 
 from funcgrad.autograd import primitives as p
@@ -20,15 +21,15 @@ from funcgrad.autograd.tracing import power as _power
 from funcgrad.autograd.tracing import remainder as _remainder
 
 Function = Callable[..., Any]
-_PLACES = {"nn": "jax.nn", "special": "jax.scipy.special", "linalg": "jax.numpy.linalg", "numpy": "jax.numpy"}
+_MODULES = {"nn": "jax.nn", "special": "jax.scipy.special", "linalg": "jax.numpy.linalg", "numpy": "jax.numpy"}
 __all__: list[str] = []
 
 
-def _of_numbers(place: str = "numpy") -> Callable[[Function], Function]:
-    """Makes a function of numbers one of `ops`: it takes ints as floats, and hands JAX values to JAX."""
+def _of_numbers(module: str = "numpy", name: str = "") -> Callable[[Function], Function]:
+    """Makes a function of numbers one of `ops`: ints become floats, and JAX values go to JAX's function."""
 
     def make(function: Function) -> Function:
-        name = function.__name__
+        op_name = name or function.__name__
 
         @wraps(function)
         def op(*args: Any, **kwargs: Any) -> Any:
@@ -39,16 +40,17 @@ def _of_numbers(place: str = "numpy") -> Callable[[Function], Function]:
                 return function(*args, **kwargs)
             ready = [number(x) for x in args]
             if any(x is NotImplemented for x in ready):
-                return _elsewhere(place, name, args, kwargs)
+                return _call_jax(module, op_name, args, kwargs)
             return function(*ready, **kwargs)
 
-        __all__.append(name)
+        op.__name__ = op_name
+        __all__.append(op_name)
         return op
 
     return make
 
 
-def _of_sequences(place: str = "numpy") -> Callable[[Function], Function]:
+def _of_sequences(module: str = "numpy") -> Callable[[Function], Function]:
     """The same for a function of sequences: lists, tuples or NumPy arrays of numbers."""
 
     def make(function: Function) -> Function:
@@ -58,7 +60,7 @@ def _of_sequences(place: str = "numpy") -> Callable[[Function], Function]:
         def op(*args: Any, **kwargs: Any) -> Any:
             if any(_is_jax(x) for arg in args for x in (arg if isinstance(arg, list | tuple) else (arg,))):
                 args = tuple(_stacked(arg) if isinstance(arg, list | tuple) else arg for arg in args)
-                return _elsewhere(place, name, args, kwargs)
+                return _call_jax(module, name, args, kwargs)
             args, kwargs = _without_axis(name, args, kwargs)
             return function(*[_numbers(name, arg) if i < sequences else arg for i, arg in enumerate(args)], **kwargs)
 
@@ -70,13 +72,13 @@ def _of_sequences(place: str = "numpy") -> Callable[[Function], Function]:
 
 
 def _without_axis(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments less `axis`, which a sequence has one of. Raises ValueError for another axis."""
-    place = {"dot": None, "norm": 2}.get(name, 1)
-    if "axis" in kwargs and place is not None:
+    """The arguments without `axis`: a sequence has only one. Raises ValueError for any other axis."""
+    position = {"dot": None, "norm": 2}.get(name, 1)
+    if "axis" in kwargs and position is not None:
         axis = kwargs["axis"]
         kwargs = {key: x for key, x in kwargs.items() if key != "axis"}
-    elif place is not None and len(args) > place:
-        axis, args = args[place], args[:place] + args[place + 1 :]
+    elif position is not None and len(args) > position:
+        axis, args = args[position], args[:position] + args[position + 1 :]
     else:
         return args, kwargs
     if axis not in (None, 0, -1):
@@ -93,16 +95,14 @@ def _stacked(xs: Sequence[Any]) -> Any:
     return sys.modules["jax"].numpy.stack([sys.modules["jax"].numpy.asarray(x) for x in xs])
 
 
-def _elsewhere(place: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The same function of JAX. Raises TypeError if no argument is a JAX value."""
+def _call_jax(module: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result of JAX's function. Raises TypeError if no argument is a JAX value."""
     if not any(map(_is_jax, args)):
         wrong = next(x for x in args if number(x) is NotImplemented)
         raise TypeError(
             f"ops.{name} takes floats, traced floats or JAX values, got {type(wrong).__name__}: {wrong!r:.80}"
         )
-    import importlib  # of JAX, which is loaded already
-
-    return getattr(importlib.import_module(_PLACES[place]), name)(*args, **kwargs)
+    return getattr(importlib.import_module(_MODULES[module]), name)(*args, **kwargs)
 
 
 def _numbers(name: str, xs: Any) -> list[Any]:
@@ -113,22 +113,25 @@ def _numbers(name: str, xs: Any) -> list[Any]:
     if not isinstance(xs, list | tuple):
         raise TypeError(f"ops.{name} takes a list, tuple or array of numbers, got {type(xs).__name__}: {xs!r:.80}")
     ready = [number(x) for x in xs]
-    for x, came in zip(ready, xs, strict=True):
+    for x, original in zip(ready, xs, strict=True):
         if x is NotImplemented:
-            raise TypeError(f"ops.{name} takes a sequence of numbers, got one with {type(came).__name__}: {came!r:.80}")
+            raise TypeError(
+                f"ops.{name} takes a sequence of numbers, got an element of type {type(original).__name__}: "
+                f"{original!r:.80}"
+            )
     return [float(x) if type(x) is bool else x for x in ready]
 
 
-def _primitive(name: str, primitive: Primitive, place: str = "numpy") -> Function:
+def _primitive(name: str, primitive: Primitive, module: str = "numpy") -> Function:
     """The op that is one primitive."""
 
     def unary(x: Any, /) -> Any:
         if type(x) is Traced:
             return x.trace.apply(primitive, (x,))
         if type(x) is not float:
-            x, given = number(x), x
+            x, original = number(x), x
             if x is NotImplemented:
-                return _elsewhere(place, name, (given,), {})
+                return _call_jax(module, name, (original,), {})
         return primitive.value(x)
 
     def binary(x: Any, y: Any, /) -> Any:
@@ -136,11 +139,11 @@ def _primitive(name: str, primitive: Primitive, place: str = "numpy") -> Functio
 
     function: Function = unary if len(primitive.rules) == 1 else binary
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"JAX's `{_PLACES[place]}.{name}`: the primitive `{primitive.name}`."
+    function.__doc__ = f"JAX's `{_MODULES[module]}.{name}`: the primitive `{primitive.name}`."
     if function is unary:
         __all__.append(name)
         return function
-    return _of_numbers(place)(function)
+    return _of_numbers(module)(function)
 
 
 # Arithmetic
@@ -185,23 +188,17 @@ def remainder(x: Any, y: Any) -> Any:
     return _remainder(x, y)
 
 
-@_of_numbers()
-def mod(x: Any, y: Any) -> Any:
-    """The same as `remainder`."""
-    return _remainder(x, y)
+mod = _of_numbers(name="mod")(remainder)
 
 
 def power(x: Any, y: Any) -> Any:
     """x to the power y. An int y is a product of x with itself; a float y takes x >= 0, or a whole y."""
     if is_int(y) and not is_int(x) and number(x) is not NotImplemented:
         return _power(number(x), y)
-    return _elsewhere("numpy", "power", (x, y), {}) if _is_jax(x) or _is_jax(y) else _real_power(x, y)
+    return _real_power(x, y)
 
 
-@_of_numbers()
-def _real_power(x: Any, y: Any) -> Any:
-    return p.pow(x, y)
-
+_real_power = _primitive("power", p.pow)
 
 # Exponentials, logarithms
 
@@ -262,7 +259,7 @@ def rad2deg(x: Any) -> Any:
     return p.mul(x, 180 / math.pi)
 
 
-# Pieces
+# Piecewise
 
 maximum = _primitive("maximum", p.max_)
 minimum = _primitive("minimum", p.min_)
@@ -273,7 +270,7 @@ ceil = _primitive("ceil", p.ceil)
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, y elsewhere. Both are computed: the derivative of the other is 0 times its own."""
     if any(map(_is_jax, (condition, x, y))):
-        return _elsewhere("numpy", "where", (condition, x, y), {})
+        return _call_jax("numpy", "where", (condition, x, y), {})
     x, y = (number(branch) for branch in (x, y))
     if x is NotImplemented or y is NotImplemented:
         raise TypeError("ops.where takes a condition and two floats, traced floats or JAX values")
@@ -310,17 +307,14 @@ def trunc(x: Any) -> Any:
 
 
 @_of_numbers()
-def _rounded(x: Any, factor: float) -> Any:
-    return p.round_(x) if factor == 1 else p.div(p.round_(p.mul(x, factor)), factor)
-
-
-def round(x: Any, decimals: int = 0) -> Any:
-    """x to so many decimals, halves to even."""
-    if _is_jax(x):
-        return _elsewhere("numpy", "round", (x, decimals), {})
+def round(x: Any, decimals: Any = 0) -> Any:
+    """x rounded to this number of decimals, halves to even."""
     if not is_int(decimals) and not (type(decimals) is float and decimals.is_integer()):
         raise TypeError(f"ops.round: decimals must be an int, got {type(decimals).__name__}: {decimals!r:.80}")
-    return _rounded(x, 10.0**decimals) if decimals <= 308 else positive(x)  # there is nothing to round away
+    if decimals > 308:  # every float has fewer
+        return x
+    factor = 10.0**decimals
+    return p.round_(x) if factor == 1 else p.div(p.round_(p.mul(x, factor)), factor)
 
 
 @_of_numbers()
@@ -393,10 +387,7 @@ def silu(x: Any) -> Any:
     return p.mul(x, p.logistic(x))
 
 
-@_of_numbers("nn")
-def swish(x: Any) -> Any:
-    """The same as `silu`."""
-    return p.mul(x, p.logistic(x))
+swish = _of_numbers("nn", "swish")(silu)
 
 
 @_of_numbers("nn")
@@ -435,10 +426,7 @@ def hard_silu(x: Any) -> Any:
     return p.mul(x, p.div(p.relu6(p.add(x, 3.0)), 6.0))
 
 
-@_of_numbers("nn")
-def hard_swish(x: Any) -> Any:
-    """The same as `hard_silu`."""
-    return p.mul(x, p.div(p.relu6(p.add(x, 3.0)), 6.0))
+hard_swish = _of_numbers("nn", "hard_swish")(hard_silu)
 
 
 @_of_numbers("nn")
@@ -482,10 +470,7 @@ def entr(x: Any) -> Any:
 @_of_sequences()
 def sum(xs: Sequence[Any]) -> Any:
     """The sum; 0 of nothing."""
-    total = xs[0] if xs else 0.0
-    for x in xs[1:]:
-        total = p.add(total, x)
-    return total
+    return reduce(p.add, xs) if xs else 0.0
 
 
 @_of_sequences()
@@ -497,10 +482,7 @@ def mean(xs: Sequence[Any]) -> Any:
 @_of_sequences()
 def prod(xs: Sequence[Any]) -> Any:
     """The product; 1 of nothing."""
-    total = xs[0] if xs else 1.0
-    for x in xs[1:]:
-        total = p.mul(total, x)
-    return total
+    return reduce(p.mul, xs) if xs else 1.0
 
 
 @_of_sequences()
@@ -521,28 +503,25 @@ def _extreme(name: str, xs: Sequence[Any]) -> Any:
     return xs[0] if len(xs) == 1 else _EXTREMES[name](list(xs))
 
 
-def _extreme_of(name: str) -> Function:
-    """max or min of many: those that attain it share the derivative equally."""
+def _extreme_of(primitive: Primitive) -> Function:
+    """max or min of a sequence: the elements that attain it share the derivative equally."""
 
     def extreme(xs: list[Any]) -> Any:
-        best = xs[0]
-        for x in xs[1:]:
-            best = p.TABLE[name](best, x)
-        return best
+        return reduce(primitive, xs)
 
     def rule(primals: Any, tangents: Any) -> Any:
         (xs,), (ts,) = primals, tangents
-        best = chosen(xs)
+        best = with_rule(xs)
         attained = [p.select(p.eq(x, best), 1.0, 0.0) for x in xs]
         return best, p.div(dot(ts, attained), sum(attained))
 
-    extreme.__name__ = name
-    chosen: Any = custom_jvp(extreme)
-    chosen.defjvp(rule)
-    return chosen
+    extreme.__name__ = primitive.name
+    with_rule: Any = custom_jvp(extreme)
+    with_rule.defjvp(rule)
+    return with_rule
 
 
-_EXTREMES = {name: _extreme_of(name) for name in ("max", "min")}
+_EXTREMES = {"max": _extreme_of(p.max_), "min": _extreme_of(p.min_)}
 
 
 @_of_sequences()
@@ -577,20 +556,18 @@ def logsumexp(xs: Sequence[Any], *, b: Sequence[Any] | None = None) -> Any:
     """log(Σ exp(x)), without overflow; with weights b, log(Σ b · exp(x)), nan where that sum is negative."""
     if not xs:
         return -math.inf
-    if b is not None:
-        return _weighted_logsumexp(xs, _numbers("logsumexp", b))
+    weights = None if b is None else _numbers("logsumexp", b)
+    if weights is not None:
+        if len(weights) != len(xs):
+            raise ValueError(f"ops.logsumexp takes a weight b for each number, got {len(weights)} for {len(xs)}")
+        xs = [p.select(p.ne(weight, 0.0), x, -math.inf) for x, weight in zip(xs, weights, strict=True)]
     largest = _largest(xs)
     largest = p.select(p.lt(p.abs_(largest), math.inf), largest, 0.0)
-    return p.add(p.log(p.abs_(sum([p.exp(p.sub(x, largest)) for x in xs]))), largest)
-
-
-def _weighted_logsumexp(xs: Sequence[Any], b: Sequence[Any]) -> Any:
-    if len(b) != len(xs):
-        raise ValueError(f"ops.logsumexp takes a weight b for each number, got {len(b)} for {len(xs)}")
-    xs = [p.select(p.ne(weight, 0.0), x, -math.inf) for x, weight in zip(xs, b, strict=True)]
-    largest = _largest(xs)
-    largest = p.select(p.lt(p.abs_(largest), math.inf), largest, 0.0)
-    total = sum([p.mul(weight, p.exp(p.sub(x, largest))) for x, weight in zip(xs, b, strict=True)])
+    scaled = lambda x: p.exp(p.sub(x, largest))  # noqa: E731
+    if weights is None:
+        total = p.abs_(sum([scaled(x) for x in xs]))
+    else:
+        total = sum([p.mul(weight, scaled(x)) for x, weight in zip(xs, weights, strict=True)])
     return p.add(p.log(total), largest)
 
 
@@ -616,4 +593,4 @@ def log_softmax(xs: Sequence[Any]) -> list[Any]:
     return [p.sub(x, total) for x in shifted]
 
 
-__all__ = sorted({*(name for name in __all__ if not name.startswith("_")), "power", "where", "clip", "round"})
+__all__ = sorted([*__all__, "clip", "where"])

@@ -29,31 +29,35 @@ TABLE: dict[str, Primitive] = {}
 
 
 def primitive(
-    name: str, value: Callable[..., Any], *rules: Rule | None, source: str = "", reverse: tuple[Rule | None, ...] = ()
+    name: str,
+    value: Callable[..., Any],
+    *rules: Rule | None,
+    source: str = "",
+    reverse: dict[int, Rule] | None = None,
 ) -> Primitive:
-    """Adds a row to the table."""
-    TABLE[name] = Primitive(name, value, rules, source, reverse)
+    """Adds a row to the table. `reverse` has the rules of reverse mode that differ, by the position of the argument."""
+    backwards = tuple([(reverse or {}).get(i, rule) for i, rule in enumerate(rules)])
+    TABLE[name] = Primitive(name, value, rules, source, backwards if reverse else ())
     return TABLE[name]
 
 
-def ieee(function: Callable[..., float], otherwise: Callable[..., float]) -> Callable[..., float]:
-    """The function, and where it raises the value that IEEE 754 gives instead."""
+def ieee(function: Callable[..., float], otherwise: float | Callable[..., float]) -> Callable[..., float]:
+    """The function, and where it raises the value that IEEE 754 gives instead: a number, or a function of the same."""
 
     def value(*args: float) -> float:
         try:
             return function(*args)
         except (ValueError, OverflowError, ZeroDivisionError):
-            return otherwise(*args)
+            return otherwise(*args) if callable(otherwise) else otherwise
 
     return value
 
 
-def _undefined(*_: float) -> float:
-    return nan
-
-
-def _infinite(_: float) -> float:
-    return inf
+def of_math(name: str, *rules: Rule | None, otherwise: float | Callable[..., float] | None = None) -> Primitive:
+    """Adds the row of the function of `math` that has this name; where it raises, the value is `otherwise`."""
+    function = getattr(math, name)
+    value = function if otherwise is None else ieee(function, otherwise)
+    return primitive(name, value, *rules, source=f"math.{name}({', '.join(['{}'] * len(rules))})")
 
 
 # Arithmetic
@@ -66,18 +70,11 @@ def _divide(x: float, y: float) -> float:
         return nan if x == 0 or x != x else math.copysign(inf, x) * math.copysign(1.0, y)
 
 
-def _odd(y: float) -> bool:
-    return abs(y) < 2**53 and y % 2 == 1
-
-
 def _power_at_the_edge(x: float, y: float) -> float:
     if x < 0 and not float(y).is_integer():
         return nan
     size = inf if (abs(x) > 1) == (y > 0) else 0.0  # overflow, or zero to a negative power
-    return math.copysign(size, x) if _odd(y) else size
-
-
-_power = ieee(math.pow, _power_at_the_edge)
+    return math.copysign(size, x) if abs(y) < 2**53 and y % 2 == 1 else size  # from 2**53 on every float is even
 
 
 def _integer_power(x: float, n: int) -> float:
@@ -86,8 +83,8 @@ def _integer_power(x: float, n: int) -> float:
     if n == -1 or n == -2:
         return _divide(1.0, x if n == -1 else x * x)
     if abs(n) < 2**53:
-        return _power(x, n)
-    return math.copysign(_power(abs(x), float(n)), x) if n % 2 else _power(abs(x), float(n))
+        return pow.value(x, n)
+    return math.copysign(pow.value(abs(x), float(n)), x) if n % 2 else pow.value(abs(x), float(n))
 
 
 add = primitive("add", operator.add, lambda t, ans, x, y: t, lambda t, ans, x, y: t, source="{} + {}")
@@ -102,7 +99,7 @@ div: Primitive = primitive(
     lambda t, ans, x, y: div(t, y),
     lambda t, ans, x, y: mul(mul(neg(t), x), integer_pow(y, -2)),
     source="{} / {}",
-    reverse=(lambda t, ans, x, y: div(t, y), lambda t, ans, x, y: mul(mul(neg(t), integer_pow(y, -2)), x)),
+    reverse={1: lambda t, ans, x, y: mul(mul(neg(t), integer_pow(y, -2)), x)},
 )
 square = primitive("square", lambda x: x * x, lambda t, ans, x: mul(t, mul(2.0, x)), source="{0} * {0}")
 
@@ -120,51 +117,44 @@ integer_pow: Primitive = primitive(  # its source depends on n
     _integer_power,
     _integer_pow_rule,
     None,
-    reverse=(lambda t, ans, x, n: _integer_pow_rule(t, ans, x, n) if n else None, None),
+    reverse={0: lambda t, ans, x, n: _integer_pow_rule(t, ans, x, n) if n else None},
 )
-pow: Primitive = primitive(
+pow: Primitive = of_math(
     "pow",
-    _power,
     lambda t, ans, x, y: mul(t, mul(y, pow(x, sub(y, 1.0)))),
     lambda t, ans, x, y: mul(t, mul(log_or_zero(x), ans)),
-    source="math.pow({}, {})",
+    otherwise=_power_at_the_edge,
 )
 
 
 # Roots, exponentials and logarithms
 
-sqrt = primitive("sqrt", ieee(math.sqrt, _undefined), lambda t, ans, x: mul(t, div(0.5, ans)), source="math.sqrt({})")
+sqrt = of_math("sqrt", lambda t, ans, x: mul(t, div(0.5, ans)), otherwise=nan)
 rsqrt = primitive(
     "rsqrt",
     lambda x: _divide(1.0, sqrt.value(x)),
     lambda t, ans, x: mul(t, mul(-0.5, div(ans, x))),
     source="1.0 / math.sqrt({})",
 )
-cbrt = primitive("cbrt", math.cbrt, lambda t, ans, x: mul(t, mul(1 / 3, integer_pow(ans, -2))), source="math.cbrt({})")
-exp: Primitive = primitive("exp", ieee(math.exp, _infinite), lambda t, ans, x: mul(t, ans), source="math.exp({})")
-exp2 = primitive(
-    "exp2", ieee(math.exp2, _infinite), lambda t, ans, x: mul(math.log(2), mul(t, ans)), source="math.exp2({})"
-)
-expm1 = primitive("expm1", ieee(math.expm1, _infinite), lambda t, ans, x: mul(t, exp(x)), source="math.expm1({})")
+cbrt = of_math("cbrt", lambda t, ans, x: mul(t, mul(1 / 3, integer_pow(ans, -2))))
+exp: Primitive = of_math("exp", lambda t, ans, x: mul(t, ans), otherwise=inf)
+exp2 = of_math("exp2", lambda t, ans, x: mul(math.log(2), mul(t, ans)), otherwise=inf)
+expm1 = of_math("expm1", lambda t, ans, x: mul(t, exp(x)), otherwise=inf)
 
 
-def _logarithm(function: Callable[[float], float], pole: float) -> Callable[..., float]:
-    return ieee(function, lambda x: -inf if x == pole else nan)
+def _at_the_pole(x: float) -> float:
+    return -inf if x == 0 else nan
 
 
-log: Primitive = primitive("log", _logarithm(math.log, 0.0), lambda t, ans, x: div(t, x), source="math.log({})")
+log: Primitive = of_math("log", lambda t, ans, x: div(t, x), otherwise=_at_the_pole)
 log_or_zero: Primitive = primitive(  # JAX's way to keep log(0) out of the derivative of a power
     "log_or_zero",
     lambda x: log.value(x) if x else 0.0,
     lambda t, ans, x: select(eq(x, 0.0), 0.0, div(t, x)),
 )
-log2 = primitive(
-    "log2", _logarithm(math.log2, 0.0), lambda t, ans, x: div(div(t, math.log(2)), x), source="math.log2({})"
-)
-log10 = primitive(
-    "log10", _logarithm(math.log10, 0.0), lambda t, ans, x: div(mul(t, 1 / math.log(10)), x), source="math.log10({})"
-)
-log1p = primitive("log1p", _logarithm(math.log1p, -1.0), lambda t, ans, x: div(t, add(x, 1.0)), source="math.log1p({})")
+log2 = of_math("log2", lambda t, ans, x: div(div(t, math.log(2)), x), otherwise=_at_the_pole)
+log10 = of_math("log10", lambda t, ans, x: div(mul(t, 1 / math.log(10)), x), otherwise=_at_the_pole)
+log1p = of_math("log1p", lambda t, ans, x: div(t, add(x, 1.0)), otherwise=lambda x: _at_the_pole(x + 1.0))
 
 
 def _logistic(x: float) -> float:
@@ -174,48 +164,41 @@ def _logistic(x: float) -> float:
     return e / (1.0 + e)
 
 
-def _log_add(exponential: Callable[[float], float], scale: float, x: float, y: float) -> float:
-    delta = x - y
-    return x + y if delta != delta else (x if x > y else y) + scale * math.log1p(exponential(-abs(delta)))
-
-
-def _log_add_rule(exponential: Callable[[], Primitive], t: Any, ans: Any, x: Any) -> Any:
-    return mul(t, exponential()(sub(_finite(x), _finite(ans))))
-
-
 def _finite(x: Any) -> Any:  # JAX's way to keep inf - inf out of a derivative
     return select(eq(x, inf), 0.0, x)
 
 
+def _log_add(name: str, exponential: Primitive, scale: float) -> Primitive:
+    """The row of log(b^x + b^y), where `exponential` is b^x and `scale` is 1 / log(b)."""
+
+    def value(x: float, y: float) -> float:
+        delta = x - y
+        return x + y if delta != delta else (x if x > y else y) + scale * math.log1p(exponential.value(-abs(delta)))
+
+    def rule(t: Any, ans: Any, x: Any) -> Any:
+        return mul(t, exponential(sub(_finite(x), _finite(ans))))
+
+    return primitive(name, value, lambda t, ans, x, y: rule(t, ans, x), lambda t, ans, x, y: rule(t, ans, y))
+
+
 logistic = primitive("logistic", _logistic, lambda t, ans, x: mul(t, mul(ans, sub(1.0, ans))))
-logaddexp = primitive(
-    "logaddexp",
-    partial(_log_add, math.exp, 1.0),
-    lambda t, ans, x, y: _log_add_rule(lambda: exp, t, ans, x),
-    lambda t, ans, x, y: _log_add_rule(lambda: exp, t, ans, y),
-)
-logaddexp2 = primitive(
-    "logaddexp2",
-    partial(_log_add, math.exp2, 1 / math.log(2)),
-    lambda t, ans, x, y: _log_add_rule(lambda: exp2, t, ans, x),
-    lambda t, ans, x, y: _log_add_rule(lambda: exp2, t, ans, y),
-)
+logaddexp = _log_add("logaddexp", exp, 1.0)
+logaddexp2 = _log_add("logaddexp2", exp2, 1 / math.log(2))
 logit = primitive("logit", lambda x: log.value(_divide(x, 1.0 - x)), lambda t, ans, x: div(t, mul(x, sub(1.0, x))))
 xlogy = primitive(
     "xlogy",
     lambda x, y: 0.0 if x == 0 and y == y else x * log.value(y),
     lambda t, ans, x, y: mul(t, log(y)),
     lambda t, ans, x, y: div(mul(t, x), y),
-    reverse=(lambda t, ans, x, y: mul(t, log(y)), lambda t, ans, x, y: mul(div(t, y), x)),
+    reverse={1: lambda t, ans, x, y: mul(div(t, y), x)},
 )
 xlog1py = primitive(
     "xlog1py",
     lambda x, y: 0.0 if x == 0 and y == y else x * log1p.value(y),
     lambda t, ans, x, y: mul(t, log1p(y)),
     lambda t, ans, x, y: div(mul(t, x), add(1.0, y)),
-    reverse=(lambda t, ans, x, y: mul(t, log1p(y)), lambda t, ans, x, y: mul(div(t, add(1.0, y)), x)),
+    reverse={1: lambda t, ans, x, y: mul(div(t, add(1.0, y)), x)},
 )
-
 xlogx = primitive("xlogx", lambda x: 0.0 if x == 0 else x * log.value(x), lambda t, ans, x: mul(t, add(log(x), 1.0)))
 
 # Trigonometric and hyperbolic functions
@@ -230,62 +213,34 @@ def _sech2(x: float) -> float:
     return 4.0 * e / ((1.0 + e) * (1.0 + e))
 
 
-sin = primitive("sin", ieee(math.sin, _undefined), lambda t, ans, x: mul(t, cos(x)), source="math.sin({})")
-cos: Primitive = primitive(
-    "cos", ieee(math.cos, _undefined), lambda t, ans, x: neg(mul(t, sin(x))), source="math.cos({})"
-)
-tan = primitive(
-    "tan", ieee(math.tan, _undefined), lambda t, ans, x: mul(t, add(1.0, square(ans))), source="math.tan({})"
-)
-asin = primitive(
-    "asin",
-    ieee(math.asin, _undefined),
-    lambda t, ans, x: mul(t, rsqrt(one_minus_square(x))),
-    source="math.asin({})",
-)
-acos = primitive(
-    "acos",
-    ieee(math.acos, _undefined),
-    lambda t, ans, x: mul(t, neg(rsqrt(one_minus_square(x)))),
-    source="math.acos({})",
-)
-atan = primitive("atan", math.atan, lambda t, ans, x: div(t, add(1.0, square(x))), source="math.atan({})")
-atan2 = primitive(
+sin = of_math("sin", lambda t, ans, x: mul(t, cos(x)), otherwise=nan)
+cos: Primitive = of_math("cos", lambda t, ans, x: neg(mul(t, sin(x))), otherwise=nan)
+tan = of_math("tan", lambda t, ans, x: mul(t, add(1.0, square(ans))), otherwise=nan)
+asin = of_math("asin", lambda t, ans, x: mul(t, rsqrt(one_minus_square(x))), otherwise=nan)
+acos = of_math("acos", lambda t, ans, x: mul(t, neg(rsqrt(one_minus_square(x)))), otherwise=nan)
+atan = of_math("atan", lambda t, ans, x: div(t, add(1.0, square(x))))
+atan2 = of_math(
     "atan2",
-    math.atan2,
     lambda t, ans, x, y: mul(t, div(y, add(square(x), square(y)))),
     lambda t, ans, x, y: mul(t, div(neg(x), add(square(x), square(y)))),
-    source="math.atan2({}, {})",
 )
-sinh = primitive("sinh", ieee(math.sinh, _signed_infinity), lambda t, ans, x: mul(t, cosh(x)), source="math.sinh({})")
-cosh: Primitive = primitive(
-    "cosh", ieee(math.cosh, _infinite), lambda t, ans, x: mul(t, sinh(x)), source="math.cosh({})"
-)
-tanh = primitive("tanh", math.tanh, lambda t, ans, x: mul(t, sech2(x)), source="math.tanh({})")
-sech2: Primitive = primitive(
+sinh = of_math("sinh", lambda t, ans, x: mul(t, cosh(x)), otherwise=_signed_infinity)
+cosh: Primitive = of_math("cosh", lambda t, ans, x: mul(t, sinh(x)), otherwise=inf)
+tanh = of_math("tanh", lambda t, ans, x: mul(t, sech2(x)))
+sech2: Primitive = primitive(  # 1 - tanh², without cancellation
     "sech2", _sech2, lambda t, ans, x: mul(t, mul(-2.0, mul(tanh(x), ans)))
-)  # 1 - tanh², without cancellation
-asinh = primitive("asinh", math.asinh, lambda t, ans, x: div(t, hypot(x, 1.0)), source="math.asinh({})")
-acosh = primitive(
-    "acosh",
-    ieee(math.acosh, _undefined),
-    lambda t, ans, x: mul(t, mul(rsqrt(sub(x, 1.0)), rsqrt(add(x, 1.0)))),
-    source="math.acosh({})",
 )
-atanh = primitive(
+asinh = of_math("asinh", lambda t, ans, x: div(t, hypot(x, 1.0)))
+acosh = of_math("acosh", lambda t, ans, x: mul(t, mul(rsqrt(sub(x, 1.0)), rsqrt(add(x, 1.0)))), otherwise=nan)
+atanh = of_math(
     "atanh",
-    ieee(math.atanh, lambda x: math.copysign(inf, x) if abs(x) == 1 else nan),
     lambda t, ans, x: div(t, one_minus_square(x)),
-    source="math.atanh({})",
+    otherwise=lambda x: _signed_infinity(x) if abs(x) == 1 else nan,
 )
-
-
-hypot: Primitive = primitive(
+hypot: Primitive = of_math(
     "hypot",
-    math.hypot,
     lambda t, ans, x, y: mul(t, part_of_hypot(x, y)),
     lambda t, ans, x, y: mul(t, part_of_hypot(y, x)),
-    source="math.hypot({}, {})",
 )
 part_of_hypot: Primitive = primitive(  # x / √(x² + y²): a sine, whose derivative has a cosine of the same kind
     "part_of_hypot",
@@ -297,7 +252,7 @@ one_minus_square: Primitive = primitive(  # 1 - x², without cancellation
     "one_minus_square", lambda x: (1.0 - x) * (1.0 + x), lambda t, ans, x: mul(t, mul(-2.0, x))
 )
 
-# Pieces: comparisons, choices, roundings
+# Piecewise: comparisons, selection, rounding
 
 
 def _round(function: Callable[[float], int], x: float) -> float:
@@ -347,12 +302,12 @@ select: Primitive = primitive(
     source="{1} if {0} else {2}",
 )
 abs_ = primitive("abs", operator.abs, lambda t, ans, x: select(ge(x, 0.0), t, neg(t)), source="abs({})")
-max_ = primitive(
-    "max", _maximum, lambda t, ans, x, y: mul(t, share(x, ans, y)), lambda t, ans, x, y: mul(t, share(y, ans, x))
+_rules_of_extremes = (
+    lambda t, ans, x, y: mul(t, share(x, ans, y)),
+    lambda t, ans, x, y: mul(t, share(y, ans, x)),
 )
-min_ = primitive(
-    "min", _minimum, lambda t, ans, x, y: mul(t, share(x, ans, y)), lambda t, ans, x, y: mul(t, share(y, ans, x))
-)
+max_ = primitive("max", _maximum, *_rules_of_extremes)
+min_ = primitive("min", _minimum, *_rules_of_extremes)
 share: Primitive = primitive("share", _share, None, None, None)  # the part of its slope that max or min gives to x
 relu = primitive(
     "relu",
@@ -372,7 +327,7 @@ ceil = primitive("ceil", partial(_round, math.ceil), None)
 round_ = primitive("round", partial(_round, round), None)  # half to even
 rem = primitive(
     "rem",
-    ieee(math.fmod, _undefined),
+    ieee(math.fmod, nan),
     lambda t, ans, x, y: t,
     lambda t, ans, x, y: mul(neg(t), mul(sign(div(x, y)), floor(abs_(div(x, y))))),
     source="math.fmod({}, {})",
@@ -382,10 +337,8 @@ to_int = primitive("int", int, None, source="int({})")  # only ever seen by a gu
 # Special functions
 
 _TWO_OVER_ROOT_PI = 2 / math.sqrt(pi)
-erf = primitive("erf", math.erf, lambda t, ans, x: mul(_TWO_OVER_ROOT_PI, mul(t, gaussian(x))), source="math.erf({})")
-erfc = primitive(
-    "erfc", math.erfc, lambda t, ans, x: mul(-_TWO_OVER_ROOT_PI, mul(t, gaussian(x))), source="math.erfc({})"
-)
+erf = of_math("erf", lambda t, ans, x: mul(_TWO_OVER_ROOT_PI, mul(t, gaussian(x))))
+erfc = of_math("erfc", lambda t, ans, x: mul(-_TWO_OVER_ROOT_PI, mul(t, gaussian(x))))
 gaussian: Primitive = primitive(  # exp(-x²); its derivative goes to zero with it, where x is infinite too
     "gaussian",
     special.gaussian,
