@@ -1,9 +1,7 @@
-"""vmap: a function's compiled paths, run on NumPy columns with one lane for each example."""
+"""vmap: the compiled paths of a function, run on NumPy columns with one lane for each example."""
 
-import itertools
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, wraps
 from typing import Any, NamedTuple
 
@@ -21,8 +19,9 @@ Axes = Any  # an int, None, or containers of these like the arguments
 MAX_PATHS = 64
 
 
-class Path(NamedTuple):
-    """One path: columns of inputs → (does a lane take it: a list of columns, the columns of the outputs)."""
+class CompiledPath(NamedTuple):
+    """One path. `run` takes columns of inputs and returns the conditions of the path, as pairs (column, outcome), and
+    the columns of the outputs."""
 
     run: Function
     out_tree: Tree
@@ -43,7 +42,7 @@ def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0) -> Function:
     >>> ag.vmap(ag.grad(lambda x: x * x))(np.array([1.0, 2.0, 3.0]))
     array([2., 4., 6.])
     """
-    cache: dict[Any, dict[Any, Path]] = {}
+    cache: dict[Any, dict[Any, CompiledPath]] = {}
     warned: list[str] = []
 
     @wraps(fun)
@@ -86,7 +85,7 @@ def _columns(args: tuple[Any, ...], axes: Sequence[Axes], kwargs: dict[str, Any]
         is_array = not isinstance(x, Traced) and hasattr(x, "__array__") and hasattr(x, "shape")
         parts = None if is_array else pytrees.children(x)
         if parts is not None:
-            below = _of_parts(f"in_axes for {where}", axis, x, parts)
+            below = _axes_of_children(f"in_axes for {where}", axis, x, len(parts[0]))
             kinds = [walk(child, a, f"{where}[{i}]") for i, (child, a) in enumerate(zip(parts[0], below, strict=True))]
             return Tree(type(x), parts[1], tuple(kinds))
         array = np.asarray(x) if is_array else None
@@ -118,19 +117,23 @@ def _columns(args: tuple[Any, ...], axes: Sequence[Axes], kwargs: dict[str, Any]
 
 def _lane(tree: Tree, columns: Sequence[Any], lane: int) -> Any:
     """The arguments of one example."""
-    import numpy as np
+    return pytrees.unflatten(tree, [_lane_value(column, lane) for column in columns])
 
-    def value(column: Any) -> Any:
-        if not isinstance(column, np.ndarray):
-            return column
-        x = column[lane]
-        return x.item() if isinstance(x, np.generic) else x
 
-    return pytrees.unflatten(tree, [value(column) for column in columns])
+def _lane_value(column: Any, lane: int) -> Any:
+    if not pytrees.is_array(column):
+        return column
+    x = column[lane]
+    return x.item() if hasattr(x, "item") else x
 
 
 def _run(
-    fun: Function, tree: Tree, columns: list[Any], lanes: int, cache: dict[Any, dict[Any, Path]], warned: list[str]
+    fun: Function,
+    tree: Tree,
+    columns: list[Any],
+    lanes: int,
+    cache: dict[Any, dict[Any, CompiledPath]],
+    warned: list[str],
 ) -> list[tuple[Any, Tree, list[Any]]]:
     """For each group of lanes: which they are, how the results are nested, and the columns of the results."""
     done: list[tuple[Any, Tree, list[Any]]] = []
@@ -144,7 +147,7 @@ def _run(
         for path in paths.values():
             chosen = _take(path, inputs, chosen, done, first=False)
         while chosen.size:
-            leaves = [constants[i] if i in constants else _item(column, chosen[0]) for i, column in enumerate(columns)]
+            leaves = [constants.get(i, _lane_value(column, chosen[0])) for i, column in enumerate(columns)]
             graph = _traced(fun, tree, leaves, places)
             outcomes = tuple(
                 [(inputs[0].index, inputs[1]) for primitive, inputs, _ in graph.equations if primitive is guard]
@@ -153,13 +156,13 @@ def _run(
                 if len(paths) >= MAX_PATHS:
                     done += _one_by_one(fun, tree, columns, chosen, warned)
                     break
-                paths[outcomes] = Path(_columnwise(graph), graph.out_tree)
+                paths[outcomes] = CompiledPath(_columnwise(graph), graph.out_tree)
             # NumPy may round otherwise than math, and find another outcome, but this lane was seen to take the path.
             chosen = _take(paths[outcomes], inputs, chosen, done, first=True)
     return done
 
 
-def _take(path: Path, inputs: list[Any], chosen: Any, done: list[Any], first: bool) -> Any:
+def _take(path: CompiledPath, inputs: list[Any], chosen: Any, done: list[Any], first: bool) -> Any:
     """Runs a path on the chosen lanes, adds to `done` what comes of those that take it, and returns the others."""
     import numpy as np
 
@@ -208,10 +211,6 @@ def _kinds(columns: Sequence[Any], lanes: int) -> list[tuple[dict[int, Any], Any
     return [({**shared, **dict(zip(varied, row, strict=True))}, np.array(chosen)) for row, chosen in rows.items()]
 
 
-def _item(column: Any, lane: int) -> Any:
-    return column[lane].item() if hasattr(column, "dtype") and column.ndim else column
-
-
 def _traced(fun: Function, tree: Tree, leaves: list[Any], places: list[int]) -> Graph:
     """The path that these leaves take."""
     names = [f"x{i}" for i in range(len(leaves))]
@@ -221,7 +220,7 @@ def _traced(fun: Function, tree: Tree, leaves: list[Any], places: list[int]) -> 
 def _columnwise(graph: Graph) -> Function:
     """The graph as a function of columns: `careful` source, with NumPy's functions for the names in it."""
     block = build([graph])
-    writer = Writer(input_names(graph.names), careful=True)
+    writer = Writer(input_names(graph.names), careful=True, function_of=column_function)
     writer.count(block)
     checks = [step for step in block.steps if isinstance(step, Check)]
     nodes = [step for step in block.steps if isinstance(step, Node) and step.number in writer.uses]
@@ -230,8 +229,7 @@ def _columnwise(graph: Graph) -> Function:
     outputs = [writer.operand(x) for x in block.outputs]
     lines = [*writer.parts, f"def columns({', '.join(writer.inputs)}):", *writer.lines]
     lines.append(f"    return [{', '.join(conditions)}], [{', '.join(outputs)}]")
-    names = {name: column_function(x) if isinstance(x, Primitive) else x for name, x in writer.names.items()}
-    return execute("\n".join(lines) + "\n", names, "columns")
+    return execute("\n".join(lines) + "\n", writer.names, "columns")
 
 
 @cache
@@ -304,7 +302,7 @@ def _of_no_lanes(fun: Function, tree: Tree, columns: Sequence[Any]) -> Any:
     made_up = [np.ones(1, x.dtype) if isinstance(x, np.ndarray) else x for x in columns]
     args, kwargs = _lane(tree, made_up, 0)
     leaves, out_tree = pytrees.flatten(run(fun, args, kwargs))
-    return _nested(out_tree, [np.full(1, leaf)[:0] for leaf in leaves], 0)
+    return _nested(out_tree, iter([np.full(1, leaf)[:0] for leaf in leaves]), 0)
 
 
 def _joined(done: list[tuple[Any, Tree, list[Any]]], out_axes: Axes, lanes: int) -> Any:
@@ -331,7 +329,7 @@ def _joined(done: list[tuple[Any, Tree, list[Any]]], out_axes: Axes, lanes: int)
             for (chosen, _, _), piece in zip(done, pieces, strict=True):
                 column[chosen] = piece
             joined.append(column)
-    return _placed(_nested(tree, joined, lanes), out_axes)
+    return _placed(_nested(tree, iter(joined), lanes), out_axes)
 
 
 def _lanes_of(part: Any, lanes: int) -> Any:
@@ -346,43 +344,29 @@ def _lanes_of(part: Any, lanes: int) -> Any:
     return column
 
 
-def _nested(tree: Tree, columns: list[Any], lanes: int) -> Any:
-    """The columns in the containers of the result, with those of one array as one."""
-    if not pytrees.has_array(tree):
-        return pytrees.unflatten(tree, columns)
-    return pytrees.unflatten(_without_arrays(tree), _columns_of(tree, iter(columns), lanes))
-
-
-def _without_arrays(tree: Tree) -> Tree:
-    if pytrees.is_array_kind(tree):
-        return LEAF
-    return Tree(tree.kind, tree.extra, tuple(map(_without_arrays, tree.children)))
-
-
-def _columns_of(tree: Tree, columns: Any, lanes: int) -> list[Any]:
-    """The columns, those of one array put together: (lanes, *shape)."""
+def _nested(tree: Tree, columns: Iterator[Any], lanes: int) -> Any:
+    """The columns in the containers of the result, with those of one array as one array (lanes, *shape)."""
     import numpy as np
 
     if tree == LEAF:
-        return [next(columns)]
+        return next(columns)
     if pytrees.is_array_kind(tree):
         inside = [next(columns) for _ in range(pytrees.size(tree))]
-        return [np.stack(inside, axis=1).reshape(lanes, *tree.extra) if inside else np.zeros((lanes, *tree.extra))]
-    return list(itertools.chain.from_iterable(_columns_of(child, columns, lanes) for child in tree.children))
+        return np.stack(inside, axis=1).reshape(lanes, *tree.extra) if inside else np.zeros((lanes, *tree.extra))
+    return pytrees.container(tree.kind, tree.extra, [_nested(child, columns, lanes) for child in tree.children])
 
 
-def _of_parts(what: str, axes: Axes, x: Any, parts: tuple[list[Any], Any]) -> list[Axes]:
+def _axes_of_children(what: str, axes: Axes, x: Any, count: int) -> list[Axes]:
     """The axes for each child of a container: those given for it, or the one given for all."""
-    inside, extra = parts
     if not isinstance(axes, dict | tuple | list):
-        return [axes] * len(inside)
+        return [axes] * count
     if isinstance(axes, dict):
-        keys = list(extra[1] if isinstance(x, defaultdict) else extra) if isinstance(x, dict) else []
+        keys = pytrees.dict_keys(x) or ()
         if sorted(map(repr, axes)) != sorted(map(repr, keys)):
-            raise ValueError(f"vmap {what} has the keys {list(axes)}, but it is for {keys or type(x).__name__}")
+            raise ValueError(f"vmap {what} has the keys {list(axes)}, but it is for {list(keys) or type(x).__name__}")
         return [axes[key] for key in keys]
-    if len(axes) != len(inside):
-        raise ValueError(f"vmap {what} has {len(axes)} entries, but it is for {len(inside)}")
+    if len(axes) != count:
+        raise ValueError(f"vmap {what} has {len(axes)} entries, but it is for {count}")
     return list(axes)
 
 
@@ -405,9 +389,8 @@ def _placed(out: Any, axes: Axes) -> Any:
     parts = pytrees.children(out)
     if parts is None:
         return out
-    inside = _of_parts("out_axes", axes, out, parts)
-    placed = [_placed(x, axis) for x, axis in zip(parts[0], inside, strict=True)]
-    return pytrees.unflatten(Tree(type(out), parts[1], (LEAF,) * len(placed)), placed)
+    inside = _axes_of_children("out_axes", axes, out, len(parts[0]))
+    return pytrees.container(type(out), parts[1], [_placed(x, a) for x, a in zip(parts[0], inside, strict=True)])
 
 
 def _stacked(results: list[Any], out_axes: Axes) -> Any:
@@ -417,4 +400,4 @@ def _stacked(results: list[Any], out_axes: Axes) -> Any:
     columns = [
         pytrees.array(list(parts), (len(results),)) for parts in zip(*[leaves for leaves, _ in flat], strict=True)
     ]
-    return _placed(_nested(tree, columns, len(results)), out_axes)
+    return _placed(_nested(tree, iter(columns), len(results)), out_axes)

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from funcgrad.autograd.graph import Graph, Primitive, Var
@@ -69,7 +70,7 @@ def build(graphs: Sequence[Graph]) -> Block:
         def make(primitive: Primitive, *operands: Any) -> Any:
             """What stands for primitive(*operands): something simpler, a node that is there already, or a new one."""
             if (simpler := _simplified(primitive, operands, make, nodes)) is not None:
-                return simpler[0]
+                return simpler
             key = (primitive.name, *map(_key, operands))
             if key not in shared:
                 shared[key] = Ref(len(nodes))
@@ -118,57 +119,56 @@ def _key(x: Any) -> Any:
 
 def _simplified(
     primitive: Primitive, operands: tuple[Any, ...], make: Callable[..., Any], nodes: dict[int, Node]
-) -> tuple[Any, ...] | None:
-    """A simpler operand with exactly the same value, whatever the inputs; None if there is none."""
+) -> Any:
+    """Something simpler with exactly the same value, whatever the inputs; None if there is nothing."""
     name = primitive.name
 
     def negated(x: Any) -> Any:
-        """The operand of a negation."""
+        """The operand of a negation, None for everything else."""
         node = nodes.get(x.number) if isinstance(x, Ref) else None
         return node.operands[0] if node is not None and node.primitive.name == "neg" else None
 
     if Ref not in map(type, operands):
-        return (primitive.value(*operands),)
+        return primitive.value(*operands)
+    x, y = (*operands, None)[:2]
     if name == "stop_gradient":
-        return operands
+        return x
     if name == "mul" and 1.0 in operands:
-        return (operands[1] if operands[0] == 1.0 else operands[0],)
+        return y if x == 1.0 else x
     if name == "mul" and -1.0 in operands:
-        return (make(TABLE["neg"], operands[1] if operands[0] == -1.0 else operands[0]),)
-    if name == "div" and operands[1] == 1.0:
-        return (operands[0],)
-    if name == "sub" and _key(operands[1]) == _key(0.0):
-        return (operands[0],)
-    if name == "neg" and (inner := negated(operands[0])) is not None:
-        return (inner,)
-    if name == "add" and (inner := negated(operands[1])) is not None:
-        return (make(TABLE["sub"], operands[0], inner),)
-    if name == "add" and (inner := negated(operands[0])) is not None:
-        return (make(TABLE["sub"], operands[1], inner),)
-    if name == "sub" and (inner := negated(operands[1])) is not None:
-        return (make(TABLE["add"], operands[0], inner),)
-    if name == "integer_pow":
-        x, n = operands
-        if n in (0, 1):
-            return (1.0 if n == 0 else x,)
-        if n in (2, 3, -1, -2):  # as the value of the primitive is computed
-            product = x if n == -1 else make(TABLE["square"], x)
-            return (
-                make(TABLE["div"], 1.0, product) if n < 0 else product if n == 2 else make(TABLE["mul"], product, x),
-            )
-    if name == "mul" and operands[0] == operands[1] and isinstance(operands[0], Ref):
-        return (make(TABLE["square"], operands[0]),)
-    if name == "select" and _key(operands[1]) == _key(operands[2]):
-        return (operands[1],)
+        return make(TABLE["neg"], y if x == -1.0 else x)
+    if (name == "div" and y == 1.0) or (name == "sub" and _key(y) == _key(0.0)):
+        return x
+    if name == "neg":
+        return negated(x)
+    if name in ("add", "sub") and (inner := negated(y)) is not None:
+        return make(TABLE["sub" if name == "add" else "add"], x, inner)
+    if name == "add" and (inner := negated(x)) is not None:
+        return make(TABLE["sub"], y, inner)
+    if name == "integer_pow" and y in (0, 1):
+        return x if y else 1.0
+    if name == "integer_pow" and y in (2, 3, -1, -2):  # as the value of the primitive is computed
+        product = x if y == -1 else make(TABLE["square"], x)
+        return make(TABLE["div"], 1.0, product) if y < 0 else product if y == 2 else make(TABLE["mul"], product, x)
+    if name == "mul" and x == y and isinstance(x, Ref):
+        return make(TABLE["square"], x)
+    if name == "select" and _key(y) == _key(operands[2]):
+        return y
     return None
 
 
 class Writer:
-    """Writes the blocks of one function. `careful` calls primitives by name, for IEEE values or NumPy's columns."""
+    """Writes the blocks of one function.
 
-    def __init__(self, inputs: Sequence[str], careful: bool) -> None:
+    `careful` calls primitives by name instead of using their source; `function_of` gives the function that is called.
+    """
+
+    def __init__(
+        self, inputs: Sequence[str], careful: bool, function_of: Callable[[Primitive], Any] = attrgetter("value")
+    ) -> None:
         self.inputs = inputs
         self.careful = careful
+        self.function_of = function_of
         self.lines: list[str] = []
         self.parts: list[str] = []  # functions that hold a piece of a large graph
         self.names: dict[str, Any] = {"math": math}
@@ -288,7 +288,7 @@ class Writer:
             return template.format(*operands)
         called = node.primitive.name
         called = called if called.isidentifier() and not keyword.iskeyword(called) else f"{called}_"
-        self.names[called] = node.primitive
+        self.names[called] = self.function_of(node.primitive)
         return f"{called}({', '.join(operands)})"
 
     def operand(self, x: Any) -> str:
@@ -303,6 +303,10 @@ class Writer:
             return repr(x)
         if type(x) is int:
             return hex(x) if abs(x) > 10**15 else repr(x) if x >= 0 else f"({x!r})"
+        return self.constant(x)
+
+    def constant(self, x: Any) -> str:
+        """The name by which the source refers to an object."""
         name = f"constant_{len(self.names)}"
         self.names[name] = x
         return name

@@ -52,7 +52,7 @@ def _compiled(name: str, rules: tuple[Rule | None, ...], ints: tuple[int | None,
 
     names = ["ct", "ans", *(f"x{i}" for i in range(ints.count(None)))]
     leaves = [1.0] * len(names)
-    graph, _ = trace_graph(by_the_rules, leaves, list(range(len(names))), pytrees.row(len(names)), names)
+    graph, _ = trace_graph(by_the_rules, leaves, list(range(len(names))), pytrees.tuple_of_leaves(len(names)), names)
     signature = Signature.of(name, names)
     if all(isinstance(step, Node) and step.primitive.name in {*INFIX, "square"} for step in build([graph]).steps):
         signature = signature._replace(leaves=[])  # operators do what is right for traced floats too: nothing to check

@@ -1,11 +1,12 @@
 """A function's recorded equations as straight-line Python that runs by itself."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.codegen import Block, Writer, build, input_names
-from funcgrad.autograd.graph import Graph, Primitive
+from funcgrad.autograd.graph import Graph
 from funcgrad.autograd.pytrees import Tree
 
 Function = Callable[..., Any]
@@ -31,9 +32,14 @@ def compile_graphs(
     """
     tree = build(graphs)
     leaves = ", ".join(signature.names)
-    fast = Writer(signature.names, careful=False)
-    fast.count(tree)
-    fast.write(tree, "        ", lambda block: _return(block, graphs, fast), "raise missing")
+
+    def written(careful: bool, indent: str, missing: str) -> Writer:
+        writer = Writer(signature.names, careful)
+        writer.count(tree)
+        writer.write(tree, indent, lambda block: _return(block, graphs, writer), missing)
+        return writer
+
+    fast = written(False, "        ", "raise missing")
     checks, constants = signature.checks()
     lines = [
         *fast.parts,
@@ -48,25 +54,20 @@ def compile_graphs(
         f"    return then({leaves})",
     ]
     source = "\n".join(lines) + "\n"
-    written: list[Function] = []
 
-    def careful(*values: Any) -> Any:
-        if not written:  # it is seldom needed
-            slow = Writer(signature.names, careful=True)
-            slow.count(tree)
-            slow.write(tree, "    ", lambda block: _return(block, graphs, slow), f"return missed({leaves})")
-            text = "\n".join([*slow.parts, f"def {signature.title}({leaves}):", *slow.lines]) + "\n"
-            written.append(execute(text, {**slow.names, "missed": missed, "rebuild": _rebuild}, signature.title))
-        return written[0](*values)
+    @cache
+    def careful_function() -> Function:  # rarely needed
+        slow = written(True, "    ", f"return missed({leaves})")
+        text = "\n".join([*slow.parts, f"def {signature.title}({leaves}):", *slow.lines]) + "\n"
+        return execute(text, {**slow.names, "missed": missed, "rebuild": _rebuild}, signature.title)
 
-    known = {"again": again, "missed": missed, "missing": _MissingPath, "careful": careful, "rebuild": _rebuild}
-    return CompiledFunction(
-        execute(source, {**fast.names, **constants, **known}, signature.title), source, fast.operations
-    )
+    names = {**fast.names, **constants, "again": again, "missed": missed, "missing": _MissingPath, "rebuild": _rebuild}
+    names["careful"] = lambda *values: careful_function()(*values)
+    return CompiledFunction(execute(source, names, signature.title), source, fast.operations)
 
 
 class _MissingPath(Exception):  # it never leaves the compiled code
-    """The arguments take a way that was not met before."""
+    """The arguments take a path that has not been compiled."""
 
 
 def _return(block: Block, graphs: Sequence[Graph], writer: Writer) -> str:
@@ -88,21 +89,16 @@ def _nested(tree: Tree, leaves: Any, writer: Writer) -> str:
     if tree.kind is type(None):
         return "None"
     if tree.kind is dict:
-        keys = [writer.operand(_Named(key)) for key in tree.extra]
+        keys = [writer.constant(key) for key in tree.extra]
         pairs = zip(keys, tree.children, strict=True)
         return f"{{{', '.join(f'{key}: {_nested(child, leaves, writer)}' for key, child in pairs)}}}"
     inside = [str(next(leaves)) for _ in range(pytrees.size(tree))]
-    return f"rebuild({', '.join([writer.operand(_Named(tree)), *inside])})"
-
-
-class _Named(NamedTuple):
-    """An object that the source refers to by a name."""
-
-    value: Any
+    return f"rebuild({', '.join([writer.constant(tree), *inside])})"
 
 
 def execute(source: str, names: dict[str, Any], title: str) -> Function:
-    space = {name: x.value if isinstance(x, _Named | Primitive) else x for name, x in names.items()}
+    """The function called `title` that the source defines, where these names have these values."""
+    space = dict(names)
     exec(compile(source, f"<compiled {title}>", "exec"), space)  # our own text: names are checked, strings are objects
     function: Function = space[title]
     return function

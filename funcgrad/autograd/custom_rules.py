@@ -9,7 +9,7 @@ from typing import Any
 from funcgrad.autograd import primitives, pytrees
 from funcgrad.autograd.pytrees import Tree
 from funcgrad.autograd.tracing import Trace, Traced, run
-from funcgrad.autograd.transforms import Call, Recording, or_zero, pull, push
+from funcgrad.autograd.transforms import Call, Recording, or_zero, pair, pull, push
 
 Function = Callable[..., Any]
 
@@ -142,11 +142,10 @@ class custom_jvp(_Custom):
             tangents = [linear.new(0.0) for _ in primals]
             directions = [t if is_traced else 0.0 for t, is_traced in zip(tangents, traced, strict=True)]
             args = (*fixed, pytrees.unflatten(tree, primals), pytrees.unflatten(tree, directions))
-            pair = run(self.jvp, args, {})
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise TypeError(f"the jvp rule of {self.name} must return a pair (value, tangent), got {pair!r:.80}")
-        values, out_tree = pytrees.flatten(pair[0])
-        outputs, its = pytrees.flatten(pair[1])
+            result = run(self.jvp, args, {})
+        value, tangent = pair(f"the jvp rule of {self.name} must return a pair (value, tangent)", result)
+        values, out_tree = pytrees.flatten(value)
+        outputs, its = pytrees.flatten(tangent)
         if its != out_tree:
             kinds = f"{out_tree} and {its}"
             raise TypeError(f"the jvp rule of {self.name} must return value and tangent nested alike, got {kinds}")
@@ -188,10 +187,8 @@ class custom_vjp(_Custom):
         bwd, name = self.bwd, self.name
         free = iter(pytrees.unflatten(tree, primals))
         skipped = {i % len(args) for i in self.nondiff}
-        pair = run(self.fwd, tuple(x if i in skipped else next(free) for i, x in enumerate(args)), {})
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise TypeError(f"the forward rule of {name} must return a pair (value, residuals), got {pair!r:.80}")
-        value, residuals = pair
+        result = run(self.fwd, tuple(x if i in skipped else next(free) for i, x in enumerate(args)), {})
+        value, residuals = pair(f"the forward rule of {name} must return a pair (value, residuals)", result)
         values, out_tree = pytrees.flatten(value)
 
         def push(_: list[Any]) -> list[Any]:

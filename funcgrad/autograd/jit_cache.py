@@ -140,10 +140,7 @@ class _Variant:
         return self.program.function(*pytrees.unflatten(self.tree, self.whole(leaves))[0])
 
     def whole(self, leaves: Sequence[Any]) -> list[Any]:
-        whole = list(self.leaves)
-        for i, x in zip(self.places, leaves, strict=True):
-            whole[i] = x
-        return whole
+        return pytrees.replace_at(self.places, leaves, self.leaves)
 
     def function(self, args: Any, keyword_values: Any) -> Any:
         """The owner's function, its static arguments in their places."""

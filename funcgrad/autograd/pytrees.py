@@ -1,7 +1,7 @@
 """Nested containers of numbers as arguments and results: their leaves in a list, and how to put them back.
 
-Tuples, lists, dicts (by sorted key), named tuples, None and classes that were registered are containers, as JAX's
-pytrees; NumPy arrays are containers of their elements. All else is a leaf.
+Tuples, lists, dicts (by sorted key), named tuples, None and registered classes are containers, as JAX's pytrees; NumPy
+arrays are containers of their elements. Everything else is a leaf.
 """
 
 import sys
@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 
 
 class Tree(NamedTuple):
-    """How a container is made: its type, what it knows besides its children, and their trees. LEAF has no type."""
+    """How to make a container: its type, its static data (keys, a shape), and the trees of its children.
+
+    LEAF has no type.
+    """
 
     kind: Any
     extra: Any
@@ -26,12 +29,36 @@ class Tree(NamedTuple):
             return "{" + ", ".join(f"{key!r}: {child}" for key, child in zip(self.extra, inside, strict=True)) + "}"
         if self.kind is tuple:
             return f"({', '.join(inside)}{',' if len(inside) == 1 else ''})"
-        return f"[{', '.join(inside)}]" if self.kind is list else f"{_title(self.kind)}({', '.join(inside)})"
+        return f"[{', '.join(inside)}]" if self.kind is list else f"{self.kind.__name__}({', '.join(inside)})"
 
 
 LEAF = Tree(None, None, ())
 
-_REGISTERED: dict[type, tuple[Callable[[Any], tuple[Iterable[Any], Any]], Callable[[Any, Iterable[Any]], Any]]] = {}
+
+def dict_keys(x: Any) -> tuple[Any, ...] | None:
+    """The keys of a dict of Python's own types in the order of its children; None for everything else."""
+    if type(x) not in (dict, OrderedDict, defaultdict):
+        return None
+    try:
+        return tuple(x) if type(x) is OrderedDict else tuple(sorted(x))
+    except TypeError as error:
+        raise TypeError(f"the keys of a dict must be comparable, because they are sorted, got {list(x)}") from error
+
+
+def _dict_parts(x: dict[Any, Any]) -> tuple[list[Any], Any]:
+    keys: Any = dict_keys(x)
+    return [x[key] for key in keys], (x.default_factory, keys) if isinstance(x, defaultdict) else keys
+
+
+# For each type of container: x -> (children, extra), and back again.
+_CONTAINERS: dict[type, tuple[Callable[[Any], tuple[Iterable[Any], Any]], Callable[[Any, Any], Any]]] = {
+    type(None): (lambda x: ((), None), lambda extra, children: None),
+    tuple: (lambda x: (x, None), lambda extra, children: tuple(children)),
+    list: (lambda x: (x, None), lambda extra, children: list(children)),
+    dict: (_dict_parts, lambda keys, children: dict(zip(keys, children, strict=True))),
+    OrderedDict: (_dict_parts, lambda keys, children: OrderedDict(zip(keys, children, strict=True))),
+    defaultdict: (_dict_parts, lambda extra, children: defaultdict(extra[0], zip(extra[1], children, strict=True))),
+}
 
 
 def register_tree(
@@ -42,9 +69,9 @@ def register_tree(
     `flatten(x) -> (children, extra)`, where `extra` can be hashed and compared; `unflatten(extra, children) -> x`.
     Raises ValueError if the class is a container already.
     """
-    if cls in _REGISTERED or cls in (tuple, list, dict, OrderedDict, defaultdict, type(None)):
+    if cls in _CONTAINERS:
         raise ValueError(f"register_tree: {cls.__name__} is registered already")
-    _REGISTERED[cls] = (flatten, unflatten)
+    _CONTAINERS[cls] = (flatten, unflatten)
     _may_contain.cache_clear()
 
 
@@ -55,14 +82,14 @@ def flatten(x: Any) -> tuple[list[Any], Tree]:
             if type(child) is not float:
                 break
         else:  # usual, and fast
-            return list(x), row(len(x))
+            return list(x), tuple_of_leaves(len(x))
     leaves: list[Any] = []
     return leaves, _flatten(x, leaves)
 
 
 @lru_cache(maxsize=1024)
-def row(count: int) -> Tree:
-    """The tree of a tuple of so many leaves."""
+def tuple_of_leaves(count: int) -> Tree:
+    """The tree of a tuple of this number of leaves."""
     return Tree(tuple, None, (LEAF,) * count)
 
 
@@ -72,30 +99,20 @@ def _flatten(x: Any, leaves: list[Any]) -> Tree:
         leaves.append(x)
         return LEAF
     inside, extra = parts
-    return Tree(type(x), extra, tuple([_flatten(child, leaves) for child in inside]))
+    return Tree(kind, extra, tuple([_flatten(child, leaves) for child in inside]))
 
 
 @lru_cache(maxsize=1024)
 def _may_contain(kind: Any) -> bool:
     """Whether an object of this type may be a container: some NumPy arrays are, others not."""
-    array = getattr(sys.modules.get("numpy"), "ndarray", ())
-    usual = (tuple, list, dict, type(None), array)
-    return kind in _REGISTERED or issubclass(kind, usual)
+    return kind in _CONTAINERS or issubclass(kind, (tuple, getattr(sys.modules.get("numpy"), "ndarray", tuple)))
 
 
 def children(x: Any) -> tuple[list[Any], Any] | None:
-    """The children of a container and what else it knows; None for a leaf."""
+    """The children of a container and its static data; None for a leaf."""
     kind = type(x)
-    if x is None:
-        return [], None
-    if kind is tuple or kind is list:
-        return list(x), None
-    if kind is dict or kind is OrderedDict or kind is defaultdict:
-        keys = tuple(x) if kind is OrderedDict else _sorted(x)
-        extra = (x.default_factory, keys) if kind is defaultdict else keys
-        return [x[key] for key in keys], extra
-    if kind in _REGISTERED:
-        inside, extra = _REGISTERED[kind][0](x)
+    if kind in _CONTAINERS:
+        inside, extra = _CONTAINERS[kind][0](x)
         return list(inside), extra
     if is_named_tuple(kind):
         return list(x), None
@@ -111,44 +128,46 @@ def size(tree: Tree) -> int:
 
 def unflatten(tree: Tree, leaves: Iterable[Any]) -> Any:
     """The container that `tree` describes, with these leaves."""
-    return tuple(leaves) if tree is row(len(tree.children)) else _unflatten(tree, iter(leaves))
+    return tuple(leaves) if tree is tuple_of_leaves(len(tree.children)) else _unflatten(tree, iter(leaves))
 
 
 def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
     kind, extra, inside = tree
     if kind is None:
         return next(leaves)
-    parts = [_unflatten(child, leaves) for child in inside]
-    if kind is tuple or kind is list:
-        return kind(parts)
-    if kind is type(None):
-        return None
-    if kind is dict or kind is OrderedDict:
-        return kind(zip(extra, parts, strict=True))
-    if kind is defaultdict:
-        return defaultdict(extra[0], zip(extra[1], parts, strict=True))
-    if kind in _REGISTERED:
-        return _REGISTERED[kind][1](extra, parts)
-    if hasattr(kind, "_fields"):
-        return kind(*parts)
-    return array(parts, extra)
+    return container(kind, extra, [_unflatten(child, leaves) for child in inside])
+
+
+def container(kind: Any, extra: Any, children: list[Any]) -> Any:
+    """The container of this type, with these static data and children."""
+    if kind in _CONTAINERS:
+        return _CONTAINERS[kind][1](extra, children)
+    return kind(*children) if hasattr(kind, "_fields") else array(children, extra)
 
 
 def is_named_tuple(kind: Any) -> bool:
     """Whether a class is a named tuple that is a container because it is a tuple."""
-    return kind not in _REGISTERED and isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+    return kind not in _CONTAINERS and isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def replace_at(places: Iterable[int], replacements: Iterable[Any], xs: Iterable[Any]) -> list[Any]:
+    """The list xs with these replacements at these places."""
+    replaced = list(xs)
+    for i, x in zip(places, replacements, strict=True):
+        replaced[i] = x
+    return replaced
 
 
 def map_leaves(function: Callable[..., Any], x: Any, *others: Any) -> Any:
     """The same containers with `function` of the leaves of x (and of the others, nested alike)."""
     leaves, tree = flatten(x)
-    columns = []
+    columns = [leaves]
     for other in others:
-        also, its = flatten(other)
+        more, its = flatten(other)
         if its != tree:
             raise TypeError(f"the containers differ: {tree} and {its}")
-        columns.append(also)
-    return unflatten(tree, [function(*parts) for parts in zip(leaves, *columns, strict=True)])
+        columns.append(more)
+    return unflatten(tree, [function(*parts) for parts in zip(*columns, strict=True)])
 
 
 def is_array(x: Any) -> bool:
@@ -188,14 +207,3 @@ def array(parts: list[Any], shape: tuple[int, ...]) -> Any:
     objects = numpy.empty(len(parts), dtype=object)
     objects[:] = parts
     return objects.reshape(shape)
-
-
-def _sorted(keys: Iterable[Any]) -> tuple[Any, ...]:
-    try:
-        return tuple(sorted(keys))
-    except TypeError as error:
-        raise TypeError(f"the keys of a dict must be comparable to be put in order, got {list(keys)}") from error
-
-
-def _title(kind: Any) -> str:
-    return str(kind.__name__)

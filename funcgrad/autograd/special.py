@@ -51,6 +51,7 @@ _BERNOULLI = (
     *(854513 / 138, -236364091 / 2730, 8553103 / 6),
 )
 _STIRLING = tuple(b / (2 * k * (2 * k - 1)) for k, b in enumerate(_BERNOULLI[:10], 1))[::-1]
+_SHORT_STIRLING = tuple(1.0 / d for d in (-360360.0 / 691.0, 1188.0, -1680.0, 1260.0, -360.0, 12.0))
 _DIGAMMA_SERIES = tuple(b / (2 * k) for k, b in enumerate(_BERNOULLI[:9], 1))[::-1]
 _EULER_MACLAURIN = tuple(b / math.factorial(2 * k) for k, b in enumerate(_BERNOULLI, 1))
 
@@ -339,9 +340,8 @@ def gaussian(x: float) -> float:
     """exp(-x²), of a square that is not rounded: the larger part of x has an exact one (Dekker 1971)."""
     if not abs(x) < 28:
         return x if x != x else 0.0
-    large = 134217729.0 * x
-    large -= large - x
-    return math.exp(-large * large) * math.exp((large - x) * (large + x))
+    large, small = _halves(x)
+    return math.exp(-large * large) * math.exp(-small * (large + x))
 
 
 def betaln(a: float, b: float) -> float:
@@ -367,8 +367,4 @@ _LARGE = 10.0
 
 def _stirling_rest(x: float) -> float:
     """log Γ(x) - (x - 1/2) log x + x - log(2π) / 2 for x >= 10: Stirling's series."""
-    y = 1.0 / (x * x)
-    rest = 0.0
-    for denominator in (-360360.0 / 691.0, 1188.0, -1680.0, 1260.0, -360.0, 12.0):
-        rest = rest * y + 1.0 / denominator
-    return rest / x
+    return _polynomial(_SHORT_STIRLING, 1.0 / (x * x)) / x

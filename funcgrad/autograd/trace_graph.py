@@ -1,8 +1,7 @@
 """Tracing a function into a `Graph`: the equations of the path that one set of arguments takes."""
 
 import inspect
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from funcgrad.autograd import pytrees
@@ -20,10 +19,7 @@ def trace_graph(fun: Function, leaves: list[Any], places: list[int], tree: Tree,
     """
     with Trace(comparisons=True) as trace:
         inputs = [trace.new(float(leaves[i])) for i in places]
-        whole = list(leaves)
-        for i, x in zip(places, inputs, strict=True):
-            whole[i] = x
-        out = fun(*pytrees.unflatten(tree, whole))
+        out = fun(*pytrees.unflatten(tree, pytrees.replace_at(places, inputs, leaves)))
     outputs, out_tree = pytrees.flatten(out)
     for x in outputs:
         if not isinstance(x, Traced | bool | int | float | str | complex) and not pytrees.numpy_kind(x):
@@ -46,22 +42,15 @@ def leaf_names(fun: Function, args: Sequence[Any], kwargs: dict[str, Any] | None
     simple = [x.name for x in parameters if x.kind in (x.POSITIONAL_ONLY, x.POSITIONAL_OR_KEYWORD)]
     rest = next((x.name for x in parameters if x.kind is x.VAR_POSITIONAL), "x")
     names = simple[: len(args)] + [f"{rest}_{i}" for i in range(len(args) - len(simple))]
-    found: list[str] = []
-    for name, x in [*zip(names, args, strict=True), *(kwargs or {}).items()]:
-        _name_leaves(name, x, found)
-    return found
+    arguments = [*zip(names, args, strict=True), *(kwargs or {}).items()]
+    return [name for argument, x in arguments for name in _names_within(argument, x)]
 
 
-def _name_leaves(name: str, x: Any, found: list[str]) -> None:
+def _names_within(name: str, x: Any) -> Iterator[str]:
     parts = pytrees.children(x)
     if parts is None:
-        found.append(name)
+        yield name
         return
-    inside, extra = parts
-    keys = range(len(inside))
-    if isinstance(x, dict):
-        keys = extra[1] if isinstance(x, defaultdict) else extra
-    elif pytrees.is_named_tuple(type(x)):
-        keys = x._fields
-    for key, child in zip(keys, inside, strict=True):
-        _name_leaves(f"{name}_{key}", child, found)
+    keys = pytrees.dict_keys(x) or (x._fields if pytrees.is_named_tuple(type(x)) else range(len(parts[0])))
+    for key, child in zip(keys, parts[0], strict=True):
+        yield from _names_within(f"{name}_{key}", child)

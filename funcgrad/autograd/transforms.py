@@ -40,15 +40,21 @@ def record(name: str, fun: Function, leaves: Sequence[Any], tree: Tree, has_aux:
         out = fun(*pytrees.unflatten(tree, inputs))
     aux = None
     if has_aux:
-        if not isinstance(out, tuple | list) or len(out) != 2:
-            raise TypeError(f"{name} with has_aux=True: the function must return a pair (output, aux), got {out!r:.80}")
-        out, aux = out[0], pytrees.map_leaves(trace.value, out[1])
+        out, aux = pair(f"{name} with has_aux=True: the function must return a pair (output, aux)", out)
+        aux = pytrees.map_leaves(trace.value, aux)
     if type(out) is Traced and out.trace is trace and type(out.value) is float:  # usual, and fast
         return Recording(trace, inputs, [out], pytrees.LEAF, aux)
     outputs, out_tree = pytrees.flatten(out)
     for x in outputs:
         trace.value(x)  # raises for one that escaped from another transformation
     return Recording(trace, inputs, [_real(name, x) for x in outputs], out_tree, aux)
+
+
+def pair(requirement: str, x: Any) -> tuple[Any, Any]:
+    """The two elements of x. Raises TypeError, which states the requirement, if it is no pair."""
+    if not isinstance(x, tuple | list) or len(x) != 2:
+        raise TypeError(f"{requirement}, got {x!r:.80}")
+    return x[0], x[1]
 
 
 def _real(name: str, x: Any) -> Any:
@@ -182,7 +188,7 @@ def value_and_grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: boo
     (12.0, 4.0)
     """
 
-    @_named_after(fun)
+    @wraps(fun)
     def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
         leaves, tree, call = _chosen("grad", fun, argnums, args, kwargs)
         recording = record("grad", call, leaves, tree, has_aux)
@@ -207,7 +213,7 @@ def grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False)
     """
     both = value_and_grad(fun, argnums, has_aux)
 
-    @_named_after(fun)
+    @wraps(fun)
     def grad_f(*args: Any, **kwargs: Any) -> Any:
         value, gradient = both(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient
@@ -222,7 +228,7 @@ def jacrev(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
     argnums).
     """
 
-    @_named_after(fun)
+    @wraps(fun)
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         leaves, tree, call = _chosen("jacrev", fun, argnums, args, kwargs)
         recording = record("jacrev", call, leaves, tree, has_aux)
@@ -275,7 +281,7 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
 def jacfwd(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """A function that returns the Jacobian of fun, one push for each input. Its nesting is that of `jacrev`."""
 
-    @_named_after(fun)
+    @wraps(fun)
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         leaves, tree, call = _chosen("jacfwd", fun, argnums, args, kwargs)
         recording = record("jacfwd", call, leaves, tree, has_aux)
@@ -329,13 +335,7 @@ def _chosen(
     if not kwargs and places == list(range(count)):
         return leaves, tree, fun
 
-    def call(*chosen: Any) -> Any:
-        whole = list(args)
-        for i, x in zip(places, chosen, strict=True):
-            whole[i] = x
-        return fun(*whole, **kwargs)
-
-    return leaves, tree, call
+    return leaves, tree, lambda *chosen: fun(*pytrees.replace_at(places, chosen, args), **kwargs)
 
 
 def _at(argnums: int | Sequence[int], gradients: tuple[Any, ...]) -> Any:
@@ -351,10 +351,3 @@ def _tangents(name: str, tangents: Sequence[Any], tree: Tree) -> list[Any]:
 
 def _basis(size: int) -> list[list[float]]:
     return [[float(i == j) for j in range(size)] for i in range(size)]
-
-
-def _named_after(fun: Function) -> Callable[[Function], Function]:
-    try:
-        return wraps(fun)
-    except AttributeError:  # a partial, or another object that can be called
-        return lambda wrapper: wrapper
