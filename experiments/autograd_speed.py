@@ -1,13 +1,13 @@
-"""What a derivative costs: funcgrad.autograd beside hand-written Python, jitted JAX, micrograd and HIPS autograd.
+"""What does a derivative cost, beside hand-written Python, jitted JAX, micrograd and HIPS autograd?
 
     pip install -e ".[bench]"
-    python experiments/autograd_speed.py
+    python experiments/autograd_speed.py      # a minute on 2 cores
 
-It takes about a minute on two CPU cores. All programs run in this one process, in turn, several rounds; a figure is the
-median of the rounds, compile time apart. Expected: the compiled gradient of micrograd's expression at most 1.5 × the
-hand-written one, 10 × faster than jitted JAX called from Python, 30 × faster than micrograd; the uncompiled one faster
-than micrograd; a step of micrograd's network on 100 points 300 × faster; a gradient at most 5 × the operations of its
-value, but for a lone x^y: of its six one is the value, and each partial derivative needs its own power or logarithm.
+All programs run in this one process, in turn, for several rounds; a figure is the median of the rounds, without
+compilation. Expected: the compiled gradient of micrograd's expression at most 1.5 × the time of the hand-written one,
+10 × faster than jitted JAX called from Python, 30 × faster than micrograd; the uncompiled one faster than micrograd; a
+step of micrograd's network on 100 points 300 × faster; a gradient at most 5 × the operations of its value, except for a
+single x^y: of its six operations one is the value, and each partial derivative needs its own power or logarithm.
 """
 
 import gc

@@ -1,15 +1,11 @@
-"""CS231n's own table: five-fold cross-validation of k for k-NN on the first 5,000 images of CIFAR-10.
+"""Which k is best? CS231n's own table: five-fold cross-validated k-NN on the first 5,000 images of CIFAR-10.
 
-    python experiments/knn_crossval.py --data-dir DIR      # TFDS data with cifar10; a minute on 2 cores
+    python experiments/knn_crossval.py --data-dir DIR      # a minute on 2 cores
 
-The course's first assignment does this with L2, folds in the order of the images. What its notebook prints when it is
-solved stands in `COURSE`, as many public solutions show it; the pixels there are the original ones and the images here
-a JPEG copy, which moves some accuracies by a few of 1,000 images. L1, which the lecture notes recommend beside it, is
-ours alone. Expected: means of L2 within 0.005 of the course's; all of both metrics in under 30 s.
-
-Two images of different folds have one distance, which is measured once for both. What that wins
-over one search for each fold is told last; `--images 50000 --compare` does this alone, on more images, and writes
-nothing.
+Needs TFDS data with cifar10. The course's first assignment does this with L2 and folds in the order of the images;
+`COURSE` holds what its solved notebook prints, as in many public solutions. Its pixels are the original ones, the
+images here a JPEG copy, which changes some accuracies by a few of 1,000 images. L1, which the lecture notes recommend
+too, is an addition. Expected: means of L2 within 0.005 of the course's; all of both metrics in under 30 s.
 """
 
 import argparse

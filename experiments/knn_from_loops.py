@@ -1,9 +1,9 @@
-"""All distances between two sets of images, from two Python loops to one compiled function.
+"""How fast are all distances between two sets of images, from two Python loops to one compiled function?
 
-    python experiments/knn_from_loops.py
+    python experiments/knn_from_loops.py      # 10 s on 2 cores
 
-It takes about 10 s on two CPU cores (300 test digits × 600 training digits; JAX 0.10.2, NumPy 2.4.6). The first call
-of a JAX step compiles it; the median is of the calls after it, and says how much faster than two loops the step is.
+300 test digits × 600 training digits; JAX 0.10.2, NumPy 2.4.6. The first call of a JAX step compiles it; the median is
+that of the calls after it, and shows how much faster than two loops the step is.
 
     step       median, ms  first call, ms  times faster
     two loops      574.31          587.99             1
@@ -15,11 +15,11 @@ of a JAX step compiles it; the median is of the calls after it, and says how muc
 
 Six ways to the same table, in the order of CS231n's first assignment and then one step further:
 
-1. two loops: the definition, one pair at a time. Easy to trust, so every later step is held against it.
+1. two loops: the definition, one pair at a time. Easy to trust, so every later step is compared with it.
 2. one loop: NumPy subtracts one query from all points at once; Python's own work shrinks from Q·N to Q rounds.
 3. no loop: (a − b)² = a² − 2ab + b² turns nearly all of the work into one matrix product.
 4. vmap: back to the definition for one pair, in jax.numpy; the loops are two calls of `jax.vmap`. Nothing was
-   rewritten, but each operation still runs by itself and writes the whole (Q, N, 64) array to memory.
+   rewritten, but each operation still runs alone and writes the whole (Q, N, 64) array to memory.
 5. jit: the same function compiled. XLA fuses subtract, square and sum, so that array is never written. Step 3 may
    still be faster: a compiler does not change the formula, and a matrix product is what processors do best.
 6. the library: `funcgrad.distances.pairwise_distances`, which takes the form of step 3 where that is exact (these

@@ -1,12 +1,13 @@
-"""Exact k-NN on a GPU: the L1 kernels beside XLA's own form, the whole search beside PyTorch on the same device.
+"""How fast is exact k-NN on a GPU: the L1 kernels beside XLA's own form, the whole search beside PyTorch?
 
-    python experiments/knn_gpu.py --data-dir DIR      # TFDS data with cifar10; an NVIDIA GPU, PyTorch; about 2 minutes
+    python experiments/knn_gpu.py --data-dir DIR      # 2 minutes on an NVIDIA GPU
 
-CIFAR-10 (JPEG copy): 50,000 × 10,000 × 3,072 pixels, k = 10, compilation apart, medians. XLA's form and PyTorch's L1
-answer 1,000 queries, times ten. PyTorch measures float32 and chooses with `topk`; it proves nothing. Ours measures
-bytes as integers, and of floats the last candidates in float64 on the host. Answers are compared with float64 by
-definition for some queries; "right" counts the predictions at k = 1, 3, 5 and 10, which an integer brute force has as
-3,530, 3,290, 3,395 and 3,408 (L2) and 3,845, 3,623, 3,683 and 3,780 (L1).
+Needs TFDS data with cifar10, and PyTorch. CIFAR-10 (JPEG copy): 50,000 × 10,000 × 3,072 pixels, k = 10, medians without
+compilation. XLA's form and PyTorch's L1 answer 1,000 queries, scaled to all. PyTorch measures float32 and selects with
+`topk`; it proves nothing. funcgrad measures bytes as integers, and the last candidates of floats in float64 on the
+host. Answers are compared with float64 by definition for a sample of queries; "right" counts the predictions at k = 1,
+3, 5 and 10, for which an integer brute force has 3,530, 3,290, 3,395 and 3,408 (L2) and 3,845, 3,623, 3,683 and 3,780
+(L1).
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""k-NN on the raw pixels of MNIST and CIFAR-10, all training and test images: is every answer the right one?
+"""Is every answer of k-NN on the raw pixels of MNIST and CIFAR-10 right, with all training and test images?
 
-    python experiments/knn_pixels.py --data-dir DIR     # TFDS data with mnist and cifar10; about 5 minutes on 2 cores
+    python experiments/knn_pixels.py --data-dir DIR     # 5 minutes on 2 cores
 
-Right of 10,000 test images, ties to the smaller index and the smaller label:
+Needs TFDS data with mnist and cifar10. Correct predictions of 10,000 test images, ties to the smaller index and label:
 
     MNIST, L2                  9,691  9,705  9,688         k = 1, 3, 5      (published: 3.09 % error at k = 1)
     CIFAR-10 (JPEG copy), L2   3,530  3,290  3,395  3,408  k = 1, 3, 5, 10  (course notes, original pixels: 35.4 %)
     CIFAR-10 (JPEG copy), L1   3,845  3,623  3,683  3,780  k = 1, 3, 5, 10  (course notes: 38.6 %)
 
-Each search runs in a process of its own, so that its peak memory can be told. scikit-learn answers the first 100
-queries in the same process right afterwards; the ratio of the two speeds, in pairs a second, is what counts.
+Each search runs in its own process, so that its peak memory is measured alone. scikit-learn answers the first 100
+queries in the same process right afterwards; the result is the ratio of the two speeds, in pairs a second.
 """
 
 import argparse

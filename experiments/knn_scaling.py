@@ -1,14 +1,14 @@
-"""What do more devices and a second process cost, or gain, and do they find the same?
+"""What do more devices and a second process cost, or gain, in a search, and do they find the same?
 
-    python experiments/knn_scaling.py    # about 2 minutes on 2 cores
+    python experiments/knn_scaling.py    # 2 minutes on 2 cores
 
 Exact search of random bytes (L2) and random directions in float32 (cosine), k = 10, over 1, 2, 4 and 8 devices that
-split the queries or the points, and by two processes that meet over gloo. Each measurement has processes of its own,
-compiles apart, and takes the median of five. On CPU the devices are virtual: they share the same cores, so the ratio to
-one device shows what splitting costs; real devices show what it gains.
+split the queries or the points, and by two processes connected by gloo. Each measurement has its own processes,
+compiles first, and takes the median of five runs. On CPU the devices are virtual: they share the same cores, so the
+ratio to one device shows what splitting costs; real devices show what it gains.
 
 Expected: every answer is that of one device, bit for bit, or the run fails. On CPU, splitting costs little: the median
-time of a way is 0.6 to 1.4 × that of one device.
+time of a split is 0.6 to 1.4 × that of one device.
 """
 
 import argparse

@@ -1,18 +1,19 @@
 """How fast is the exact search, beside FAISS, scikit-learn and SciPy on the same data in the same run?
 
-    pip install -e ".[bench]" && python experiments/knn_speed.py --data-dir DIR    # 8 to 25 minutes on 2 cores, 8 GB
-    python experiments/knn_speed.py --data-dir DIR --only pixels                 # or sizes, or million
+    pip install -e ".[bench]"
+    python experiments/knn_speed.py --data-dir DIR                   # 8 to 25 minutes on 2 cores, 8 GB
+    python experiments/knn_speed.py --data-dir DIR --only pixels     # or sizes, or million
 
-CIFAR-10 (JPEG copy): 50,000 × 10,000 × 3,072 pixels, k = 10, distances and nearest together; peers answer the first
-queries only, and all times are scaled to one query. Ours first searches far fewer numbers of each picture, which bound
-the distances from below (`funcgrad.neighbors.prefilter`); what it takes by all numbers is measured beside it. Pairs a
-second are those that an answer stands for, points × dimensions for each query, whether they had to be read or not.
-Then 1,000,000 × 768 random directions, cosine, k = 100, from memory and from a memory-mapped file; and a table of
-sizes, in which cost grows no faster than they. FAISS proves nothing about its float32; ours measures the last
-candidates in float64 and proves every answer. Compilation and preparing the points are apart.
+CIFAR-10 (JPEG copy): 50,000 × 10,000 × 3,072 pixels, k = 10, distances and selection together; the others answer the
+first queries only, and all times are scaled to one query. funcgrad first searches a projection of each image to far
+fewer numbers, which bounds the distances from below; the search by all numbers is measured beside it. Pairs a second
+are those that an answer covers, points × dimensions for each query, whether they had to be read or not. Then 1,000,000
+× 768 random directions, cosine, k = 100, from memory and from a memory-mapped file; and a table of sizes, in which cost
+grows no faster than they do. FAISS proves nothing about its float32; funcgrad measures the last candidates in float64
+and proves every answer. Compilation and preparing the points are not included.
 
 Claims: L1 of bytes at 50 × scikit-learn, 10 × FAISS; L1 of floats at 3 × FAISS; L2 and cosine at 0.9 × FAISS, 3 ×
-scikit-learn; a million directions at FAISS's speed. The results file says which hold on the machine at hand.
+scikit-learn; a million directions at FAISS's speed. The results file says which hold on the machine used.
 """
 
 import argparse

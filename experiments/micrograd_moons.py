@@ -1,15 +1,15 @@
-"""micrograd's moons: its network trained on scalars by pure functions, checked against JAX at every step.
+"""Does micrograd's network, trained on scalars by pure functions, agree with JAX at every step?
 
-    python experiments/micrograd_moons.py      # about 15 s on 2 cores, most of it JAX compiling 337 scalars
+    python experiments/micrograd_moons.py      # 15 s on 2 cores, most of it JAX compiling 337 scalars
 
 The network, the data, the loss and the schedule are those of micrograd's demo notebook (github.com/karpathy/micrograd):
 two inputs, two layers of 16 ReLUs, one score; 100 points of two moons; the max-margin loss and an L2 penalty; 100 steps
 of gradient descent whose rate falls from 1 to 0.1. With its seed the losses are micrograd's own, 0.8958 the first.
 
-What differs is that nothing changes in place. The parameters are floats in nested lists, the loss of ONE point is a
+The difference is that nothing changes in place. The parameters are floats in nested lists, the loss of ONE point is a
 function of them, `ag.vmap(ag.value_and_grad(…))` gives it and its gradient for all points, a step returns new lists.
 
-At every step the whole gradient is held against `jax.grad` of the same function body; then the same network is trained
+At every step the whole gradient is compared with `jax.grad` of the same function body; then the same network is trained
 in JAX as one would write it there, with a matrix for each layer, on its own gradients.
 Expected: all 100 points right in both, no gradient further from JAX's than 1e-12 of its largest component, the same
 losses to 1e-9.

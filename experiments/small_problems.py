@@ -1,16 +1,16 @@
-"""Three small problems given to SciPy's optimizers: our compiled derivatives, SciPy's finite differences, and JAX's.
+"""What do SciPy's optimizers gain from compiled derivatives, beside finite differences and JAX?
 
-    python experiments/small_problems.py      # about 10 s on 2 cores
+    python experiments/small_problems.py      # 10 s on 2 cores
 
 Rosenbrock's and Beale's functions from the standard starts of Moré, Garbow and Hillstrom (1981), by BFGS, which asks
 for gradients, and by trust-ncg, which asks for Hessians too; the decay a·exp(-b·t) + c fitted to 30 noisy points by
 least_squares, which asks for the Jacobian of the residuals. Each function is written once, for floats.
 
-The derivatives are the same from us and from JAX, so the optimizer goes the same way to the same point; what differs is
-what a call costs and how long compiling takes. Finite differences need more calls of the function, and their error
-moves the place where they vanish, far where the function is flat in one direction (along Rosenbrock's valley).
-Expected: with ours and with JAX's the same iterations, errors below 1e-7, ours in less time; with finite differences at
-least twice the calls, and errors up to about 1e-5.
+funcgrad and JAX give the same derivatives, so the optimizer takes the same path to the same point; the difference is
+the cost of a call and the time of compiling. Finite differences need more calls of the function, and their error shifts
+the point at which they vanish, far where the function is flat in one direction (along Rosenbrock's valley).
+Expected: with funcgrad and with JAX the same iterations, errors below 1e-7, funcgrad in less time; with finite
+differences at least twice the calls, and errors up to about 1e-5.
 """
 
 import statistics

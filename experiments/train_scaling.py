@@ -1,11 +1,11 @@
 """What do more devices and a second process cost, or gain, in training, and do they learn the same?
 
-    python experiments/train_scaling.py    # about a minute on 2 cores
+    python experiments/train_scaling.py    # a minute on 2 cores
 
-A network 3072-256-10 on random images shaped as CIFAR-10's, momentum, batches of 256, over 1, 2, 4 and 8 devices that
-share each batch, over 4 of which two share the hidden units, and by two processes that meet over gloo. Each measurement
-has processes of its own, compiles apart, and takes the median of five epochs. On CPU the devices are virtual: they
-share the same cores, so the ratio to one device shows what sharing costs; real devices show what it gains.
+A network 3072-256-10 on random images of CIFAR-10's shape, momentum, batches of 256, over 1, 2, 4 and 8 devices that
+share each batch, over 4 of which two share the hidden units, and by two processes connected by gloo. Each measurement
+has its own processes, compiles first, and takes the median of five epochs. On CPU the devices are virtual: they share
+the same cores, so the ratio to one device shows what sharing costs; real devices show what it gains.
 
 Expected: every epoch has the loss that it has on one device, to one part in 10⁴, or the run fails. On CPU, sharing a
 batch costs: 0.3 to 0.9 × the images/s of one device.

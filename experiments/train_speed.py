@@ -1,22 +1,23 @@
 """How fast is training, beside PyTorch and scikit-learn on the same data in the same run?
 
-    pip install -e ".[bench]" && python experiments/train_speed.py --data-dir DIR   # about 20 minutes on 2 cores, 6 GB
-    python experiments/train_speed.py --data-dir DIR --only steps                   # or sweeps, or checkpoints
+    pip install -e ".[bench]"
+    python experiments/train_speed.py --data-dir DIR                   # 20 minutes on 2 cores, 6 GB
+    python experiments/train_speed.py --data-dir DIR --only steps      # or sweeps, or checkpoints
 
-CIFAR-10 (JPEG copy), Adam, batches of 256 in a new order each epoch. All programs take turns, a figure is the median of
-the rounds, and compilation is apart: the first epoch of a program is never counted. The parts:
+CIFAR-10 (JPEG copy), Adam, batches of 256 in a new order each epoch. All programs run in turn, a figure is the median
+of the rounds, and compilation is not included: the first epoch of a program is never counted. The parts:
 
-- steps: images a second of `training.fit`, which keeps the images as bytes, against PyTorch's eager mode on as many
-  threads, which has them ready as normalised float32 (beside it, with its fused Adam, and with bytes as ours);
+- steps: images a second of `training.fit`, which stores the images as bytes, against PyTorch's eager mode on as many
+  threads, which has them ready as normalised float32 (beside it, with its fused Adam, and with bytes like funcgrad);
   scikit-learn's `partial_fit` on the first images.
 - sweeps: many settings in one program against one setting trained by `fit`; and, with five folds, against
-  scikit-learn's `GridSearchCV(n_jobs=2)`, which does a few settings of the same grid and one epoch over fewer images:
-  its time is scaled to all of them, and it is spared what it does once a search.
-- checkpoints: an epoch of about a second or two that is kept, against one that is not.
+  scikit-learn's `GridSearchCV(n_jobs=2)`, which runs a sample of the same grid and one epoch over fewer images: its
+  time is scaled to all of them, without what it does once a search.
+- checkpoints: an epoch of about a second or two with a checkpoint, against one without.
 
 Claims: the MLPs at 1.3 × PyTorch, the linear classifier at 1.2 ×; 64 settings of the linear classifier, and of an MLP
 of 32 units on digits, for 12 × the time of one; 16 settings of the MLP of 256 units on CIFAR-10 no slower than one
-after another; a checkpoint each epoch for 3 %. The results file says which hold on the machine at hand.
+after another; a checkpoint each epoch for 3 %. The results file says which hold on the machine used.
 """
 
 import argparse
