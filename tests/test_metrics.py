@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funcgrad.metrics import accuracy, confusion_matrix, top_k_accuracy
+from funcgrad.metrics import accuracy, confusion_matrix, in_top_k, top_k_accuracy
 
 CLASSES = 4
 PAIRS = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)), min_size=1, max_size=50)
@@ -77,3 +77,25 @@ def test_a_score_that_is_nan_is_not_among_the_highest() -> None:
 def test_a_k_outside_the_classes_is_refused(k: int) -> None:
     with pytest.raises(ValueError, match=f"k: needs an integer from 1 to 3, the number of classes; got {k}"):
         top_k_accuracy(np.zeros((2, 3)), [0, 1], k)
+
+
+@unhurried
+@given(SCORES, st.integers(1, CLASSES), st.integers(0, 2**32 - 1))
+def test_a_class_without_a_vote_is_no_guess(counts: list[list[int]], k: int, seed: int) -> None:
+    votes = np.abs(np.array(counts, float))
+    labels = np.random.default_rng(seed).integers(0, CLASSES, len(votes))
+    guesses = [[j for j in sorted(range(CLASSES), key=lambda j: (-row[j], j))[:k] if row[j] > 0] for row in votes]
+    right = [label in guess for label, guess in zip(labels, guesses, strict=True)]
+    np.testing.assert_array_equal(in_top_k(votes, labels, k, votes=True), right)
+    assert top_k_accuracy(votes, labels, k, votes=True) == np.mean(right)
+
+
+def test_one_random_vote_among_ten_classes_is_right_once_in_ten() -> None:
+    labels = np.repeat(np.arange(10), 10)
+    votes = np.eye(10)[np.tile(np.arange(10), 10)]
+    assert top_k_accuracy(votes, labels, 5, votes=True) == 0.1
+    assert top_k_accuracy(votes, labels, 5) > 0.4  # of a model's scores, where 0 may be a small number
+
+
+def test_an_infinite_vote_is_one() -> None:
+    assert top_k_accuracy([[0, np.inf, 0]], [1], 2, votes=True) == 1

@@ -1,0 +1,139 @@
+"""`funcgrad crossval`: chosen on the training set, measured once on the test set."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from funcgrad import cli
+
+WRITTEN = ("result.json", "config.json", "params.safetensors")
+QUICK = ["--epochs", "2", "--limit-train", "300"]
+Run = Callable[..., Any]
+
+
+def test_crossval_knn_chooses_on_the_training_set(run: Run, tmp_path: Path) -> None:
+    result = run("crossval", "knn", "--k", 1, 5, "--folds", 3, "--limit-train", 400, "--out", tmp_path / "out")
+    rows = result["metrics"]["cv"]
+    assert [(row["metric"], row["k"]) for row in rows] == [("l1", 1), ("l1", 5), ("l2", 1), ("l2", 5)]
+    for row in rows:
+        assert len(row["folds"]) == 3
+        assert row["mean"] == pytest.approx(np.mean(row["folds"]))
+        assert row["std"] == pytest.approx(np.std(row["folds"]))
+    best = max(rows, key=lambda row: row["mean"])
+    assert result["metrics"]["best"] == {"metric": best["metric"], "k": best["k"]}
+    alone = run("knn", "--limit-train", 400, "--metric", best["metric"], "--k", best["k"])
+    assert alone["metrics"]["test_accuracy"] == {str(best["k"]): result["metrics"]["test_accuracy"]}
+    assert (tmp_path / "out" / "crossval.png").exists()
+    run("crossval", "knn", "--k", 1, "--folds", 2, "--limit-train", 100, "--shuffle", "--stratified", "--metric", "l1")
+
+
+@pytest.mark.exhaustive
+def test_minkowski_is_cross_validated_beside_others(run: Run) -> None:
+    limits = ("--limit-train", "60", "--limit-test", "10", "--k", "1", "--folds", "2")
+    measured = run("crossval", "knn", "--metric", "l2", "minkowski", "--p", "2", *limits)["metrics"]["cv"]
+    assert [row["metric"] for row in measured] == ["l2", "minkowski"]
+    assert measured[0]["mean"] == measured[1]["mean"]
+
+
+CROSSVAL = ["crossval", "knn", "--metric", "l1", "cosine", "--k", 1, 5, "--folds", 3, "--limit-train", 300]
+
+
+@pytest.mark.exhaustive
+def test_a_cross_validation_that_was_interrupted_is_resumed_to_the_same_result(
+    refused: Callable[..., str],
+    run: Run,
+    fails: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    whole = run(*CROSSVAL)
+    error = KeyboardInterrupt()
+    assert fails(*CROSSVAL, "--out", tmp_path, task="cross-validation", after=300, error=error) == 1  # under cosine
+    place = re.escape(str(tmp_path / "partial"))
+    message = rf"funcgrad crossval knn: interrupted; [34]00 of 600 queries are kept in {place}, and --resume goes on\n"
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(message, err)
+    for changed, says in [
+        (["--folds", 4], "with folds 3 and not 4;"),
+        (["--shuffle"], "with shuffled False and not True, seed none and not 0;"),
+        (["--stratified"], "with stratified False and not True;"),
+        (["--metric", "l1"], "with metrics l1, cosine and not l1;"),
+        (["--k", 4], "with largest k 5 and not 4;"),
+        (["--limit-train", 290], "with training examples 300 and not 290;"),
+    ]:
+        assert f"was searched {says}" in refused(*CROSSVAL, *changed, "--out", tmp_path, "--resume")
+    assert "folds 3 and not none" in refused("knn", "--k", 5, "--out", tmp_path, "--resume")
+    resumed = run(*CROSSVAL, "--out", tmp_path, "--resume")
+    assert resumed["metrics"] == whole["metrics"]
+    assert resumed["config"] == whole["config"]
+    assert not (tmp_path / "partial").exists()
+
+
+def test_a_cross_validation_stopped_in_its_test_search_saves_what_came_before(
+    run: Run, fails: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """And does not search it again: the files stay as they were."""
+    common, saved = [*CROSSVAL, "--metric", "l1", "--out", tmp_path], []
+    for resume in ([], ["--resume"]):
+        assert fails(*common, *resume, task="k-NN", after=-1, error=KeyboardInterrupt()) == 1
+        assert "interrupted; 300 of 300 queries are kept" in capsys.readouterr().err
+        saved.append({path: path.stat().st_mtime_ns for path in (tmp_path / "partial").iterdir()})
+    assert saved[0] == saved[1]
+    assert run(*common, "--resume")["metrics"]["cv"] == run(*CROSSVAL, "--metric", "l1")["metrics"]["cv"]
+    assert not (tmp_path / "partial").exists()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_cross_validation_that_is_stopped_saves_what_it_has_finished(
+    number: signal.Signals, run: Run, stopped: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    out, start = tmp_path / "out", time.monotonic()
+    done = stopped(*CROSSVAL, "--out", out, task="cross-validation", after=300, number=number, sleep=30)
+    assert time.monotonic() - start < 25
+    assert "folds-l1-000000300-of-000000600.npz" in [path.name for path in (out / "partial").iterdir()]
+    if number == signal.SIGKILL:
+        assert done.returncode == -number
+    else:
+        message = r"funcgrad crossval knn: interrupted; [34]00 of 600 queries are kept in .*, and --resume goes on\n"
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(message, done.stderr)
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert run(*CROSSVAL, "--out", out, "--resume")["metrics"] == run(*CROSSVAL)["metrics"]
+    assert not (out / "partial").exists()
+
+
+def test_crossval_linear_over_a_range_and_a_list(run: Run, tmp_path: Path) -> None:
+    swept = ["--lr", "1e-4:1e-1:log4", "--l2", "0,1e-3"]
+    result = run("crossval", "linear", *swept, "--folds", 3, "--epochs", 3, "--out", tmp_path / "out")
+    rows = result["metrics"]["cv"]
+    assert [(row["lr"], row["l2"]) for row in rows] == [
+        (lr, l2) for lr in (1e-4, 1e-3, 1e-2, 1e-1) for l2 in (0.0, 1e-3)
+    ]
+    assert result["metrics"]["best"]["lr"] >= 1e-2
+    assert result["metrics"]["test_accuracy"] > 0.8
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {*WRITTEN, "crossval.png", "confusion.png", "heat_map.png"}
+
+
+@pytest.mark.exhaustive
+def test_crossval_mlp_over_another_option_fails_where_all_diverge(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    options = ["--lr", "1e38", "--weight-decay", "0,0.1", "--hidden", "8", "--folds", "2", "--seeds", "2"]
+    assert cli.main(["crossval", "mlp", *QUICK, *options, "--out", str(tmp_path / "out"), "--quiet"]) == 1
+    assert capsys.readouterr().err.startswith("funcgrad crossval mlp: epoch 1, step")
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert [row["weight_decay"] for row in result["metrics"]["cv"]] == [0, 0.1]
+    assert [len(row["folds"]) for row in result["metrics"]["cv"]] == [4, 4]
+    assert [row["diverged"] for row in result["metrics"]["cv"]] == [4, 4]
+    assert (tmp_path / "out" / "crossval.png").exists()

@@ -1,0 +1,33 @@
+"""`funcgrad data list`, `info` and `prepare`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from funcgrad import cli
+
+Run = Callable[..., Any]
+
+
+def test_data_list_and_info(capsys: pytest.CaptureFixture[str], run: Run, tmp_path: Path) -> None:
+    assert cli.main(["data", "list", "--data-dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "│ digits │ 1,437 │  360 │      10 │ 8 × 8 × 1 uint8 │ embedded in scikit-learn │" in lines
+    assert "mnist: `funcgrad data prepare mnist` writes it" in lines
+    assert run("data", "list", "--data-dir", tmp_path)[0]["name"] == "digits"
+
+    assert cli.main(["data", "info", "digits"]) == 0
+    assert "classes 10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in capsys.readouterr().out
+    assert run("data", "info", "digits")["shape"] == [8, 8, 1]
+    assert cli.main(["data", "info", "mnist", "--data-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == (
+        f"name    mnist\nwhere   not in {tmp_path}\nnote    `funcgrad data prepare mnist` writes it\n"
+    )
+
+
+def test_data_prepare_says_what_archives_it_takes(refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused("data", "prepare", "mnist", "--from", tmp_path / "none", "--data-dir", tmp_path / "new")
+    assert "train-images-idx3-ubyte.gz" in line

@@ -1,0 +1,79 @@
+"""Interrupts: said in one line, never lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seconds", [0.6, 2, 5])
+def test_an_interrupt_says_so_and_leaves_nothing(seconds: float, tmp_path: Path) -> None:
+    """During the imports, where NumPy swallows it; while compiling; in a training that is kept nowhere."""
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from funcgrad.cli import main; print(flush=True); sys.exit(main())"
+    arguments = ["train", "mlp", "--epochs", "100000", *(["--out", str(tmp_path / "out")] if seconds < 1 else [])]
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=-1, stderr=-1, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(seconds)
+        os.kill(child.pid, signal.SIGINT)
+        try:
+            out, err = child.communicate(timeout=180)
+        finally:
+            child.kill()
+    assert (child.returncode, out) == (1, "")
+    assert err == "funcgrad train mlp: interrupted; nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def interrupted(code: str) -> subprocess.CompletedProcess[str]:
+    """Runs a Python program in which `interrupt()` sends one to itself and waits for it."""
+    code = f"""if True:
+        import gc, os, signal, time
+        from funcgrad.cli import signals as interrupts
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell that runs the tests set
+        def interrupt(*_): gc.callbacks.clear(); os.kill(os.getpid(), signal.SIGINT); time.sleep(0.2)
+{code}
+        """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    return done
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("lost", ["gc.collect()", "swallow()"])
+def test_an_interrupt_that_is_lost_is_raised_again(lost: str) -> None:
+    """Python ignores it in a callback of the garbage collector; a library may catch it and go on."""
+    done = interrupted(f"""
+        def swallow():
+            try: interrupt()
+            except KeyboardInterrupt: pass
+        gc.callbacks.append(interrupt)
+        with interrupts.handle_signals():
+            {lost}
+            time.sleep(10)
+            print("slept through it")
+    """)
+    assert done.stdout == ""
+    assert "ignored" not in done.stderr
+
+
+@pytest.mark.exhaustive
+def test_an_interrupt_on_its_way_out_is_not_raised_again() -> None:
+    """What tidies up may take its time, and meet errors of its own."""
+    done = interrupted("""
+        with interrupts.handle_signals():
+            try: interrupt()
+            finally:
+                time.sleep(1)
+                try: raise ValueError
+                except ValueError: time.sleep(1)
+                print("tidy")
+    """)
+    assert done.stdout == "tidy\n"
