@@ -1,44 +1,47 @@
-"""Why a float search cannot miss a neighbour: a fast filter with lower bounds, the last candidates in float64, a proof.
+"""Lower bounds from a fast filter: numbers that are never above the true distance, whatever was rounded on the way.
 
-The filter ranks points by a number that is never above the true distance, whatever was rounded on the way. What it
-keeps is measured again in float64 by the metric's own formula. If the k-th of these distances is below the largest
-bound that was kept, then no other point can belong to the k nearest: that is the certificate of a query.
+A search in floats cannot miss a neighbour: the filter ranks points by such a number, the candidates that it keeps are
+measured again in float64, and a certificate (`certificate`) says whether any other point can belong to the k nearest.
 
-For metrics that are inner products at heart the bound is one matrix product, −factorᵦ · (A·b) + offsetᵦ, in which A is
-the prepared query. With u half a unit in the last place, n·u·|a|·|b| bounds the error of an inner product of n terms in
-any order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). That leaves out what
-vanishes: processors may take numbers below the smallest normal one for zero, on the way in and on the way out (XLA's
-CPU does), so a bound also gives way by a few times that number (`_VANISHING`), or is −∞ where this would not do.
+For metrics that are inner products at heart the number is one matrix product, offset_b − factor_b · (A·b), in which A
+is the prepared query. u = eps / 2 is the unit roundoff of the filter's dtype; an inner product of n terms, summed in
+any order, errs by at most n·u / (1 − n·u) · |a|·|b| (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
+section 3.1). That leaves out underflow, which `_UNDERFLOW` allows for; where this would not do, the bound is −∞.
 """
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad.distances import Metric
-from funcgrad.neighbors.exact_distances import FETCHED, pair_distances, unit
+from funcgrad.neighbors.exact_distances import FETCHED, unit
 
 PRODUCTS = ("l2", "sqeuclidean", "cosine", "dot")  # metrics that are inner products at heart
 
-_VANISHING = 8  # times D and the smallest normal number: what all sums and products of one distance may lose
-_SCALES = 2.0**-400, 2.0**400  # between these, squares of what is scaled are far from the ends of float64
+# A processor may flush what is below `tiny`, the smallest normal number, to zero, on the way in and on the way out
+# (XLA's CPU does). In a dimension that changes |a − b| by 3 tiny and a partial sum by 1; 2·min(a, b) by 2 and its sum
+# by 2; 2s·(A·b) by 2s·(|A| + |b|) and its sum by 4s. Of an offset and the last difference it is 3 in all. So all is
+# within 8·D·tiny, of products times (1 + s|b|)(1 + s)(1 + |A|), since 4D + 3 ≤ 8D.
+_UNDERFLOW = 8
+# Within these limits of a scale s its square, by which the bounds of squared distances are divided, is far from the
+# ends of float64, 2^±1022, and so are the squares themselves.
+_SCALES = 2.0**-400, 2.0**400
 
 
-class Summary(NamedTuple):
-    """What is known of the points beforehand, in one precision: see `summarize`."""
+class PointStatistics(NamedTuple):
+    """Precomputed statistics of the points, in one precision: see `point_statistics`."""
 
-    scale: float  # a power of two that brings the points near 1, so that no square overflows or vanishes
+    scale: float  # a power of two that brings the points near 1, so that no square overflows or underflows
     centre: np.ndarray | None  # (D,), of l2 and sqeuclidean
     norms: np.ndarray  # (N,), of scale · points
-    centred: np.ndarray | None  # (N,), of scale · (points − centre)
+    centred: np.ndarray | None = None  # (N,), the norms of scale · (points − centre)
 
 
 class Bounds(NamedTuple):
-    """How a filter's numbers bound distances: distance ≥ query_offset + query_factor · number, for each query."""
+    """How a filter's numbers bound distances: distance ≥ offset + factor · number, for each query."""
 
     queries: np.ndarray  # (Q, D), prepared for the filter, in its dtype
     offset: np.ndarray  # (Q,) float64
@@ -46,219 +49,253 @@ class Bounds(NamedTuple):
     size: np.ndarray  # (Q,) float64, of what is added up where terms cancel: |a|·|b| at most; 0 where none do
 
 
-@np.errstate(over="ignore", invalid="ignore")  # where a norm is beyond the dtype, there is no bound
-def summarize(points: Any, metric: Metric, dtype: Any, known: Summary | None = None) -> Summary | None:
-    """One pass over the points (two, of l2), a block at a time; None for a metric that needs none.
+def point_statistics(
+    points: Any, metric: Metric, dtype: Any, known: PointStatistics | None = None, *, fetched: int = FETCHED
+) -> PointStatistics | None:
+    """Two passes over the points (three for l2), a block at a time; None for a metric that needs none.
 
-    The norms are computed in `dtype`, with at most as large an error as `filter_error` allows for.
+    The norms are computed in `dtype`, with at most as large an error as `filter_error` allows for. `known` are those in
+    another precision, whose centre and scale are kept; `fetched` numbers at a time come from a device.
     """
     if metric not in PRODUCTS:
         return None
     dtype = np.dtype(dtype)
     if known is not None and known.norms.dtype == dtype:
         return known
-    centre, scale = (known.centre, known.scale) if known is not None else (None, 1.0)
-    elements = 2**20 if isinstance(points, np.ndarray) else FETCHED
-    blocks = range(0, len(points), rows := max(1, elements // points.shape[1]))
-    if known is None and metric in ("l2", "sqeuclidean"):
-        sums = [np.asarray(points[i : i + rows]).sum(axis=0, dtype=np.float64) / len(points) for i in blocks]
-        centre = np.sum(sums, axis=0).astype(dtype)
-        centre = np.where(np.isfinite(centre), centre, dtype.type(0))
-    if known is None:
-        shifted = 0 if centre is None else centre
-        largest = max(float(np.abs(np.asarray(points[i : i + rows]) - shifted).max()) for i in blocks)
-        widest = min(np.finfo(dtype).maxexp - 2, 500)  # such a scale has a square in float64
+    rows = max(1, (2**20 if isinstance(points, np.ndarray) else fetched) // points.shape[1])
+    if known is not None:
+        scale, centre = known.scale, known.centre
+    else:
+        blocks = [slice(start, start + rows) for start in range(0, len(points), rows)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            centre = _mean(points, blocks, dtype) if metric in ("l2", "sqeuclidean") else None
+            shift = 0 if centre is None else centre
+            largest = max(float(np.abs(np.asarray(points[block]) - shift).max()) for block in blocks)
+        widest = min(
+            np.finfo(dtype).maxexp - 2, 500
+        )  # such a scale is a number of `dtype`, and has a square in float64
         scale = 2.0 ** float(np.clip(-np.frexp(largest)[1], -widest, widest)) if 0 < largest < np.inf else 1.0
 
-    def norms(i: int) -> tuple[np.ndarray, np.ndarray | None]:
-        block = np.asarray(points[i : i + rows]).astype(dtype, copy=False)
-        with np.errstate(over="ignore", invalid="ignore"):  # again: each thread has its own
-            return _norms(block, scale), None if centre is None else _norms(block - centre, scale)
+    def norms(part: slice) -> tuple[np.ndarray, ...]:
+        block = np.asarray(points[part]).astype(dtype, copy=False)
+        return tuple(_norms(x, scale) for x in ((block,) if centre is None else (block, block - centre)))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        plain, centred = zip(*pool.map(norms, blocks), strict=True)
-    return Summary(scale, centre, np.concatenate(plain), None if centre is None else np.concatenate(centred))
+    return PointStatistics(scale, centre, *_in_threads(norms, len(points), rows))
+
+
+def _mean(points: Any, blocks: list[slice], dtype: np.dtype) -> np.ndarray:
+    sums = [np.asarray(points[block]).sum(axis=0, dtype=np.float64) / len(points) for block in blocks]
+    mean = np.sum(sums, axis=0).astype(dtype)
+    return np.where(np.isfinite(mean), mean, dtype.type(0))
 
 
 def _norms(x: np.ndarray, scale: float) -> np.ndarray:
     """scale · |row|, above 0 wherever a row is not zero."""
     scaled = x * x.dtype.type(scale)
     norms, limits = np.sqrt(np.einsum("ij,ij->i", scaled, scaled)), np.finfo(x.dtype)
-    small = np.flatnonzero(norms <= np.sqrt(x.shape[1] * limits.tiny / limits.eps))  # squares may have vanished
-    if len(small) and (few := x[small]).any():
-        largest = np.abs(few).max(axis=1)
-        ratios = few / np.where(largest > 0, largest, 1)[:, None]
+    small = np.flatnonzero(norms <= np.sqrt(x.shape[1] * limits.tiny / limits.eps))  # D squares below tiny: over eps
+    if len(small) and (rows := x[small]).any():
+        largest = np.abs(rows).max(axis=1)
+        ratios = rows / np.where(largest > 0, largest, 1)[:, None]
         again = largest.astype(np.float64) * scale * np.sqrt((ratios**2).sum(axis=1))
         norms[small] = np.where(largest > 0, np.maximum(again.astype(x.dtype), limits.smallest_subnormal), 0)
     return norms
 
 
+def _in_threads(function: Callable[[slice], tuple[np.ndarray, ...]], count: int, rows: int) -> list[np.ndarray]:
+    """The arrays that `function` gives of 0 … count, `rows` rows at a time, concatenated."""
+
+    @np.errstate(all="ignore")  # each thread has its own; where something overflows, there is no bound
+    def of_part(start: int) -> tuple[np.ndarray, ...]:
+        return function(slice(start, start + rows))
+
+    if count <= rows:
+        return list(of_part(0))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [np.concatenate(x) for x in zip(*pool.map(of_part, range(0, count, rows)), strict=True)]
+
+
 def filter_error(metric: Metric, dimensions: int, dtype: Any) -> float:
     """The relative error of a filter in `dtype`: of sums of positive terms, or of a product beside |a|·|b|.
 
-    A few terms more than there are: what is added to a product rounds, and may round otherwise where it is added again.
+    In units of u: D differences that are added up err by D. In offset − factor · (A·b), the product errs by D, A by 1
+    and their difference by 1, beside |A||b|; the offset, a square of a norm (D + 4), rounded, by D + 6 of itself; a
+    float64 query's own terms by D + 3. So D + 32 holds each. Cosine divides by norms (D / 2 + 3, a query's too):
+    2D + 11, within twice that. Chebyshev's difference, or hamming's quotient, rounds once, and twice when a bound is
+    formed: 4. Minkowski's powers may be exp(p · log x), x ≤ 1, whose relative error grows by 16 |log xᵖ|; but y |log y|
+    ≤ 1 / e, so that D of them, beside a sum of at least 1, add 16 D / e < 6 D, and their root 16 log D: 8D + 64.
+
+    1 / (1 − n·u) is below 1.05 as long as n·u ≤ 1 / 21: up to 798,000 dimensions in float32.
     """
     terms = {"chebyshev": 4, "hamming": 4, "minkowski": 8 * dimensions + 64}.get(str(metric), dimensions + 32)
-    return 1.05 * terms * float(np.finfo(dtype).eps) / 2
+    error = terms * float(np.finfo(dtype).eps) / 2
+    return max(1.05, 1 / (1 - min(error, 0.9))) * error
 
 
-def query_bounds(queries: Any, metric: Metric, dtype: Any, summary: Summary | None, error: float) -> Bounds:
+def query_bounds(queries: Any, metric: Metric, dtype: Any, statistics: PointStatistics | None, error: float) -> Bounds:
     """Queries as the filter takes them, and what turns its numbers into lower bounds; −∞ where there is none.
 
-    An error of 0 leaves out what may vanish, too.
+    An error of 0 leaves out underflow, too.
     """
     queries, dtype = np.asarray(queries), np.dtype(dtype)
-    if summary is None:  # the number is the distance itself
+    underflow = _UNDERFLOW * queries.shape[1] * float(np.finfo(dtype).tiny) if error else 0.0
+    if statistics is None:  # the number is the distance itself
         ones, zeros = np.ones(len(queries)), np.zeros(len(queries))
-        vanishing = _VANISHING * queries.shape[1] * float(np.finfo(dtype).tiny) if error else 0.0
-        return Bounds(queries.astype(dtype, copy=False), zeros - vanishing, ones * (1 - error), zeros)
-    rows = max(1, 2**17 // queries.shape[1])  # as many as stay in a cache
-    parts = [queries[i : i + rows] for i in range(0, len(queries), rows)]
-    ratio, widest = 0.0 if summary.centre is None else _ratio(summary), float(summary.norms.max())
-    known = {"metric": metric, "dtype": dtype, "summary": summary, "error": error, "ratio": ratio, "widest": widest}
-    bounds: Callable[[np.ndarray], Bounds] = partial(_product_bounds, **known)
-    if len(parts) == 1:
-        return bounds(queries)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return Bounds(*(np.concatenate(x) for x in zip(*pool.map(bounds, parts), strict=True)))
+        return Bounds(queries.astype(dtype, copy=False), zeros - underflow, ones * (1 - error), zeros)
+    ratio = 0.0 if statistics.centre is None else _ratio(statistics)
+    widest = float(statistics.norms.max())
+
+    def bounds(part: slice) -> Bounds:
+        exact = queries[part].astype(np.float64)
+        if statistics.centre is not None:
+            found, norms = _centred_bounds(exact, statistics, error, ratio)
+        else:
+            found, norms = _direction_bounds(exact, metric, statistics.scale, error, widest), np.ones(len(exact))
+        return _bounds_in_range(found, norms, dtype, statistics.scale, widest, underflow)
+
+    return Bounds(*_in_threads(bounds, len(queries), max(1, 2**17 // queries.shape[1])))  # what stays in a cache
 
 
-@np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")  # each thread has its own
-def _product_bounds(
-    queries: np.ndarray,
-    *,
-    metric: Metric,
-    dtype: np.dtype,
-    summary: Summary,
-    error: float,
-    ratio: float,
-    widest: float,
+def _centred_bounds(
+    exact: np.ndarray, statistics: PointStatistics, error: float, ratio: float
+) -> tuple[Bounds, np.ndarray]:
+    """Of l2: with A = s (a − c), s² |a − b|² = |A|² + 2s A·c − 2s A·b + s² |b − c|². And the norms |A|."""
+    scale, centre = statistics.scale, statistics.centre.astype(np.float64)  # type: ignore[union-attr]
+    prepared = (exact - centre) * scale
+    squares = (prepared**2).sum(axis=1)
+    norms = np.sqrt(squares)
+    offset = squares * (1 - error - error * ratio) + 2 * scale * (prepared @ centre)
+    if error:  # A·c rounds, too, and in float64 as much as the filter may
+        offset -= 2 * filter_error("l2", len(centre), np.float64) * norms * np.linalg.norm(scale * centre)
+    ones = np.ones(len(exact))
+    return Bounds(prepared, offset / scale**2, ones / scale**2, 0 * ones), norms
+
+
+def _direction_bounds(exact: np.ndarray, metric: Metric, scale: float, error: float, widest: float) -> Bounds:
+    """Of cosine and dot, whose queries are divided by their lengths."""
+    largest = np.abs(exact).max(axis=1, keepdims=True)
+    largest = np.where(largest > 0, largest, 1)
+    lengths = np.sqrt(((exact / largest) ** 2).sum(axis=1, keepdims=True))
+    prepared, ones = exact / largest / np.where(lengths > 0, lengths, 1), np.ones(len(exact))
+    if metric == "cosine":
+        return Bounds(prepared, ones - 2 * error, ones, ones)
+    factor = (largest * lengths)[:, 0] / scale
+    return Bounds(prepared, 0 * ones, factor, factor * widest)
+
+
+def _bounds_in_range(
+    bounds: Bounds, norms: np.ndarray, dtype: np.dtype, scale: float, widest: float, underflow: float
 ) -> Bounds:
-    """`query_bounds` of a metric that goes through products; ratio: see `_ratio`; widest: the largest norm."""
-    exact, scale, limits = queries.astype(np.float64), summary.scale, np.finfo(dtype)
-    ones, zeros = np.ones(len(exact)), np.zeros(len(exact))
-    vanishing = _VANISHING * exact.shape[1] * float(limits.tiny) if error else 0.0
-    if summary.centre is not None:  # with A = a − c, |a − b|² = |A|² + 2 A·c − 2 A·b + |b − c|²
-        centre = summary.centre.astype(np.float64)
-        prepared = (exact - centre) * scale
-        squares = (prepared**2).sum(axis=1)
-        offset = squares * (1 - error - error * ratio) + 2 * scale * (prepared @ centre)
-        bounds = Bounds(prepared, offset / scale**2, ones / scale**2, zeros)
-        norms = np.sqrt(squares)
-    else:
-        largest = np.abs(exact).max(axis=1, keepdims=True)
-        largest = np.where(largest > 0, largest, 1)
-        lengths = np.sqrt(((exact / largest) ** 2).sum(axis=1, keepdims=True))
-        prepared, norms = exact / largest / np.where(lengths > 0, lengths, 1), ones
-        bounds = Bounds(prepared, ones - 2 * error, ones, ones)
-        if metric == "dot":
-            factor = (largest * lengths)[:, 0] / scale
-            bounds = Bounds(prepared, zeros, factor, factor * widest)
-    offset = bounds.offset - bounds.factor * vanishing * (1 + widest) * (1 + scale) * (1 + norms)
-    # Where something might overflow or vanish, there is no bound: the query is left to a wider dtype, or to none.
+    """Bounds that allow for underflow, and are −∞ where anything might overflow: such a query needs a wider dtype."""
+    limits = np.finfo(dtype)
+    offset = bounds.offset - bounds.factor * underflow * (1 + widest) * (1 + scale) * (1 + norms)
+    # |A·b| ≤ |A| widest / s and s² |b − c|² ≤ 4 widest², so no step of the filter is above 8 times the larger of these
+    # two; another factor of 8 is for good measure.
     terms = max(widest, 1.0) * (norms + 1) * max(1 / scale, 1.0), np.full(len(norms), widest) ** 2
     safe = np.isfinite(terms).all(axis=0) & (np.max(terms, axis=0) < float(limits.max) / 64) & np.isfinite(offset)
+    # Below 2^(0.7 maxexp), s · tiny is below 2^(2 − 0.3 maxexp), 2⁻³⁶ in float32: underflow stays small beside u.
     safe &= _SCALES[0] < scale < min(2.0 ** (0.7 * limits.maxexp), _SCALES[1])
-    rows = np.where(safe[:, None], prepared, 0).astype(dtype)
+    rows = np.where(safe[:, None], bounds.queries, 0).astype(dtype)
     return bounds._replace(queries=rows, offset=np.where(safe, offset, -np.inf))
 
 
-def pairs_are_bounded(summary: Summary | None) -> bool:
+def pairs_are_bounded(statistics: PointStatistics | None) -> bool:
     """Whether `pair_bounds` may be used: nothing overflows, and the scale lies where it would not vanish."""
-    if summary is None:
+    if statistics is None:
         return True
-    norms, limits = summary.norms if summary.centred is None else summary.centred, np.finfo(summary.norms.dtype)
-    inside = _SCALES[0] < summary.scale < min(2.0 ** (0.7 * limits.maxexp), _SCALES[1])
+    norms, limits = (
+        statistics.norms if statistics.centred is None else statistics.centred,
+        np.finfo(statistics.norms.dtype),
+    )
+    inside = _SCALES[0] < statistics.scale < min(2.0 ** (0.7 * limits.maxexp), _SCALES[1])
     return inside and bool(np.isfinite(norms).all() and float(norms.max()) ** 2 < float(limits.max) / 64)
 
 
 @np.errstate(under="ignore")
 def pair_bounds(
-    rows: Any, metric: Metric, dtype: Any, summary: Summary | None, error: float
+    rows: Any, metric: Metric, dtype: Any, statistics: PointStatistics | None, error: float
 ) -> tuple[Bounds, np.ndarray]:
     """`query_bounds` of examples that are queries and points at once, and a term (n,) of each.
 
     The filter's number is the sum of both terms − the product of the rows as `Bounds.queries` has them; so it holds for
-    both. Without a summary it is the distance itself. Both rows and their squares are rounded, so twice the error of a
+    both. Without statistics it is the distance itself. Both rows and their squares are rounded, so twice the error of a
     product is allowed for.
     """
     zeros = np.zeros(len(rows))
-    if summary is None:
+    if statistics is None:
         return query_bounds(rows, metric, dtype, None, error), zeros.astype(dtype)
     exact, limits, error = np.asarray(rows).astype(np.float64), np.finfo(dtype), 2 * error
     if metric == "cosine":
         prepared, factor, size = unit(exact), 1.0, zeros + 1
         terms, widest = zeros + (1 - error) / 2, 1.0
     else:
-        centre = 0.0 if summary.centre is None else summary.centre.astype(np.float64)
-        prepared = (exact - centre) * summary.scale
+        centre = 0.0 if statistics.centre is None else statistics.centre.astype(np.float64)
+        prepared = (exact - centre) * statistics.scale
         squares = (prepared**2).sum(axis=1)
-        norms = summary.norms if summary.centred is None else summary.centred
+        norms = statistics.norms if statistics.centred is None else statistics.centred
         widest = float(norms.max())
         if metric == "dot":
-            terms, factor = -error * squares / 2, 1 / summary.scale**2
+            terms, factor = -error * squares / 2, 1 / statistics.scale**2
             size = np.sqrt(squares) * widest * factor
         else:  # |a − b|² / 2 = |A|² / 2 + |B|² / 2 − A·B
-            terms, factor, size = squares * (1 - error) / 2, 2 / summary.scale**2, zeros
-    vanishing = _VANISHING * exact.shape[1] * float(limits.tiny) * (1 + widest) ** 2 * (1 + summary.scale)
+            terms, factor, size = squares * (1 - error) / 2, 2 / statistics.scale**2, zeros
+    vanishing = _UNDERFLOW * exact.shape[1] * float(limits.tiny) * (1 + widest) ** 2 * (1 + statistics.scale)
     bounds = Bounds(prepared.astype(dtype), zeros - factor * vanishing, zeros + factor, size)
     return bounds, terms.astype(dtype)
 
 
-def _ratio(summary: Summary) -> float:
-    """√(mean |b|² / mean |b − centre|²): how 2|A||b| is split into a part of the query and a part of the point."""
-    assert summary.centred is not None
-    mean = float(np.mean(summary.centred.astype(np.float64) ** 2))
-    return max(1.0, float(np.sqrt(np.mean(summary.norms.astype(np.float64) ** 2) / mean))) if mean > 0 else 1.0
+def _ratio(statistics: PointStatistics) -> float:
+    """r = √(mean |b|² / mean |b − c|²), by which an error beside 2|A||b| is split between a query and a point.
+
+    (√r |A| − |b| / √r)² ≥ 0, so 2|A||b| ≤ r|A|² + |b|² / r, with equality at r = |b| / |A|; |A| is of |b − c|'s size.
+    """
+    assert statistics.centred is not None
+    mean = float(np.mean(statistics.centred.astype(np.float64) ** 2))
+    return max(1.0, float(np.sqrt(np.mean(statistics.norms.astype(np.float64) ** 2) / mean))) if mean > 0 else 1.0
 
 
-def point_terms(metric: Metric, summary: Summary, error: float) -> tuple[np.ndarray, np.ndarray]:
+def point_terms(metric: Metric, statistics: PointStatistics, error: float) -> tuple[np.ndarray, np.ndarray]:
     """(factors, offsets), (N,) each: the filter's number is offset − factor · (A·b)."""
-    norms, dtype = summary.norms.astype(np.float64), summary.norms.dtype
+    norms, scale, limits = statistics.norms.astype(np.float64), statistics.scale, np.finfo(statistics.norms.dtype)
+    factors, offsets = np.full(len(norms), scale), -error * norms
     with np.errstate(over="ignore"):
-        if summary.centred is not None:
-            centred = summary.centred.astype(np.float64) ** 2
-            offsets = centred * (1 - error) - error * norms**2 / _ratio(summary)
-            return np.full(len(norms), 2 * summary.scale, dtype), offsets.astype(dtype)
-        if metric == "cosine":  # products with a vector that is almost zero vanish: it has no bound
-            least = 16 * max(1.0, summary.scale) * float(np.finfo(dtype).tiny / np.finfo(dtype).eps)
-            factors = summary.scale / np.where(norms >= least, norms, np.inf)
-            return factors.astype(dtype), np.where((norms > 0) & (norms < least), -np.inf, 0).astype(dtype)
-        return np.full(len(norms), summary.scale, dtype), (-error * norms).astype(dtype)
+        if statistics.centred is not None:
+            centred = statistics.centred.astype(np.float64) ** 2
+            factors, offsets = 2 * factors, centred * (1 - error) - error * norms**2 / _ratio(statistics)
+        elif metric == "cosine":
+            # Underflow changes Â·b by at most (2D + √D) tiny; divided by |b| that is below (D / 16) u, which twice the
+            # error has room for. A vector that is shorter than this has no bound.
+            least = 64 * max(1.0, scale) * float(limits.tiny / limits.eps)
+            factors = scale / np.where(norms >= least, norms, np.inf)
+            offsets = np.where((norms > 0) & (norms < least), -np.inf, 0)
+        return factors.astype(limits.dtype), offsets.astype(limits.dtype)
 
 
-# The l1 of a CPU: |a − b| = a + b − 2·min(a, b), of which only the minima are summed for each pair. Their sum is off
-# by at most n·u·Σ|min(a, b)|, and no |min(a, b)| is above |a| + |b|: where the vectors are large beside their
-# distances, there is no proof, and the next stage's plain |a − b|, whose error is relative, must find it.
+# The l1 of a CPU: |a − b| = a + b − 2·min(a, b), of which only the minima are summed for each pair. Their sum errs by
+# D·u·Σ|min(a, b)|, and no |min(a, b)| is above |a| + |b|. Twice the filter's error beside Σ|a| + Σ|b| allows for twice
+# that, and for 3 u in rounding the offset and the difference. Where the vectors are large beside their distances,
+# there is no proof, and the next stage's plain |a − b|, whose error is relative, must find it.
 
-_FEW_QUERIES, _LARGE = 256, 8  # below the one, and above the other, the plain sum is faster in all
 
-
-def minima_pay(queries: int, points: Any) -> bool:
-    """Whether summing minima is worth the try: there are many queries, and the points are not far from 0."""
-    if queries < _FEW_QUERIES:
+def minima_pay(queries: int, points: Any, *, min_queries: int = 256, max_ratio: float = 8) -> bool:
+    """Whether summing minima is faster: for enough queries, and points that are not far from 0 beside their spread."""
+    if queries < min_queries:
         return False
     count = min(256, max(16, 2**20 // points.shape[1]))
-    some = np.asarray(points[:: -(-len(points) // count)]).astype(np.float64)
+    sample = np.asarray(points[:: -(-len(points) // count)]).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.abs(some).sum() <= _LARGE * np.abs(some - some.mean(axis=0)).sum() < np.inf)
+        return bool(np.abs(sample).sum() <= max_ratio * np.abs(sample - sample.mean(axis=0)).sum() < np.inf)
 
 
 def sums_of_points(points: Any) -> np.ndarray:
     """(2, N) float64: the sum of each point's numbers, and of their absolute values."""
-    blocks = range(0, len(points), rows := max(1, 2**18 // points.shape[1]))
-
-    @np.errstate(over="ignore", invalid="ignore")
-    def sums(i: int) -> np.ndarray:
-        return _sums(np.asarray(points[i : i + rows]))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.concatenate(list(pool.map(sums, blocks)), axis=1)
+    rows = max(1, 2**18 // points.shape[1])
+    return np.stack(_in_threads(lambda part: _sums(np.asarray(points[part])), len(points), rows))
 
 
-def _sums(x: np.ndarray) -> np.ndarray:
-    x = np.ascontiguousarray(x, dtype=np.float64)  # then NumPy adds in pairs, with hardly an error
-    return np.stack([x.sum(axis=1), np.abs(x).sum(axis=1)])
+def _sums(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x = np.ascontiguousarray(x, dtype=np.float64)  # then NumPy sums pairwise, with hardly an error
+    return x.sum(axis=1), np.abs(x).sum(axis=1)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -269,65 +306,10 @@ def minima_terms(sums: np.ndarray, dtype: Any, error: float) -> tuple[np.ndarray
 
 @np.errstate(over="ignore", invalid="ignore")
 def minima_bounds(queries: Any, dtype: Any, sums: np.ndarray, error: float) -> Bounds:
-    """`query_bounds` of sums of minima, with points of which `sums_of_points` is known."""
+    """`query_bounds` of sums of minima, for points whose `sums_of_points` are given."""
     limits, (own, norms) = np.finfo(dtype), _sums(np.asarray(queries))
-    offset = own - 2 * error * norms - _VANISHING * queries.shape[1] * float(limits.tiny)
-    safe = norms + sums[1].max() < float(limits.max) / 64
+    offset = own - 2 * error * norms - _UNDERFLOW * queries.shape[1] * float(limits.tiny)
+    safe = norms + sums[1].max() < float(limits.max) / 64  # no step is above 5 times this
     zeros = np.zeros(len(norms))
     rows = np.where(safe[:, None], queries, 0).astype(dtype)
     return Bounds(rows, np.where(safe, offset, -np.inf), zeros + 1, zeros)
-
-
-def candidates(k: int) -> int:
-    """How many a filter keeps at first, for a proof of the k nearest."""
-    return k + max(8, k // 4)
-
-
-def lower_bounds(numbers: np.ndarray, bounds: Bounds, metric: str) -> np.ndarray:
-    """What distances are not below, from a filter's numbers (Q, m); −∞ where that is not known."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        lower = bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64)
-    lower[np.isneginf(numbers) | np.isnan(lower)] = -np.inf
-    return np.sqrt(np.maximum(lower, 0)) if metric == "l2" else lower  # whose bounds are those of the squares
-
-
-class Certified(NamedTuple):
-    distances: np.ndarray  # (Q, k) float64, as `pair_distances` gives them
-    indices: np.ndarray  # (Q, k) int32
-    proved: np.ndarray  # (Q,) bool
-
-
-def certify(
-    queries: Any,
-    points: Any,
-    lower: np.ndarray,
-    indices: np.ndarray,
-    size: np.ndarray,
-    k: int,
-    metric: str,
-    p: float | None,
-    available: int | np.ndarray,
-) -> Certified:
-    """The k nearest of each query's candidates, and whether no other point can be among them.
-
-    lower, indices: (Q, m), m ≥ k, what the candidates' distances are not below, ascending; of all other points they are
-    not below the last. An index of -1 is no candidate. size: as in `Bounds`; available: how many points there are to
-    choose from, in all or for each query (Q,).
-    """
-    distances, (_, count) = np.full(indices.shape, np.inf), indices.shape
-    # float64 rounds, too: what may be the k-th distance is taken a little larger.
-    slack = 4 * (points.shape[1] + 16) * float(np.finfo(np.float64).eps)
-    margin = slack * size
-    worst, done = np.full(len(indices), np.inf), 0  # the k-th distance so far, which the more are measured falls
-    for some in (k, *(count >> i for i in (4, 3, 2, 1, 0))):
-        if some > done:
-            rows, places = np.nonzero((lower[:, done:some] <= worst[:, None]) & (indices[:, done:some] >= 0))
-            places += done
-            distances[rows, places] = pair_distances(queries, points, (rows, indices[rows, places]), metric, p)
-            worst = np.partition(distances[:, :some], k - 1, axis=1)[:, k - 1] * (1 + slack) + margin
-            done = some
-    order = np.lexsort((indices, distances), axis=1)[:, :k]
-    best = np.take_along_axis(distances, order, axis=1)
-    everyone = (indices >= 0).sum(axis=1) >= available
-    proved = everyone | (best[:, -1] * (1 + slack) + margin < lower[:, -1])
-    return Certified(best, np.take_along_axis(indices, order, axis=1), proved)

@@ -8,6 +8,7 @@ are measured again and proved, and a query without a proof is searched for alone
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,15 +18,14 @@ from funcgrad.distances import needs_64_bits, ranking_dtype
 from funcgrad.neighbors import search as neighbors
 from funcgrad.neighbors.bounds import (
     Bounds,
-    Summary,
-    candidates,
-    certify,
+    PointStatistics,
     filter_error,
-    lower_bounds,
     pair_bounds,
     pairs_are_bounded,
-    summarize,
+    point_statistics,
 )
+from funcgrad.neighbors.certificate import candidates, certify, lower_bounds
+from funcgrad.neighbors.exact_distances import pair_distances
 from funcgrad.neighbors.merge_step import PairPlan, Search, block_of, fit_pairs_to_memory, parse_memory
 
 
@@ -77,11 +77,11 @@ def fold_neighbors(
     usual = options.get("precision", "exact") in precisions and options.get("mesh") is None
     if callable(index.metric) or not usual or options.keys() - {"precision", "mesh"}:
         return _fold_by_fold(index, folds, k, start, *told, {**options, "memory": memory})
-    summary = summarize(index.points, index.metric, dtype, index.summary) if dtype.kind == "f" else None
-    if not pairs_are_bounded(summary):
+    statistics = point_statistics(index.points, index.metric, dtype, index.statistics) if dtype.kind == "f" else None
+    if not pairs_are_bounded(statistics):
         return _fold_by_fold(index, folds, k, start, *told, {"memory": memory})
     with jax.enable_x64(jax.config.read("jax_enable_x64") or needs_64_bits(dtype, index.points.shape[1])):
-        examples = _Examples(index, np.dtype(dtype), summary)
+        examples = _Examples(index, np.dtype(dtype), statistics)
         return _each_pair_once(examples, folds, int(k), start, *told, parse_memory(memory))
 
 
@@ -121,11 +121,11 @@ class _Examples(NamedTuple):
 
     prepared: neighbors.Index
     dtype: np.dtype[Any]
-    summary: Summary | None
+    statistics: PointStatistics | None
 
     def bounds(self, rows: Any) -> tuple[Bounds, np.ndarray]:
         error = filter_error(self.prepared.metric, rows.shape[1], self.dtype)
-        return pair_bounds(rows, self.prepared.metric, self.dtype, self.summary, error)
+        return pair_bounds(rows, self.prepared.metric, self.dtype, self.statistics, error)
 
 
 class _Block(NamedTuple):
@@ -145,13 +145,13 @@ def _each_pair_once(
     progress: Progress,
     memory: int,
 ) -> neighbors.Neighbors:
-    index, dtype, summary = examples
+    index, dtype, statistics = examples
     count, dimensions = index.points.shape
     fold_of = np.empty(count, np.int32)
     for number, fold in enumerate(folds):
         fold_of[fold] = number
     kept = min(candidates(k), count) if dtype.kind == "f" else k
-    search = Search(kept, index.metric, index.p, summary is not None, False, None)
+    search = Search(kept, index.metric, index.p, statistics is not None, False, None)
     plan = fit_pairs_to_memory(search, count, max(map(len, folds)), dimensions, dtype, memory)
     size = plan.group * plan.block
     if state is None or state.indices.shape != (count, kept):
@@ -194,7 +194,9 @@ def _proved(
             queries, bounds = points[rows], examples.bounds(points[rows])[0]
             lower = lower_bounds(numbers[rows], bounds, metric)
             found = lower, state.indices[rows], bounds.size
-            certified = certify(queries, points, *found, k, metric, index.p, int(others.sum()))
+            measure = partial(pair_distances, queries, points, metric=metric, p=index.p)
+            sizes = {"dimensions": points.shape[1], "available": int(others.sum())}
+            certified = certify(measure, *found, k, **sizes)
             distances[rows], indices[rows] = certified.distances, certified.indices
             unproved.append(rows[~certified.proved])
         if len(left := np.concatenate(unproved)):
@@ -216,7 +218,7 @@ def _block(examples: _Examples, fold_of: np.ndarray, start: int, size: int) -> _
     folds = np.pad(fold_of[where], missing, constant_values=-1)
     rows, dtype = examples.prepared.points[where], examples.dtype
     terms = np.zeros(len(rows), dtype)
-    if examples.summary is not None and len(rows):
+    if examples.statistics is not None and len(rows):
         bounds, terms = examples.bounds(rows)
         rows = bounds.queries
     rows, terms = jax.device_put((block_of(rows, 0, size, dtype), block_of(terms, 0, size, dtype)))

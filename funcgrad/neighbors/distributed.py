@@ -38,7 +38,7 @@ def shared_search(task: Task, part: Part, k: int, search: Callable[[Task, int], 
     mine = task._replace(
         queries=task.queries[queries],
         points=task.points[points],
-        summary=_rows_of_summary(task, points),
+        statistics=_rows_of_statistics(task, points),
         allowed=task.allowed[points],
         exclude_self=False,
         mesh=part.mesh,
@@ -78,12 +78,14 @@ def _cut(count: int, which: int, parts: int) -> slice:
     return slice(min(which * size, count), min((which + 1) * size, count))
 
 
-def _rows_of_summary(task: Task, points: slice) -> Any:
-    """The summary of a share of the points; its centre and scale are those of all, which serve any points."""
-    if task.summary is None or points.start == points.stop:
+def _rows_of_statistics(task: Task, points: slice) -> Any:
+    """The statistics of a share of the points; its centre and scale are those of all, which serve any points."""
+    if task.statistics is None or points.start == points.stop:
         return None
-    centred = task.summary.centred
-    return task.summary._replace(norms=task.summary.norms[points], centred=None if centred is None else centred[points])
+    centred = task.statistics.centred
+    return task.statistics._replace(
+        norms=task.statistics.norms[points], centred=None if centred is None else centred[points]
+    )
 
 
 def _described(task: Task, k: int) -> str:

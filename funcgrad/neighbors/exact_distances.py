@@ -7,27 +7,37 @@ from typing import Any
 
 import numpy as np
 
-FETCHED = 2**22  # numbers at a time from a device, which hands out few large pieces sooner than many small ones
+FETCHED = 2**22  # numbers at a time from a device, which sends a few large pieces sooner than many small ones
 _THREADS = min(8, os.cpu_count() or 1)  # more wait for one another between NumPy's loops, and are slower in all
-_ELEMENTS = 2**17 if _THREADS < 4 else 2**18  # that a thread works on: few stay in a cache, and many keep threads apart
+ELEMENTS = 2**17 if _THREADS < 4 else 2**18  # at a time in a thread: few stay in its cache, many keep threads apart
 
 
 def pair_distances(
-    queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None
+    queries: Any,
+    points: Any,
+    pairs: tuple[np.ndarray, np.ndarray],
+    metric: str,
+    p: float | None,
+    *,
+    fetched: int = FETCHED,
+    elements: int = ELEMENTS,
 ) -> Any:
-    """The distances (len(pairs[0]),) float64 of queries[pairs[0]] and points[pairs[1]]."""
+    """The distances (len(pairs[0]),) float64 of queries[pairs[0]] and points[pairs[1]].
+
+    fetched: numbers at a time from a device; elements: numbers at a time in a thread.
+    """
     count, dimensions = len(pairs[0]), points.shape[1]
     if not (isinstance(queries, np.ndarray) and isinstance(points, np.ndarray)):
-        return _fetched_pair_distances(queries, points, pairs, metric, p)
+        return _fetched_pair_distances(queries, points, pairs, metric, p, fetched)
     formula = _FORMULAS[metric] if metric != "minkowski" else lambda a, b: _p_norm(_difference(a, b), p)
-    size, dtype = max(1, _ELEMENTS // dimensions), "float64"  # pairs at a time
+    size, dtype = max(1, elements // dimensions), "float64"  # pairs at a time
     if metric == "l1" and queries.dtype == points.dtype == np.uint8:
         formula, size, dtype = _l1_of_bytes, 3 * size, "uint8"
     distances = np.empty(count)
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # each thread has its own
     def measure(starts: range) -> None:
-        a, b = np.empty((2, size, dimensions), dtype)  # written over each time: the system is slow to hand out memory
+        a, b = np.empty((2, size, dimensions), dtype)  # reused: page-faulting fresh buffers would dominate
         for start in starts:
             first, second = (np.asarray(index[start : start + size]) for index in pairs)
             a[: len(first)], b[: len(first)] = queries[first], points[second]
@@ -43,10 +53,10 @@ def pair_distances(
 
 
 def _fetched_pair_distances(
-    queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None
+    queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None, fetched: int
 ) -> np.ndarray:
-    """`pair_distances` of what lies on a device, a piece at a time."""
-    most = max(1, FETCHED // points.shape[1])
+    """`pair_distances` of vectors on a device, a piece at a time."""
+    most = max(1, fetched // points.shape[1])
     distances, size = np.empty(len(pairs[0])), 1 << (most.bit_length() - 1)  # a power of 2: see `_rows_of`
     for start in range(0, len(distances), size):
         first, second = (numbers[start : start + size] for numbers in pairs)
@@ -59,11 +69,11 @@ def _fetched_pair_distances(
 def _rows_of(x: Any, numbers: np.ndarray) -> np.ndarray:
     if isinstance(x, np.ndarray):
         return x[numbers]
-    filling = (1 << (len(numbers) - 1).bit_length()) - len(numbers)  # each number of rows needs a program of its own
-    return np.asarray(x[np.pad(numbers, (0, filling))])[: len(numbers)]
+    missing = (1 << (len(numbers) - 1).bit_length()) - len(numbers)  # each number of rows needs a program of its own
+    return np.asarray(x[np.pad(numbers, (0, missing))])[: len(numbers)]
 
 
-# The metrics' formulas, which may write over their arguments (n, D) float64.
+# The metrics' formulas, which may overwrite their arguments (n, D) float64.
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -71,7 +81,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _l1_of_bytes(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of uint8 as they are, an eighth of the memory to read."""
+    """Of uint8 as they are: an eighth of the memory to read."""
     return (np.maximum(a, b) - np.minimum(a, b)).sum(axis=1, dtype=np.uint64)
 
 
@@ -87,16 +97,15 @@ def _sqeuclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.vecdot(difference, difference)
 
 
-def _exact_enough(squares: np.ndarray) -> np.ndarray:
-    """Where the squares that were summed are neither beyond float64 nor left with few digits."""
+def _in_range(squares: np.ndarray) -> np.ndarray:
+    """Which sums of squares neither overflowed nor lost digits to underflow: float64 is 2.2e-308 … 1.8e308."""
     return (squares > 1e-280) & (squares < 1e300)
 
 
 def _l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     squares = _sqeuclidean(a, b)  # and a is the difference
-    odd = np.flatnonzero(~_exact_enough(squares))
     root = np.sqrt(squares)
-    if len(odd):
+    if len(odd := np.flatnonzero(~_in_range(squares))):
         root[odd] = _p_norm(a[odd], 2.0)
     return root
 
@@ -110,7 +119,7 @@ def unit(a: np.ndarray) -> np.ndarray:
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """1 − cos = |â − b̂|² / 2, which is 0 of equal directions, whatever was rounded; 1 where a vector is zero."""
     squares = np.vecdot(a, a), np.vecdot(b, b)
-    odd = np.flatnonzero(~(_exact_enough(squares[0]) & _exact_enough(squares[1])))
+    odd = np.flatnonzero(~(_in_range(squares[0]) & _in_range(squares[1])))
     odd_a, odd_b = a[odd], b[odd]
     b *= (np.sqrt(squares[0]) / np.sqrt(squares[1]))[:, None]  # as long as a
     distances = np.minimum(_sqeuclidean(a, b) / (2 * squares[0]), 2.0)

@@ -82,7 +82,7 @@ def _measured(queries: Array, rows: Array, search: Search) -> Array:
 def _keys_of(measured: Array, numbers: Array, points: Points, search: Search, lowest: int | None) -> Array:
     """Sort keys (Qb, n) of what was measured (Qb, n) between queries, whose numbers are (Qb,), and n points."""
     here = jnp.expand_dims(points.numbers, 0)
-    if search.products:  # finite, or the query has no bound: see `certified.query_bounds`
+    if search.products:  # finite, or the query has no bound: see `bounds.query_bounds`
         offsets = jnp.where(here >= 0, jnp.expand_dims(points.offsets, 0), jnp.inf)
         table = offsets - jnp.expand_dims(points.factors, 0) * measured
     else:
@@ -301,7 +301,7 @@ def fold_table(
 ) -> Array:
     """Sort keys (B, B) of two blocks (B, D), whose folds are (B,); no neighbours are pairs of one fold, and fold -1.
 
-    The terms (B,) are used if `Search.products`: see `certified.pair_bounds`.
+    The terms (B,) are used if `Search.products`: see `bounds.pair_bounds`.
     """
     keys = _measured(a, b, search)
     if search.products:

@@ -4,7 +4,7 @@
     votes     = vote(neighbors, labels, num_classes, ks=(1, 3, 5)) # (3, Q, num_classes)
 
 Neighbours come in the order of (distance, index), the same whatever the blocks, the memory limit and the number of
-devices: bytes are ranked by exact integers, floats by distances that were measured in float64 (see `certified`).
+devices: bytes are ranked by exact integers, floats by distances that were measured in float64 (see `certificate`).
 """
 
 import math
@@ -30,10 +30,11 @@ from funcgrad.distances import (
     ranking_dtype,
     same_dimensions,
 )
-from funcgrad.neighbors.bounds import Summary, summarize
+from funcgrad.neighbors.bounds import PointStatistics, point_statistics
 from funcgrad.neighbors.distributed import Result, shared_search
 from funcgrad.neighbors.merge_step import parse_memory
-from funcgrad.neighbors.prefilter import Contraction, contract, serves
+from funcgrad.neighbors.plan import DEFAULTS, Tuning
+from funcgrad.neighbors.prefilter import Projection, make_projection, pays
 from funcgrad.neighbors.strategies import Found, Task, certified_search, fast_search, plain_search
 from funcgrad.neighbors.validation import addressable, allowed_points, check_finite, in_numpy
 from funcgrad.neighbors.voting import WEIGHTS, count_votes
@@ -63,7 +64,7 @@ class Neighbors(NamedTuple):
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["points", "summary", "contraction"], meta_fields=["metric", "p"]
+    jax.tree_util.register_dataclass, data_fields=["points", "statistics", "projection"], meta_fields=["metric", "p"]
 )
 @dataclass(frozen=True)
 class Index:
@@ -72,8 +73,10 @@ class Index:
     points: Any  # (N, D), where and as they came
     metric: Metric
     p: float | None
-    summary: Summary | None = None  # their centre and norms, of floats with a metric that goes through products
-    contraction: Contraction | None = None  # their images, where a search gains by them
+    statistics: PointStatistics | None = (
+        None  # their centre and norms, of floats with a metric that goes through products
+    )
+    projection: Projection | None = None  # the points projected, where a search gains by them
 
 
 def prepare(
@@ -83,11 +86,12 @@ def prepare(
     p: float | None = None,
     mesh: Mesh | None = None,
     queries: int | None = None,
+    tuning: Tuning = DEFAULTS,
 ) -> Index:
     """Checks points (N, …) for one metric and takes their norms, once; a mesh's devices get them, or each its share.
 
     On a CPU it also tries whether far fewer numbers say nearly as much, as with pictures, and if so keeps those for a
-    first filter: see `contractions`. That takes seconds, and up to 512 MB beside the points. `queries` says how many
+    first filter: see `prefilter`. That takes seconds, and up to 512 MB beside the points. `queries` says how many
     will be searched for in all: where these are few it would not pay, and is left out, as it is over a mesh.
 
     Over a mesh of several processes the points stay where they are, and each search reads its share of them.
@@ -98,23 +102,22 @@ def prepare(
     points = as_vectors("points", addressable("points", points))
     dtype = ranking_dtype(metric, points.dtype)
     check_finite("points", points)
-    summary = summarize(points, metric, dtype) if dtype.kind == "f" else None
+    statistics = point_statistics(points, metric, dtype) if dtype.kind == "f" else None
     if mesh is not None and sharding.part_of_process(mesh) is None:
         _, parts = sharding.shares(mesh)
         split = parts > 1 and len(points) % parts == 0
         points = jax.device_put(points, jax.NamedSharding(mesh, jax.P(sharding.POINTS) if split else jax.P()))
-    few = queries is not None and queries < _MANY_QUERIES
-    contraction = None if few or mesh is not None else _contraction(points, metric, _MOST_BYTES)
-    return Index(points, metric, p, summary, contraction)
+    few = queries is not None and queries < tuning.projection_min_queries
+    limit = tuning.projection_max_bytes
+    projection = None if few or mesh is not None else _projection(points, metric, limit, tuning)
+    return Index(points, metric, p, statistics, projection)
 
 
-_MANY_QUERIES = 1500  # for so many a contraction saves as much time as it takes to make
-_MOST_BYTES = 2**29  # of it, and of what it is made by
-
-
-def _contraction(points: Any, metric: Metric, limit: int) -> Contraction | None:
-    """Off the CPU, a search waits for the last candidates, of which a contraction leaves more."""
-    return contract(in_numpy(points), metric, limit) if jax.default_backend() == "cpu" else None
+def _projection(points: Any, metric: Metric, limit: int, tuning: Tuning) -> Projection | None:
+    """Off the CPU, a search waits for the last candidates, of which a projection leaves more."""
+    if jax.default_backend() != "cpu":
+        return None
+    return make_projection(in_numpy(points), metric, limit, min_points=tuning.projection_min_points)
 
 
 def save_index(path: str | PathLike[str], index: Index) -> None:
@@ -125,11 +128,11 @@ def save_index(path: str | PathLike[str], index: Index) -> None:
     points = np.asarray(index.points)
     if points.dtype.kind == "V":  # bfloat16 and the like, which NumPy's format does not know
         points = points.astype(np.float32)
-    known: dict[str, Any] = {"": index.summary}
-    if (contraction := index.contraction) is not None:
-        known |= {_CONTRACTION: contraction._replace(summary=None), _IMAGES: contraction.summary}
+    known: dict[str, Any] = {"": index.statistics}
+    if (projection := index.projection) is not None:
+        known |= {_PROJECTION: projection._replace(statistics=None), _IMAGES: projection.statistics}
     arrays = {
-        prefix + name: x
+        _SAVED_AS.get(prefix + name, prefix + name): x
         for prefix, some in known.items()
         if some is not None
         for name, x in some._asdict().items()
@@ -151,18 +154,20 @@ def load_index(path: str | PathLike[str]) -> Index:
         known = {name: file[name] for name in file.files}
     points, p = known["points"], None if math.isnan(float(known["p"])) else float(known["p"])
     check_finite("points", points)
-    contraction = _read(Contraction, known, _CONTRACTION)
-    if contraction is not None:
-        contraction = contraction._replace(summary=_read(Summary, known, _IMAGES))
-    return Index(points, canonical_metric(str(known["metric"]), p), p, _read(Summary, known, ""), contraction)
+    projection = _read(Projection, known, _PROJECTION)
+    if projection is not None:
+        projection = projection._replace(statistics=_read(PointStatistics, known, _IMAGES))
+    return Index(points, canonical_metric(str(known["metric"]), p), p, _read(PointStatistics, known, ""), projection)
 
 
-_CONTRACTION, _IMAGES = "contraction_", "images_"  # before the names of what is saved of each
+_PROJECTION, _IMAGES = "contraction_", "images_"  # before the names of what is saved of each
+_SAVED_AS = {"contraction_projected": "contraction_images"}  # the name in files, where it is another
 
 
 def _read(kind: Any, known: dict[str, np.ndarray], prefix: str) -> Any:
     """A named tuple of what was saved under its fields' names; None, if nothing was."""
-    found = {name: known[prefix + name] for name in kind._fields if prefix + name in known}
+    saved = {name: _SAVED_AS.get(prefix + name, prefix + name) for name in kind._fields}
+    found = {name: known[key] for name, key in saved.items() if key in known}
     numbers = {name: x if x.ndim else float(x) for name, x in found.items()}
     return kind(**{name: numbers.get(name) for name in kind._fields}) if found else None
 
@@ -180,6 +185,7 @@ def kneighbors(
     mask: ArrayLike | None = None,
     exclude_self: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    tuning: Tuning = DEFAULTS,
 ) -> Neighbors:
     """The k points nearest to each query, in the order of (distance, index).
 
@@ -199,6 +205,7 @@ def kneighbors(
       mask: (N,) bool, which points may be neighbours.
       exclude_self: the queries are the points, and none is its own neighbour (leave-one-out).
       progress: called with (queries done, all queries) after each block.
+      tuning: thresholds and sizes, which change no answer.
 
     Raises:
       ValueError: shapes that do not fit, NaN or infinity in either (the rows are named), k below 1 or above the number
@@ -212,28 +219,30 @@ def kneighbors(
     queries = as_vectors("queries", addressable("queries", queries))
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
-    limits: dict[str, Any] = {"memory": memory, "mesh": mesh, "precision": precision}
+    limits: dict[str, Any] = {"memory": memory, "mesh": mesh, "precision": precision, "tuning": tuning}
     index, limit = index_for(index_or_points, metric, p, k=k, queries=len(queries), **limits)
     points, queries = in_numpy(addressable("points", index.points)), in_numpy(queries)
     same_dimensions(queries, points)
     allowed = allowed_points(mask, len(points), k, exclude_self, len(queries))
     dtype = ranking_dtype(index.metric, queries.dtype, points.dtype)
-    contraction = None
-    if index.contraction is not None and mesh is None and isinstance(points, np.ndarray):
-        of_float64 = index.contraction.origin.dtype == np.float64  # which JAX may have rounded
-        contraction = _as_numpy(index.contraction) if of_float64 and jax.default_backend() == "cpu" else None
-    searched = queries, points, index.metric, index.p, _as_numpy(index.summary)
-    task = Task(*searched, allowed, exclude_self, limit, mesh, progress, contraction)
+    projection = None
+    if index.projection is not None and mesh is None and isinstance(points, np.ndarray):
+        of_float64 = index.projection.origin.dtype == np.float64  # which JAX may have rounded
+        projection = _as_numpy(index.projection) if of_float64 and jax.default_backend() == "cpu" else None
+    searched = queries, points, index.metric, index.p, _as_numpy(index.statistics)
+    task = Task(*searched, allowed, exclude_self, limit, mesh, progress, projection, tuning)
     find: Callable[[Task, int, Any], Found] = plain_search
     if dtype.kind == "f" and isinstance(index.metric, str):
         find = certified_search if precision == "exact" else fast_search
-    elif contraction is not None and precision == "exact":
+    elif projection is not None and precision == "exact":
         find = certified_search
 
     def search(task: Task, k: int) -> Result:
         check_finite("queries", task.queries)
-        if part is not None and task.summary is None:
-            task = task._replace(summary=prepare(task.points, task.metric, p=task.p, queries=0).summary)  # of its share
+        if part is not None and task.statistics is None:
+            task = task._replace(
+                statistics=prepare(task.points, task.metric, p=task.p, queries=0).statistics
+            )  # of its share
         found = find(task, k, dtype)
         return found.distances, found.indices, (found.plan.query_block, found.plan.point_block, *found[3:])
 
@@ -246,7 +255,7 @@ def kneighbors(
 
 
 def _as_numpy(known: Any) -> Any:
-    """The arrays of a `Summary` or a `Contraction` as NumPy, and its numbers as floats."""
+    """The arrays of a `PointStatistics` or a `Projection` as NumPy, and its numbers as floats."""
     return jax.tree.map(lambda x: np.asarray(x) if np.ndim(x) else float(x), known)
 
 
@@ -298,6 +307,7 @@ def index_for(
     memory: str | int = "1GiB",
     mesh: Mesh | None = None,
     precision: str = "exact",
+    tuning: Tuning = DEFAULTS,
     **_: Any,
 ) -> tuple[Index, int]:
     """What was given, or an index that pays for so many queries and neighbours; and the memory that it leaves."""
@@ -307,10 +317,15 @@ def index_for(
             points = as_vectors("points", addressable("points", index_or_points))
             return Index(points, canonical_metric(metric, p), p), left
         index = prepare(index_or_points, metric, p=p, queries=0)
-        served = isinstance(k, int | np.integer) and serves(int(k), index.metric, len(index.points))
-        if queries >= _MANY_QUERIES and served and mesh is None and precision == "exact":
-            index = replace(index, contraction=_contraction(index.points, index.metric, min(left // 2, _MOST_BYTES)))
-            left -= sum(np.asarray(x).nbytes for x in jax.tree.leaves(index.contraction))
+        per_candidate = tuning.min_points_per_candidate
+        count = len(index.points)
+        served = isinstance(k, int | np.integer) and pays(
+            int(k), index.metric, count, min_points_per_candidate=per_candidate
+        )
+        if queries >= tuning.projection_min_queries and served and mesh is None and precision == "exact":
+            limit = min(left // 2, tuning.projection_max_bytes)
+            index = replace(index, projection=_projection(index.points, index.metric, limit, tuning))
+            left -= sum(np.asarray(x).nbytes for x in jax.tree.leaves(index.projection))
         return index, left
     index = index_or_points
     asked = canonical_metric(metric, p)

@@ -14,24 +14,23 @@ from jax import Array
 from jax.sharding import Mesh
 
 from funcgrad.distances import Metric, needs_64_bits
-from funcgrad.neighbors import prefilter as contractions
+from funcgrad.neighbors import prefilter
 from funcgrad.neighbors.bounds import (
     Bounds,
-    Summary,
-    candidates,
-    certify,
+    PointStatistics,
     filter_error,
-    lower_bounds,
     minima_bounds,
     minima_pay,
     minima_terms,
+    point_statistics,
     point_terms,
     query_bounds,
-    summarize,
     sums_of_points,
 )
+from funcgrad.neighbors.certificate import candidates, certify, lower_bounds
 from funcgrad.neighbors.exact_distances import pair_distances
 from funcgrad.neighbors.merge_step import Plan, Points, Search, block_of, fit_to_memory
+from funcgrad.neighbors.plan import DEFAULTS, Tuning
 
 _ALIGNMENT = 64  # bytes, of what XLA reads in place
 
@@ -51,13 +50,14 @@ class Task(NamedTuple):
     points: Any  # (N, D)
     metric: Metric
     p: float | None
-    summary: Summary | None  # what is known of the points
+    statistics: PointStatistics | None  # what is known of the points
     allowed: np.ndarray  # (N,) bool
     exclude_self: bool
     memory: int  # bytes
     mesh: Mesh | None
     progress: Callable[[int, int], None] | None
-    contraction: contractions.Contraction | None = None
+    projection: prefilter.Projection | None = None
+    tuning: Tuning = DEFAULTS
 
 
 def _search(
@@ -184,9 +184,9 @@ def _filter(
         terms: Any = minima_terms(sums, dtype, error)
         bounds_of = partial(minima_bounds, dtype=dtype, sums=sums, error=error)
     else:
-        summary = summarize(task.points, metric, dtype, task.summary)
-        terms = None if summary is None else point_terms(metric, summary, error)
-        bounds_of = partial(query_bounds, metric=metric, dtype=dtype, summary=summary, error=error)
+        statistics = point_statistics(task.points, metric, dtype, task.statistics, fetched=task.tuning.fetched)
+        terms = None if statistics is None else point_terms(metric, statistics, error)
+        bounds_of = partial(query_bounds, metric=metric, dtype=dtype, statistics=statistics, error=error)
 
     def bounded(queries: Any) -> np.ndarray:
         bounds.append(bounds_of(prepared(queries)))
@@ -242,9 +242,10 @@ def fast_search(task: Task, k: int, dtype: Any) -> Found:
 def certified_search(task: Task, k: int, dtype: Any) -> Found:
     """A filter, its candidates in float64, and a proof; queries without one get more candidates, and at last all.
 
-    The first filter is a contraction's, if there is one. What it leaves of bytes is searched as they are.
+    The first filter is a projection's, if there is one. What it leaves of bytes is searched as they are.
     """
-    queries, points, metric = task.queries, task.points, str(task.metric)
+    queries, points, metric, tuning = task.queries, task.points, str(task.metric), task.tuning
+    sizes: dict[str, Any] = {"fetched": tuning.fetched, "elements": tuning.pair_elements}
     task = task._replace(progress=_rising(task.progress))
     distances, indices = np.empty((len(queries), k)), np.empty((len(queries), k), np.int32)
     proved, available = np.zeros(len(queries), bool), int(task.allowed.sum())
@@ -252,18 +253,21 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
     def found(rows: np.ndarray, lower: np.ndarray, candidates: np.ndarray, size: np.ndarray) -> bool:
         block = np.asarray(_rows(queries, rows))
         others = available - task.allowed[rows] if task.exclude_self else available
-        certified = certify(block, points, lower, candidates, size, k, metric, task.p, others)
+        measure = partial(pair_distances, block, points, metric=metric, p=task.p, **sizes)
+        certified = certify(measure, lower, candidates, size, k, dimensions=points.shape[1], available=others)
         distances[rows], indices[rows], proved[rows] = certified
         return 2 * int(np.count_nonzero(certified.proved)) >= len(rows)  # or going on will hardly pay
 
-    def contracted(which: np.ndarray) -> Plan:
-        return _contracted_filter(task, contractions.kept(k, metric), found)
+    def projected(which: np.ndarray) -> Plan:
+        return _projected_filter(task, prefilter.num_candidates(k, metric), found)
 
     def filtered(which: np.ndarray, kept: int, dtype: Any, try_minima: bool = False) -> Plan:
         def bounded(rows: np.ndarray, bounds: Bounds, result: Any) -> None:
             found(rows, lower_bounds(result[0], bounds, metric), result[1], bounds.size)
 
-        by_minima = try_minima and metric == "l1" and jax.default_backend() == "cpu" and minima_pay(len(which), points)
+        by_minima = try_minima and metric == "l1" and jax.default_backend() == "cpu"
+        thresholds: dict[str, Any] = {"min_queries": tuning.minima_min_queries, "max_ratio": tuning.minima_max_ratio}
+        by_minima = by_minima and minima_pay(len(which), points, **thresholds)
         error = filter_error(metric, points.shape[1], dtype)
         return _filter(task, min(kept, len(points)), dtype, error, bounded, by_minima=by_minima, which=which)
 
@@ -272,8 +276,10 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
         proved[which] = True
         return plan
 
-    by_images = task.contraction is not None and contractions.serves(k, metric, len(points))
-    stages: list[Callable[[np.ndarray], Plan]] = [contracted] if by_images else []
+    least = tuning.min_points_per_candidate
+    projected_pays = prefilter.pays(k, metric, len(points), min_points_per_candidate=least)
+    by_projection = task.projection is not None and projected_pays
+    stages: list[Callable[[np.ndarray], Plan]] = [projected] if by_projection else []
     if dtype.kind == "f":
         few, many, wide = candidates(k), 4 * (k + 16), np.dtype(np.float64)
         stages += [partial(filtered, kept=few, dtype=dtype, try_minima=True)]
@@ -290,7 +296,7 @@ def certified_search(task: Task, k: int, dtype: Any) -> Found:
         others = np.flatnonzero(task.allowed)
         others = others[others != query] if task.exclude_self else others
         row = queries[query : query + 1]
-        exact = pair_distances(row, points, (np.zeros(len(others), int), others), metric, task.p)
+        exact = pair_distances(row, points, (np.zeros(len(others), int), others), metric, task.p, **sizes)
         nearest = np.argsort(exact, kind="stable")[:k]
         distances[query], indices[query] = exact[nearest], others[nearest]
     if dtype.kind != "f":
@@ -316,31 +322,31 @@ def _rising(progress: Callable[[int, int], None] | None) -> Callable[[int, int],
     return rising
 
 
-def _contracted_filter(task: Task, kept: int, found: Callable[..., bool]) -> Plan:
-    """Searches among a contraction's images: gives `found` each block's rows, lower bounds and candidates."""
-    contraction, metric = task.contraction, str(task.metric)
-    assert contraction is not None
+def _projected_filter(task: Task, kept: int, found: Callable[..., bool]) -> Plan:
+    """Searches among a projection's points: gives `found` each block's rows, lower bounds and candidates."""
+    projection, metric = task.projection, str(task.metric)
+    assert projection is not None
     # So many candidates, of the queries that are searched together, and what is measured of them need memory, too.
     task = task._replace(memory=task.memory - min(task.memory // 4, 2**18 * kept))
     errors: list[np.ndarray] = []  # of the blocks that are searched together, in their order
 
     def prepared(queries: Any) -> np.ndarray:
-        images, errors_of_block = contractions.images_of(np.asarray(queries), metric, contraction)
+        images, errors_of_block = prefilter.project(np.asarray(queries), metric, projection)
         errors.append(errors_of_block)
         return images
 
     def bounded(rows: np.ndarray, numbers: np.ndarray, candidates: np.ndarray) -> bool:
-        lower = contractions.lower_distances(numbers, errors.pop(0), metric, contraction)
+        lower = prefilter.lower_distances(numbers, errors.pop(0), metric, projection)
         return found(rows, lower, candidates, np.full(len(rows), float(metric == "cosine")))
 
     if metric == "l1":
         search = Search(kept, "l1", None, False, task.exclude_self, None, proved=True)
-        images = task._replace(points=contraction.images)
+        images = task._replace(points=projection.projected)
         return _search(
             images, search, np.dtype(np.uint16), lambda rows, result: bounded(rows, *result), prepared=prepared
         )
-    images = task._replace(points=contraction.images, metric="sqeuclidean", summary=contraction.summary)
-    error = filter_error("sqeuclidean", contraction.images.shape[1], np.float32)
+    images = task._replace(points=projection.projected, metric="sqeuclidean", statistics=projection.statistics)
+    error = filter_error("sqeuclidean", projection.projected.shape[1], np.float32)
 
     def squares(rows: np.ndarray, bounds: Bounds, result: Any) -> bool:
         return bounded(rows, lower_bounds(result[0], bounds, "sqeuclidean"), result[1])

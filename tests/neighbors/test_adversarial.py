@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from funcgrad import sharding
 from funcgrad.neighbors import Neighbors, kneighbors
-from funcgrad.neighbors import bounds as certified
+from funcgrad.neighbors.plan import Tuning
 
 pytestmark = pytest.mark.optimized
 
@@ -82,13 +82,13 @@ def test_nothing_is_wrong_and_nothing_lost(name: str, metric: str, dtype: str) -
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize(("name", "dtype"), [(n, d) for n, x in CASES.items() if "l1" in x.metrics for d in x.dtypes])
-def test_l1_by_minima_is_right_as_well(name: str, dtype: str, few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However few the queries, and however far from 0 the points: see `certified.minima_pay`; in blocks of few rows."""
+def test_l1_by_minima_is_right_as_well(name: str, dtype: str, few: bool) -> None:
+    """However few the queries, and however far from 0 the points: see `bounds.minima_pay`; in blocks of few rows."""
     case, (queries, points) = CASES[name], made(name, dtype)
-    monkeypatch.setattr(certified, "_FEW_QUERIES", 1)
-    monkeypatch.setattr(certified, "_LARGE", 1e300)
-    memory = f"{max(30, points.nbytes // 1024)}KiB" if few else "1GiB"
-    check(queries, points, case.k, "l1", search(case, queries, points, "l1", memory=memory), case.ties)
+    tuning, memory = Tuning(minima_min_queries=1, minima_max_ratio=1e300), "1GiB"
+    if few:
+        memory = f"{max(30, points.nbytes // 1024)}KiB"
+    check(queries, points, case.k, "l1", search(case, queries, points, "l1", memory=memory, tuning=tuning), case.ties)
 
 
 @pytest.mark.exhaustive

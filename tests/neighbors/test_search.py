@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import adversarial_cases as cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -321,85 +320,6 @@ def test_what_cannot_be_proved_is_searched_again_and_info_says_so() -> None:
     found = kneighbors(same[:5], same, 3)
     assert found.info.directly == 5
     assert (found.indices == [0, 1, 2]).all()
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("metric", ["l1", "l2", "cosine", "dot"])
-def test_a_filter_never_goes_above_the_distance(metric: str) -> None:
-    """Else a certificate would prove nothing; near the bound, so that it is not just a huge margin."""
-    from funcgrad.neighbors import bounds as certified
-
-    rng = np.random.default_rng(0)
-    points = (rng.normal(size=(300, 700)) + 2).astype(np.float32)
-    queries = (points[:40] + rng.normal(size=(40, 700)) * 1e-3).astype(np.float32)
-    summary = certified.summarize(points, metric, np.dtype(np.float32))
-    error = certified.filter_error(metric, 700, np.float32)
-    bounds = certified.query_bounds(queries, metric, np.float32, summary, error)
-    if summary is None:
-        numbers = np.asarray(pairwise_distances(queries, points, metric))
-    else:
-        factors, offsets = certified.point_terms(metric, summary, error)
-        numbers = offsets - factors * (bounds.queries @ points.T)
-    lower = bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64)
-    exact = cases.table(queries, points, metric) ** (2 if metric == "l2" else 1)
-    assert (lower <= exact).all()
-    sizes = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(points, axis=1) if metric != "cosine" else 1
-    assert (exact - lower <= 1e-3 * (np.abs(exact) if metric == "l1" else sizes)).all()
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scale", [1e-37, 1.0, 1e30])
-def test_sums_of_minima_never_go_above_the_distance(dtype: type, scale: float) -> None:
-    from funcgrad.distances import minima
-    from funcgrad.neighbors import bounds as certified
-
-    rng = np.random.default_rng(0)
-    points = (scale * rng.normal(size=(300, 700))).astype(dtype)
-    points[1::2] = np.abs(points[1::2])
-    queries = (points[:40] * (1 + 1e-4 * rng.normal(size=(40, 700)))).astype(dtype)
-    error, sums = certified.filter_error("l1", 700, dtype), certified.sums_of_points(points)
-    factors, offsets = certified.minima_terms(sums, dtype, error)
-    bounds = certified.minima_bounds(queries, dtype, sums, error)
-    with jax.enable_x64(True):
-        numbers = offsets - factors * np.asarray(minima(jnp.asarray(bounds.queries), jnp.asarray(points)))
-    lower = bounds.offset[:, None] + bounds.factor[:, None] * numbers.astype(np.float64)
-    exact = cases.table(queries, points, "l1")
-    assert (lower <= exact).all()
-    largest = np.abs(queries).sum(axis=1)[:, None] + np.abs(points).sum(axis=1)
-    loose = 1e4 * 700 * float(np.finfo(dtype).tiny)
-    assert (exact - lower <= 5000 * float(np.finfo(dtype).eps) * largest + loose).all()
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_l1_by_minima_finds_the_same_and_leaves_to_others_what_it_cannot_prove(
-    dtype: type, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from funcgrad.neighbors import bounds as certified
-
-    rng = np.random.default_rng(0)
-    points, queries = rng.normal(size=(900, 33)).astype(dtype), rng.normal(size=(300, 33)).astype(dtype)
-    assert certified.minima_pay(300, points)
-    assert not certified.minima_pay(300, points + 100)
-    assert not certified.minima_pay(255, points)
-    found = kneighbors(queries, points, 7, metric="l1")
-    assert found.info.searched_again == 0
-    few = kneighbors(queries[:200], points, 7, metric="l1")  # too few to sum minima
-    np.testing.assert_array_equal(found.indices[:200], few.indices)
-    np.testing.assert_array_equal(found.distances[:200], few.distances)
-    for options in ({"memory": "100KiB"}, {"mesh": sharding.make_mesh(2, points=2)}):
-        same = kneighbors(queries, points, 7, metric="l1", **options)
-        np.testing.assert_array_equal(same.indices, found.indices)
-        np.testing.assert_array_equal(same.distances, found.distances)
-    far, far_queries = points + dtype(2**20), queries + dtype(2**20)
-    plain = kneighbors(far_queries, far, 7, metric="l1")
-    monkeypatch.setattr(certified, "_LARGE", 1e300)
-    tried = kneighbors(far_queries, far, 7, metric="l1")
-    assert plain.info.searched_again == 0
-    assert (tried.info.searched_again == 300) == (dtype is np.float32)
-    np.testing.assert_array_equal(tried.indices, plain.indices)
-    np.testing.assert_array_equal(tried.distances, plain.distances)
 
 
 @pytest.mark.exhaustive
