@@ -77,7 +77,7 @@ def pixels(data_dir: str) -> list[dict[str, Any]]:
                 found = neighbors.kneighbors(own_queries[:ours], index, K)
             runs.append(seconds["run"])
         per_query = {"funcgrad": median(runs) / ours}
-        whole = neighbors.prepare(own_points, metric, queries=0)  # too few for a contraction
+        whole = neighbors.prepare(own_points, metric, queries=0)  # too few for a projection
         with report.timed(seconds := {}):
             neighbors.kneighbors(own_queries[:OF_ALL_NUMBERS], whole, K)
         per_query[ALL_NUMBERS] = seconds["run"] / OF_ALL_NUMBERS
