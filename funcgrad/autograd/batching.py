@@ -1,7 +1,7 @@
 """vmap: the compiled paths of a function, run on NumPy columns with one lane for each example."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, wraps
 from typing import Any, NamedTuple
 
@@ -27,6 +27,14 @@ class CompiledPath(NamedTuple):
     out_tree: Tree
 
 
+class Group(NamedTuple):
+    """Lanes with one result: which they are, how it is nested, and its leaves, each a column or one value for all."""
+
+    lanes: Any
+    out_tree: Tree
+    outputs: list[Any]
+
+
 def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0) -> Function:
     """fun over NumPy arrays of examples, mapped along `in_axes`; returns NumPy arrays, stacked along `out_axes`.
 
@@ -47,8 +55,6 @@ def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0) -> Function:
 
     @wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:
-        import numpy as np
-
         if not isinstance(in_axes, int | tuple | list | None) or isinstance(in_axes, bool):
             raise TypeError(
                 f"vmap in_axes must be an int, None, or a tuple with an entry for each argument, got {in_axes!r}"
@@ -61,10 +67,11 @@ def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0) -> Function:
         columns, tree, lanes = _columns(args, axes, kwargs)
         if not lanes:
             return _placed(_of_no_lanes(fun, tree, columns), out_axes)
-        if active() or any(column.dtype == object for column in columns if isinstance(column, np.ndarray)):
-            results = [run(fun, a, k) for a, k in (_lane(tree, columns, i) for i in range(lanes))]
-            return _stacked(results, out_axes)
-        return _joined(_run(fun, tree, columns, lanes, cache, warned), out_axes, lanes)
+        if active() or any(pytrees.is_array(column) and column.dtype == object for column in columns):
+            groups = _one_by_one(fun, tree, columns, range(lanes))
+        else:
+            groups = _groups(fun, tree, columns, lanes, cache, warned)
+        return _placed(_joined(groups, lanes), out_axes)
 
     mapped.compiles_arrays = True  # type: ignore[attr-defined]  # `jit` of it has nothing to add
     return mapped
@@ -115,11 +122,6 @@ def _columns(args: tuple[Any, ...], axes: Sequence[Axes], kwargs: dict[str, Any]
     return columns, Tree(tuple, None, (Tree(tuple, None, kinds), keywords)), next(iter(lengths))
 
 
-def _lane(tree: Tree, columns: Sequence[Any], lane: int) -> Any:
-    """The arguments of one example."""
-    return pytrees.unflatten(tree, [_lane_value(column, lane) for column in columns])
-
-
 def _lane_value(column: Any, lane: int) -> Any:
     if not pytrees.is_array(column):
         return column
@@ -127,17 +129,17 @@ def _lane_value(column: Any, lane: int) -> Any:
     return x.item() if hasattr(x, "item") else x
 
 
-def _run(
+def _groups(
     fun: Function,
     tree: Tree,
     columns: list[Any],
     lanes: int,
     cache: dict[Any, dict[Any, CompiledPath]],
     warned: list[str],
-) -> list[tuple[Any, Tree, list[Any]]]:
-    """For each group of lanes: which they are, how the results are nested, and the columns of the results."""
-    done: list[tuple[Any, Tree, list[Any]]] = []
-    for constants, chosen in _kinds(columns, lanes):
+) -> list[Group]:
+    """The results of all lanes, by compiled paths; a path that no lane has taken before is compiled."""
+    done: list[Group] = []
+    for constants, chosen in _by_constants(columns, lanes):
         places = [i for i in range(len(columns)) if i not in constants]
         try:
             paths = cache.setdefault((tree, tuple([(i, type(x), x) for i, x in constants.items()])), {})
@@ -145,58 +147,59 @@ def _run(
             paths = {}
         inputs = [columns[i] for i in places]
         for path in paths.values():
-            chosen = _take(path, inputs, chosen, done, first=False)
+            taken, chosen = _take(path, inputs, chosen, first=False)
+            done += taken
         while chosen.size:
             leaves = [constants.get(i, _lane_value(column, chosen[0])) for i, column in enumerate(columns)]
-            graph = _traced(fun, tree, leaves, places)
-            outcomes = tuple(
-                [(inputs[0].index, inputs[1]) for primitive, inputs, _ in graph.equations if primitive is guard]
-            )
+            names = [f"x{i}" for i in range(len(leaves))]
+            graph, _ = trace_graph(lambda args, kwargs: fun(*args, **kwargs), leaves, places, tree, names)
+            outcomes = tuple([(xs[0].index, xs[1]) for primitive, xs, _ in graph.equations if primitive is guard])
             if outcomes not in paths:
                 if len(paths) >= MAX_PATHS:
-                    done += _one_by_one(fun, tree, columns, chosen, warned)
+                    if not warned:
+                        warned.append(f"vmap of {getattr(fun, '__name__', 'a function')}: {MAX_PATHS} paths are")
+                        message = f"{warned[0]} compiled, the other lanes run one by one, uncompiled"
+                        warnings.warn(message, RuntimeWarning, stacklevel=3)
+                    done += _one_by_one(fun, tree, columns, chosen)
                     break
                 paths[outcomes] = CompiledPath(_columnwise(graph), graph.out_tree)
-            # NumPy may round otherwise than math, and find another outcome, but this lane was seen to take the path.
-            chosen = _take(paths[outcomes], inputs, chosen, done, first=True)
+            # NumPy may round differently than math and find another outcome, but this lane did take the path.
+            taken, chosen = _take(paths[outcomes], inputs, chosen, first=True)
+            done += taken
     return done
 
 
-def _take(path: CompiledPath, inputs: list[Any], chosen: Any, done: list[Any], first: bool) -> Any:
-    """Runs a path on the chosen lanes, adds to `done` what comes of those that take it, and returns the others."""
+def _take(path: CompiledPath, inputs: list[Any], chosen: Any, first: bool) -> tuple[list[Group], Any]:
+    """Runs a path on the chosen lanes. Returns the group of those that take it, if there are any, and the others.
+
+    `first` states that the first of them does take it.
+    """
     import numpy as np
 
     if not chosen.size:
-        return chosen
+        return [], chosen
     with np.errstate(all="ignore"):
         conditions, outputs = path.run(*[x[chosen] if isinstance(x, np.ndarray) else x for x in inputs])
     takes = np.ones(chosen.size, dtype=bool)
     for condition, outcome in conditions:
         takes &= condition == outcome
     takes[0] |= first
-    if takes.any():
-        if not takes.all():
-            outputs = [x[takes] if isinstance(x, np.ndarray) and x.shape else x for x in outputs]
-        done.append((chosen[takes], path.out_tree, outputs))
-    return chosen[~takes]
+    if not takes.all():
+        outputs = [x[takes] if isinstance(x, np.ndarray) and x.shape else x for x in outputs]
+    return [Group(chosen[takes], path.out_tree, outputs)] if takes.any() else [], chosen[~takes]
 
 
-def _one_by_one(fun: Function, tree: Tree, columns: list[Any], chosen: Any, warned: list[str]) -> list[Any]:
-    """What the chosen lanes give, uncompiled; with a warning the first time."""
-    import numpy as np
-
-    if not warned:
-        warned.append(f"vmap of {getattr(fun, '__name__', 'a function')}: {MAX_PATHS} paths are compiled")
-        warnings.warn(f"{warned[0]}, the other lanes run one by one, uncompiled", RuntimeWarning, stacklevel=4)
+def _one_by_one(fun: Function, tree: Tree, columns: Sequence[Any], chosen: Iterable[int]) -> list[Group]:
+    """The results of the chosen lanes, uncompiled."""
     done = []
     for lane in chosen:
-        args, kwargs = _lane(tree, columns, int(lane))
+        args, kwargs = pytrees.unflatten(tree, [_lane_value(column, lane) for column in columns])
         outputs, out_tree = pytrees.flatten(run(fun, args, kwargs))
-        done.append((np.array([lane]), out_tree, outputs))
+        done.append(Group([lane], out_tree, outputs))
     return done
 
 
-def _kinds(columns: Sequence[Any], lanes: int) -> list[tuple[dict[int, Any], Any]]:
+def _by_constants(columns: Sequence[Any], lanes: int) -> list[tuple[dict[int, Any], Any]]:
     """The lanes by the values of their columns that are no floats: those are constants to the compiler."""
     import numpy as np
 
@@ -209,12 +212,6 @@ def _kinds(columns: Sequence[Any], lanes: int) -> list[tuple[dict[int, Any], Any
     for lane, row in enumerate(zip(*[columns[i].tolist() for i in varied], strict=True)):
         rows.setdefault(row, []).append(lane)
     return [({**shared, **dict(zip(varied, row, strict=True))}, np.array(chosen)) for row, chosen in rows.items()]
-
-
-def _traced(fun: Function, tree: Tree, leaves: list[Any], places: list[int]) -> Graph:
-    """The path that these leaves take."""
-    names = [f"x{i}" for i in range(len(leaves))]
-    return trace_graph(lambda args, kwargs: fun(*args, **kwargs), leaves, places, tree, names)[0]
 
 
 def _columnwise(graph: Graph) -> Function:
@@ -237,54 +234,42 @@ def _column_functions() -> dict[str, Function]:
     import numpy as np
 
     same = "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt cbrt square logaddexp logaddexp2"
-    same += " signbit floor ceil"
-    functions: dict[str, Function] = {name: getattr(np, name) for name in same.split()}
-    arcs = {
-        name: getattr(np, f"arc{name[1:]}") for name in ["asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh"]
-    }
+    same += " asin acos atan atan2 asinh acosh atanh signbit floor ceil abs"
+
+    def power(x: Any, y: Any) -> Any:  # of columns only: for a single exponent NumPy may take a root, other at -0, -inf
+        x, y = np.broadcast_arrays(x, y)
+        return np.power(x, y.copy())
+
+    def logistic(x: Any) -> Any:
+        e = np.exp(-np.abs(x))
+        return np.where(x >= 0, 1.0, e) / (1.0 + e)
+
+    def sech2(x: Any) -> Any:
+        e = np.exp(-2.0 * np.abs(x))
+        return 4.0 * e / ((1.0 + e) * (1.0 + e))
+
+    def maximum(x: Any, y: Any) -> Any:  # of +0 and -0 always +0
+        return np.where(np.equal(x, 0.0) & np.equal(y, 0.0), x + y, np.maximum(x, y))
+
     return {
-        **functions,
-        **arcs,
+        **{name: getattr(np, name) for name in same.split()},
         "div": np.divide,
-        "pow": _column_power,
+        "pow": power,
         "integer_pow": lambda x, n: np.power(x, float(n)),
         "rsqrt": lambda x: 1.0 / np.sqrt(x),
-        "logistic": _column_logistic,
-        "sech2": lambda x: (lambda e: 4.0 * e / ((1.0 + e) * (1.0 + e)))(np.exp(-2.0 * np.abs(x))),
-        "max": _column_maximum,
-        "min": lambda x, y: -_column_maximum(-x, -y),
+        "logistic": logistic,
+        "sech2": sech2,
+        "max": maximum,
+        "min": lambda x, y: -maximum(-x, -y),
         "share": lambda x, z, y: np.where(x == z, np.where(y == z, 0.5, 1.0), 0.0),
         "relu": lambda x: np.maximum(x, 0.0),
         "relu6": lambda x: np.minimum(np.maximum(x, 0.0), 6.0),
-        "abs": np.abs,
         "select": np.where,
         "not": np.logical_not,
         "round": np.rint,
         "rem": np.fmod,
         "int": np.trunc,
     }
-
-
-def _column_logistic(x: Any) -> Any:
-    import numpy as np
-
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0, e) / (1.0 + e)
-
-
-def _column_maximum(x: Any, y: Any) -> Any:
-    """NumPy's maximum, but of +0 and -0 always +0."""
-    import numpy as np
-
-    return np.where(np.equal(x, 0.0) & np.equal(y, 0.0), x + y, np.maximum(x, y))
-
-
-def _column_power(x: Any, y: Any) -> Any:
-    """NumPy's power of columns alone: for a single exponent it may take a root, which differs at -0 and -inf."""
-    import numpy as np
-
-    x, y = np.broadcast_arrays(x, y)
-    return np.power(x, y.copy())
 
 
 def column_function(primitive: Primitive) -> Function:
@@ -296,51 +281,42 @@ def column_function(primitive: Primitive) -> Function:
 
 
 def _of_no_lanes(fun: Function, tree: Tree, columns: Sequence[Any]) -> Any:
-    """The empty arrays that fun gives for no examples, after one that was made up."""
+    """The empty arrays that fun gives for no examples, by the result for an example of ones."""
     import numpy as np
 
-    made_up = [np.ones(1, x.dtype) if isinstance(x, np.ndarray) else x for x in columns]
-    args, kwargs = _lane(tree, made_up, 0)
-    leaves, out_tree = pytrees.flatten(run(fun, args, kwargs))
-    return _nested(out_tree, iter([np.full(1, leaf)[:0] for leaf in leaves]), 0)
+    ones = [np.ones(1, x.dtype) if isinstance(x, np.ndarray) else x for x in columns]
+    (group,) = _one_by_one(fun, tree, ones, [0])
+    return _nested(group.out_tree, iter([_column(leaf, 0) for leaf in group.outputs]), 0)
 
 
-def _joined(done: list[tuple[Any, Tree, list[Any]]], out_axes: Axes, lanes: int) -> Any:
-    """The results of all groups of lanes as arrays over the lanes."""
+def _joined(groups: list[Group], lanes: int) -> Any:
+    """The results of all groups as arrays over the lanes."""
     import numpy as np
 
-    tree = done[0][1]
-    for _, other, _ in done:
-        if other != tree:
-            raise TypeError(
-                f"vmap: the function must return the same containers for all examples, got {tree} and {other}"
-            )
-    if len(done) == 1:  # usual: all lanes take one path
-        joined, seen = [], set()
-        for part in done[0][2]:
-            column = _lanes_of(part, lanes)
-            joined.append(column.copy() if id(column) in seen else column)  # each result is an array of its own
-            seen.add(id(column))
-    else:
-        joined = []
-        for parts in zip(*[outputs for _, _, outputs in done], strict=True):
-            pieces = [_lanes_of(part, len(chosen)) for part, (chosen, _, _) in zip(parts, done, strict=True)]
-            column = np.empty(lanes, dtype=np.result_type(*pieces))
-            for (chosen, _, _), piece in zip(done, pieces, strict=True):
-                column[chosen] = piece
-            joined.append(column)
-    return _placed(_nested(tree, iter(joined), lanes), out_axes)
+    tree = groups[0].out_tree
+    for group in groups:
+        if group.out_tree != tree:
+            kinds = f"{tree} and {group.out_tree}"
+            raise TypeError(f"vmap: the function must return the same containers for all examples, got {kinds}")
+    if len(groups) == 1:  # usual: all lanes take one path; each result is an array of its own
+        return _nested(tree, iter([_column(output, lanes).copy() for output in groups[0].outputs]), lanes)
+    joined = []
+    for parts in zip(*[group.outputs for group in groups], strict=True):
+        pieces = [_column(part, len(group.lanes)) for part, group in zip(parts, groups, strict=True)]
+        column = np.empty(lanes, dtype=np.result_type(*pieces))
+        for group, piece in zip(groups, pieces, strict=True):
+            column[group.lanes] = piece
+        joined.append(column)
+    return _nested(tree, iter(joined), lanes)
 
 
-def _lanes_of(part: Any, lanes: int) -> Any:
-    """An output of one group of lanes as a column of its own. Raises TypeError if it is no number."""
+def _column(output: Any, lanes: int) -> Any:
+    """An output of a group of lanes as a column of its own. Raises TypeError if it is no number."""
     import numpy as np
 
-    if type(part) is np.ndarray and part.shape:
-        return part
-    column = np.full(lanes, part)
-    if column.dtype.kind not in "fiub":
-        raise TypeError(f"vmap: the function must return numbers, got {type(part).__name__}: {part!r:.80}")
+    column = output if pytrees.is_array(output) and output.shape else np.full(lanes, output)
+    if column.dtype.kind not in "fiub" and not isinstance(output, Traced):
+        raise TypeError(f"vmap: the function must return numbers, got {type(output).__name__}: {output!r:.80}")
     return column
 
 
@@ -391,13 +367,3 @@ def _placed(out: Any, axes: Axes) -> Any:
         return out
     inside = _axes_of_children("out_axes", axes, out, len(parts[0]))
     return pytrees.container(type(out), parts[1], [_placed(x, a) for x, a in zip(parts[0], inside, strict=True)])
-
-
-def _stacked(results: list[Any], out_axes: Axes) -> Any:
-    """The results of all lanes as arrays of objects, or of floats where none is traced."""
-    flat = [pytrees.flatten(result) for result in results]
-    tree = flat[0][1]
-    columns = [
-        pytrees.array(list(parts), (len(results),)) for parts in zip(*[leaves for leaves, _ in flat], strict=True)
-    ]
-    return _placed(_nested(tree, iter(columns), len(results)), out_axes)

@@ -132,7 +132,7 @@ class custom_jvp(_Custom):
         self.jvp = jvp
 
     def fixed(self, x: Any) -> Any:
-        return pytrees.map_leaves(lambda leaf: stop_gradient(leaf) if isinstance(leaf, Traced) else leaf, x)
+        return stop_gradient(x)
 
     def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
         """Records the rule as a function of the tangents, which it is linear in: pushing and pulling through it."""
@@ -149,7 +149,7 @@ class custom_jvp(_Custom):
         if its != out_tree:
             kinds = f"{out_tree} and {its}"
             raise TypeError(f"the jvp rule of {self.name} must return value and tangent nested alike, got {kinds}")
-        recording = Recording(linear, tangents, outputs, out_tree, None)
+        recording = Recording(linear, tangents, outputs, out_tree)
         return (
             [linear.value(x) for x in values],
             out_tree,

@@ -20,13 +20,14 @@ Function = Callable[..., Any]
 
 
 class Recording(NamedTuple):
-    """A run of a function: its trace, its inputs and outputs there, and how the outputs are nested."""
+    """A run of a function: its trace, the leaves of its inputs and outputs there, and how these are nested."""
 
     trace: Trace
     inputs: list[Traced]
     outputs: list[Any]
     out_tree: Tree
-    aux: Any
+    aux: Any = None
+    in_tree: Tree = pytrees.LEAF
 
     def value(self) -> Any:
         """What the function returned, as the caller of the transformation sees it."""
@@ -43,11 +44,11 @@ def record(name: str, fun: Function, leaves: Sequence[Any], tree: Tree, has_aux:
         out, aux = pair(f"{name} with has_aux=True: the function must return a pair (output, aux)", out)
         aux = pytrees.map_leaves(trace.value, aux)
     if type(out) is Traced and out.trace is trace and type(out.value) is float:  # usual, and fast
-        return Recording(trace, inputs, [out], pytrees.LEAF, aux)
+        return Recording(trace, inputs, [out], pytrees.LEAF, aux, tree)
     outputs, out_tree = pytrees.flatten(out)
     for x in outputs:
         trace.value(x)  # raises for one that escaped from another transformation
-    return Recording(trace, inputs, [_real(name, x) for x in outputs], out_tree, aux)
+    return Recording(trace, inputs, [_real(name, x) for x in outputs], out_tree, aux, tree)
 
 
 def pair(requirement: str, x: Any) -> tuple[Any, Any]:
@@ -190,13 +191,12 @@ def value_and_grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: boo
 
     @wraps(fun)
     def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
-        leaves, tree, call = _chosen("grad", fun, argnums, args, kwargs)
-        recording = record("grad", call, leaves, tree, has_aux)
+        recording = _record_call("grad", fun, argnums, has_aux, args, kwargs)
         if recording.out_tree != pytrees.LEAF:
             raise TypeError(
                 f"Gradient only defined for scalar-output functions. Output was nested: {recording.out_tree}"
             )
-        gradient = _at(argnums, pytrees.unflatten(tree, pull(recording, [1.0])))
+        gradient = _nested(recording, argnums, pull(recording, [1.0]))
         value = recording.trace.value(recording.outputs[0])
         return ((value, recording.aux), gradient) if has_aux else (value, gradient)
 
@@ -230,9 +230,8 @@ def jacrev(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
 
     @wraps(fun)
     def jacobian(*args: Any, **kwargs: Any) -> Any:
-        leaves, tree, call = _chosen("jacrev", fun, argnums, args, kwargs)
-        recording = record("jacrev", call, leaves, tree, has_aux)
-        rows = [_at(argnums, pytrees.unflatten(tree, pull(recording, one))) for one in _basis(len(recording.outputs))]
+        recording = _record_call("jacrev", fun, argnums, has_aux, args, kwargs)
+        rows = [_nested(recording, argnums, pull(recording, one)) for one in _basis(len(recording.outputs))]
         result = pytrees.unflatten(recording.out_tree, rows)
         return (result, recording.aux) if has_aux else result
 
@@ -283,12 +282,10 @@ def jacfwd(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
 
     @wraps(fun)
     def jacobian(*args: Any, **kwargs: Any) -> Any:
-        leaves, tree, call = _chosen("jacfwd", fun, argnums, args, kwargs)
-        recording = record("jacfwd", call, leaves, tree, has_aux)
-        columns = [push(recording, one) for one in _basis(len(leaves))]
-        rows = [_at(argnums, pytrees.unflatten(tree, row)) for row in zip(*columns, strict=True)] if columns else []
-        rows = rows or [_at(argnums, pytrees.unflatten(tree, []))] * len(recording.outputs)
-        result = pytrees.unflatten(recording.out_tree, rows)
+        recording = _record_call("jacfwd", fun, argnums, has_aux, args, kwargs)
+        columns = [push(recording, one) for one in _basis(len(recording.inputs))]
+        rows = zip(*columns, strict=True) if columns else [()] * len(recording.outputs)
+        result = pytrees.unflatten(recording.out_tree, [_nested(recording, argnums, row) for row in rows])
         return (result, recording.aux) if has_aux else result
 
     return jacobian
@@ -311,13 +308,16 @@ def hvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
 # Arguments
 
 
-def _chosen(
-    name: str, fun: Function, argnums: int | Sequence[int], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[list[Any], Tree, Function]:
-    """The leaves of the arguments at argnums, how they are nested, and fun as a function of these arguments alone."""
-    numbers = (
-        (argnums,) if isinstance(argnums, int) else tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
-    )
+def _record_call(
+    name: str,
+    fun: Function,
+    argnums: int | Sequence[int],
+    has_aux: bool,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Recording:
+    """The recording of fun as a function of the arguments at argnums alone. Raises TypeError for other argnums."""
+    numbers = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
     if not all(isinstance(i, int) or pytrees.numpy_kind(i) in ("i", "u") for i in numbers):
         raise TypeError(f"{name}: argnums must be an int or a sequence of ints, got {argnums!r}")
     count = len(args)
@@ -333,13 +333,15 @@ def _chosen(
         raise TypeError(f"{name}: argnums must name each argument once, got {argnums!r}")
     leaves, tree = leaves_of(name, [args[i] for i in places])
     if not kwargs and places == list(range(count)):
-        return leaves, tree, fun
+        return record(name, fun, leaves, tree, has_aux)
+    call = lambda *chosen: fun(*pytrees.replace_at(places, chosen, args), **kwargs)  # noqa: E731
+    return record(name, call, leaves, tree, has_aux)
 
-    return leaves, tree, lambda *chosen: fun(*pytrees.replace_at(places, chosen, args), **kwargs)
 
-
-def _at(argnums: int | Sequence[int], gradients: tuple[Any, ...]) -> Any:
-    return gradients if isinstance(argnums, Sequence) else gradients[0]
+def _nested(recording: Recording, argnums: int | Sequence[int], leaves: Sequence[Any]) -> Any:
+    """The leaves nested like the arguments at argnums."""
+    arguments = pytrees.unflatten(recording.in_tree, leaves)
+    return arguments if isinstance(argnums, Sequence) else arguments[0]
 
 
 def _tangents(name: str, tangents: Sequence[Any], tree: Tree) -> list[Any]:
