@@ -1,21 +1,30 @@
 """Every option of the command line, declared once: its name, type, default and help.
 
-A group of options is a frozen dataclass whose fields are made by `option`. From it come the parser (`add_to`), the
-record in result.json (`recorded`) and the typed options that a command takes (`pick`). Nothing here imports JAX before
-`check` does, which looks names up in the tables that own them.
+From a group of them (`Options`) come the parser (`add_to`), the record in result.json (`recorded`) and the typed
+options that a command takes (`pick`). Nothing here imports JAX before `check` does, which looks names up in the tables
+that own them.
 """
-
-# ruff: noqa: RUF009 - `option` makes a field
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import funcgrad
 from funcgrad.cli.values import integer, number, numbers
 
-Group = TypeVar("Group")
+Group = TypeVar("Group", bound="Options")
+
+
+@dataclass_transform(frozen_default=True)
+@dataclass(frozen=True)
+class Options:
+    """A group of options: each subclass is a frozen dataclass, whose fields are made by `option`."""
+
+    title: ClassVar[str | None] = None  # of its section in the help
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
 
 
 def option(
@@ -53,7 +62,7 @@ def _shown(default: Any, keywords: Mapping[str, Any]) -> str:
     return (" " if "nargs" in keywords else ",").join(texts)
 
 
-def declared(group: Any) -> list[Any]:
+def declared(group: type[Options]) -> list[Any]:
     """The fields of a group that are options."""
     return [one for one in fields(group) if one.metadata]
 
@@ -62,7 +71,7 @@ def flag_of(one: Any) -> str:
     return one.metadata["flag"] or f"--{one.name.replace('_', '-')}"
 
 
-def add_to(parser: Any, group: type) -> None:
+def add_to(parser: Any, group: type[Options]) -> None:
     """Adds the options of a group to a parser of argparse, or to a section of one."""
     for one in declared(group):
         flag = flag_of(one)
@@ -70,18 +79,18 @@ def add_to(parser: Any, group: type) -> None:
         parser.add_argument(flag, **dest, **one.metadata["keywords"])
 
 
-def pick(group: Callable[..., Group], values: Mapping[str, Any]) -> Group:
+def pick(group: type[Group], values: Mapping[str, Any]) -> Group:
     """Those of the values that are fields of a group, as that group; lists become tuples."""
-    chosen = {one.name: values[one.name] for one in fields(group) if one.name in values}  # type: ignore[arg-type]
+    chosen = {one.name: values[one.name] for one in fields(group) if one.name in values}
     return group(**{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()})
 
 
-def recorded(groups: Iterable[type], values: Mapping[str, Any]) -> dict[str, Any]:
+def recorded(groups: Iterable[type[Options]], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that a result records as its `config`."""
     return {one.name: values[one.name] for group in groups for one in declared(group) if one.metadata["recorded"]}
 
 
-def check(groups: Iterable[type], values: Mapping[str, Any]) -> None:
+def check(groups: Iterable[type[Options]], values: Mapping[str, Any]) -> None:
     """Raises `ValueError` for a name that is not in its table, and for a value that was given twice."""
     for one in (one for group in groups for one in declared(group)):
         names, value = one.metadata["names"], values[one.name]
@@ -118,29 +127,25 @@ _OUT = "where result.json and pictures go"
 # Groups of several commands
 
 
-@dataclass(frozen=True)
-class OutputOptions:
-    title: ClassVar[str] = "output"
+class OutputOptions(Options):
+    title = "output"
     json: bool = option(False, "print the result as JSON, and nothing else", recorded=False)
     quiet: bool = option(False, "print nothing but errors", recorded=False)
     debug: bool = option(False, "show where an error came from", recorded=False)
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    title: ClassVar[str] = "run"
+class RunOptions(Options):
+    title = "run"
     seed: int = option(0, "of all that is random", type=integer(0), metavar="N")
     out: Path | None = option(None, f"{_OUT} [nowhere]", **_FOLDER, recorded=False)
 
 
-@dataclass(frozen=True)
 class ResumableRunOptions(RunOptions):
     resume: bool = option(False, "go on from what an interrupted run saved in --out DIR", recorded=False)
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    title: ClassVar[str] = "data"
+class DataOptions(Options):
+    title = "data"
     data: tuple[str, ...] = option(
         ("digits",),
         "digits, a TFDS name (cifar10), FILE.npz, two or four .npy files (features, labels), "
@@ -160,8 +165,7 @@ class DataOptions:
     )
 
 
-@dataclass(frozen=True)
-class FoldOptions:
+class FoldOptions(Options):
     folds: int = option(5, type=integer(2), metavar="N")
     stratified: bool = option(False, "each class in its share in every fold")
 
@@ -169,22 +173,18 @@ class FoldOptions:
 # demo, data, gradcheck, explain
 
 
-@dataclass(frozen=True)
 class DemoOptions(RunOptions):
     out: Path | None = option(Path("funcgrad-demo"), _OUT, **_FOLDER, recorded=False)
 
 
-@dataclass(frozen=True)
-class DataListOptions:
+class DataListOptions(Options):
     data_dir: Path | None = option(None, _DATA_DIR, **_FOLDER)
 
 
-@dataclass(frozen=True)
 class DataInfoOptions(DataListOptions):
     name: tuple[str, ...] = option((), flag="name", **_NAMES)
 
 
-@dataclass(frozen=True)
 class DataPrepareOptions(DataListOptions):
     name: str = option("", flag="name", metavar="NAME")
     archives: tuple[Path, ...] = option(
@@ -197,8 +197,7 @@ class DataPrepareOptions(DataListOptions):
     )
 
 
-@dataclass(frozen=True)
-class GradcheckOptions:
+class GradcheckOptions(Options):
     programs: int = option(200, "random programs", **_COUNT)
     points: int = option(100, "at which each is evaluated", **_COUNT)
     order: int = option(2, "1: gradients, 2: and Hessians, 3: and third derivatives", type=int, choices=(1, 2, 3))
@@ -207,8 +206,7 @@ class GradcheckOptions:
     at: tuple[float, ...] | None = option(None, "its arguments", nargs="+", type=float, metavar="X")
 
 
-@dataclass(frozen=True)
-class ExplainOptions:
+class ExplainOptions(Options):
     expression: str = option(
         "",
         'such as "tanh(a*b + c)": numbers, variables, operators, comparisons, x if c else y, the functions of ops',
@@ -224,8 +222,7 @@ class ExplainOptions:
 # knn, crossval knn
 
 
-@dataclass(frozen=True)
-class VoteOptions:
+class VoteOptions(Options):
     k: tuple[int, ...] = option((1, 3, 5, 10), nargs="+", type=integer(1), metavar="K", distinct=True)
     weights: str = option(
         "uniform", "of the votes: uniform, distance, softmax", names=lambda: funcgrad.neighbors.WEIGHTS
@@ -234,7 +231,6 @@ class VoteOptions:
     p: float | None = option(None, "of metric minkowski", type=number(1), metavar="P")
 
 
-@dataclass(frozen=True)
 class KnnOptions(VoteOptions):
     metric: str = option("l2", _METRICS, names=_metrics)
     temperature: float = option(0.07, "of softmax weights", type=number(0, exclusive=True), metavar="T")
@@ -242,7 +238,6 @@ class KnnOptions(VoteOptions):
     devices: int = option(1, "that share the queries", **_COUNT)
 
 
-@dataclass(frozen=True)
 class CrossvalKnnOptions(FoldOptions, VoteOptions):
     metric: tuple[str, ...] = option(("l1", "l2"), _METRICS, names=_metrics, nargs="+", distinct=True)
     shuffle: bool = option(False, "shuffle before cutting folds")
@@ -251,8 +246,7 @@ class CrossvalKnnOptions(FoldOptions, VoteOptions):
 # train, crossval linear|mlp, predict
 
 
-@dataclass(frozen=True)
-class ClassifierOptions:
+class ClassifierOptions(Options):
     loss: str = option("softmax", "softmax, svm, squared_svm, crammer_singer", names=lambda: funcgrad.losses.LOSSES)
     optimizer: str = option("adamw", "any of Optax's", names=lambda: funcgrad.training.OPTIMIZERS)
     schedule: str = option("cosine", "of the learning rate, any of Optax's", names=lambda: funcgrad.training.SCHEDULES)
@@ -269,8 +263,7 @@ class ClassifierOptions:
     batch_size: int = option(128, **_COUNT)
 
 
-@dataclass(frozen=True)
-class NetworkOptions:
+class NetworkOptions(Options):
     hidden: tuple[int, ...] = option((256,), "units of each hidden layer", nargs="+", **_COUNT)
     activation: str = option("relu", "relu, gelu, silu, elu, tanh, sigmoid", names=lambda: funcgrad.models.ACTIVATIONS)
     dropout: float = option(0.0, "of hidden units left out", type=number(0, 1), metavar="SHARE")
@@ -278,8 +271,7 @@ class NetworkOptions:
     residual: bool = option(False, "hidden layers are inverted-bottleneck blocks")
 
 
-@dataclass(frozen=True)
-class PenaltyOptions:
+class PenaltyOptions(Options):
     lr: float = option(1e-3, "learning rate", **_POSITIVE)
     l1: float = option(0.0, "λ of the penalty λ·Σ|W|", **_NONNEGATIVE)
     l2: float = option(0.0, "λ of the penalty λ·ΣW²", **_NONNEGATIVE)
@@ -287,8 +279,7 @@ class PenaltyOptions:
     label_smoothing: float = option(0.0, type=number(0, 1), metavar="X")
 
 
-@dataclass(frozen=True)
-class SweptOptions:
+class SweptOptions(Options):
     """Those of `PenaltyOptions`, each with one value or more."""
 
     lr: tuple[float, ...] = option(
@@ -305,8 +296,7 @@ class SweptOptions:
     memory: str = option("2GiB", "of the trainings that run at once", metavar="SIZE")
 
 
-@dataclass(frozen=True)
-class SingleTrainingOptions:
+class SingleTrainingOptions(Options):
     """Of one training, which can be watched, saved and spread over devices."""
 
     validation: float = option(0.1, "share of the training set held out", type=number(0, 0.5), metavar="SHARE")
@@ -332,7 +322,6 @@ class SingleTrainingOptions:
     )
 
 
-@dataclass(frozen=True)
 class TrainOptions(SingleTrainingOptions, PenaltyOptions, NetworkOptions, ClassifierOptions):
     model: str = "linear"
 
@@ -342,12 +331,10 @@ class TrainOptions(SingleTrainingOptions, PenaltyOptions, NetworkOptions, Classi
         return self.split_hidden if self.devices is None and self.distributed is None else self.devices
 
 
-@dataclass(frozen=True)
 class SweepOptions(FoldOptions, SweptOptions, NetworkOptions, ClassifierOptions):
     model: str = "linear"
 
 
-@dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(Options):
     model: Path = option(None, "the --out DIR of its training", required=True, **_FOLDER)
     split: str = option("test", "which part of the data", choices=("test", "train"))

@@ -13,7 +13,7 @@ _NUMBER = r"-\.?\d"  # begins like an option and is none: such as -1e-3, as Pyth
 
 class Command(NamedTuple):
     help: str
-    groups: tuple[type, ...]  # of options; see `funcgrad.cli.options`
+    groups: tuple[type[options.Options], ...]  # of options; see `funcgrad.cli.options`
     not_options: str = _NUMBER
 
 
@@ -99,6 +99,5 @@ def parser() -> argparse.ArgumentParser:
         made.set_defaults(command=name)
         made._negative_number_matcher = re.compile(command.not_options)
         for group in command.groups:
-            title = getattr(group, "title", None)
-            options.add_to(made.add_argument_group(title) if title else made, group)
+            options.add_to(made.add_argument_group(group.title) if group.title else made, group)
     return top

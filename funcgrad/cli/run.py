@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 class DataCommand(NamedTuple):
     """How a command is run, and what it leaves in --out DIR when it does not reach its end."""
 
-    options: type
+    options: type[options.Options]
     run: Callable[[Any, Any, Run], Outcome]  # (dataset, options, run)
     describe_saved: Callable[[Path], str] = lambda out: ""  # what is saved there, and can be resumed
     remove_saved: Callable[[Path], None] = lambda out: None  # once all is done
