@@ -67,7 +67,7 @@ def from_arrays(
         labels, known = _as_labels(part.labels_name, part.labels, known)
         if len(images) != len(labels):
             lengths = f"{part.images_name} has {len(images)} rows and {part.labels_name} {len(labels)}"
-            raise ValueError(f"{lengths}; equally many are accepted")
+            raise ValueError(f"{lengths}; as many are expected")
         splits.append(Split(images, labels, np.arange(len(labels)) if part.ids is None else part.ids))
     if classes is None and all(part.labels.dtype.kind not in "US" for part in parts):
         numbers = np.unique(np.concatenate([split.labels for split in splits]))  # without those that never occur
@@ -196,14 +196,14 @@ def _require_finite(what: str, split: Split, tuning: Tuning) -> None:
         raise ValueError(f"{what}: {count} of {len(split.ids)} rows hold NaN or infinity: {first}{more}")
 
 
-def _divide(name: str, whole: Split, fraction: float) -> list[Split]:
+def _divide(name: str, split: Split, fraction: float) -> list[Split]:
     """The last `fraction` of each class, to the nearest example, is split off; at least one of each class remains."""
-    counts = np.bincount(whole.labels)
+    counts = np.bincount(split.labels)
     train_counts = np.maximum(counts - np.floor(counts * fraction + 0.5).astype(int), 1)
-    order = np.argsort(whole.labels, kind="stable")
+    order = np.argsort(split.labels, kind="stable")
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     is_test = np.empty(len(order), bool)
     is_test[order] = rank >= np.repeat(train_counts, counts)
     if not is_test.any():
         raise ValueError(f"{name}: too few examples ({len(order)}) to take {fraction:.4g} of each class as a test part")
-    return [Split(*(array[rows] for array in whole)) for rows in (~is_test, is_test)]
+    return [Split(*(array[rows] for array in split)) for rows in (~is_test, is_test)]

@@ -22,7 +22,7 @@ Paths = str | Path | Sequence[str | Path]
 
 
 class Description(NamedTuple):
-    """A data set without its examples: counts and `shape` (of one image) are None where only decoding would tell."""
+    """A data set without its examples: counts and `shape` (of one image) are None if only decoding shows them."""
 
     name: str
     where: str
@@ -66,7 +66,7 @@ def load(
       progress: called as progress(done, total) while images are decoded.
 
     uint8, float32 and float64 stay, uint8 (N, H, W) gets a channel axis; bool, and integers within 0..255, become
-    uint8, float16 becomes float32. Labels are whole numbers from 0, or strings, numbered in sorted order.
+    uint8, float16 becomes float32. Labels are integers from 0, or strings, numbered in sorted order.
 
     Raises ValueError, or FileNotFoundError, in one line that names the file or argument and what is wrong with it.
     """
@@ -120,7 +120,7 @@ def available(data_dir: str | Path | None = None) -> list[Description]:
 
 def _limit(what: str, value: int | None) -> int | None:
     if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__") or value < 1):
-        raise ValueError(f"{what} is {value!r}; a whole number from 1 is accepted")
+        raise ValueError(f"{what} is {value!r}; an integer of at least 1 is accepted")
     return None if value is None else operator.index(value)
 
 
@@ -129,7 +129,7 @@ def _size(size: int | tuple[int, int] | None) -> Size:
         return None
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2 or not all(hasattr(side, "__index__") and side > 0 for side in pair):
-        raise ValueError(f"size is {size!r}; (height, width) or one whole number from 1 is accepted")
+        raise ValueError(f"size is {size!r}; (height, width) or one integer of at least 1 is accepted")
     return operator.index(pair[0]), operator.index(pair[1])
 
 

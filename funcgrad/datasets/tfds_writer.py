@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import io
 import itertools
-import json
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 
 from funcgrad.datasets.cache import remove_stale
 from funcgrad.datasets.images import Progress, decode
-from funcgrad.datasets.tfds_reader import tfds_source
+from funcgrad.datasets.tfds_reader import open_tfds, tfds_source
 from funcgrad.files import one_line
 
 _STALE_SECONDS = 86_400  # no run takes a day, so an older temporary folder is left over from a killed one
@@ -67,8 +66,8 @@ def prepare(
     Everything is written to a temporary folder, read back, then renamed: an interrupted run leaves nothing that looks
     prepared, and what a killed run leaves is removed by a run on another day.
 
-    Raises ValueError if the name is unknown or an archive is not the original (size, sha256),
-    FileNotFoundError if one is missing, OSError if downloading or writing fails.
+    Raises ValueError if the name is unknown, an archive is not the original (size, sha256), or what is there already is
+    not readable array_record; FileNotFoundError if an archive is missing, OSError if downloading or writing fails.
     """
     if name not in RECIPES:
         raise ValueError(f"name is {name!r}; {', '.join(RECIPES)} can be prepared")
@@ -79,7 +78,8 @@ def prepare(
     data_dir = Path(data_dir).expanduser()
     path = data_dir / name / str(builder.VERSION)
     if path.exists():
-        return _require_array_record(path)
+        open_tfds(path)  # readable, and array_record
+        return path
     given = _match([Path(archive).expanduser() for archive in archives], recipe.files)
     data_dir.mkdir(parents=True, exist_ok=True)
     remove_stale(data_dir, ".preparing-*", _STALE_SECONDS)
@@ -98,16 +98,6 @@ def prepare(
         except OSError:
             if not path.exists():  # else another process was first, and its copy is the same
                 raise
-    return _require_array_record(path)
-
-
-def _require_array_record(path: Path) -> Path:
-    try:
-        written = json.loads((path / "dataset_info.json").read_text()).get("fileFormat", "of unnamed format")
-    except (OSError, ValueError, AttributeError):
-        written = "without readable metadata"
-    if written != "array_record":
-        raise FileExistsError(f"{path} is {written}, not array_record: remove it, or give another --data-dir")
     return path
 
 
@@ -133,25 +123,22 @@ def _fetch(file: str, path: Path, builder: Any, recipe: Recipe, work: Path, prog
     url = recipe.urls[file] if recipe.urls else url
     sha256, size = (recipe.checksums[file], None) if recipe.checksums else (info.checksum, int(info.size))
     if path.is_file():
-        return _verify(path, sha256, size)
+        _verify(path, str(path), sha256, size)
+        return path
     partial = work / f"{file}.partial"
     _download(url, partial, size, progress)
-    try:
-        _verify(partial, sha256, size)
-    except ValueError as error:
-        raise ValueError(f"download of {url}: {error}") from error
+    _verify(partial, f"download of {url}", sha256, size)
     path.parent.mkdir(parents=True, exist_ok=True)
     return partial.replace(path)
 
 
-def _verify(path: Path, sha256: str, size: int | None) -> Path:
+def _verify(path: Path, what: str, sha256: str, size: int | None) -> None:
     if size not in (None, actual := path.stat().st_size):
-        raise ValueError(f"{path} is not the original archive: it has {actual:,} bytes, the original {size:,}")
+        raise ValueError(f"{what} is not the original archive: it has {actual:,} bytes, the original {size:,}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:
-        raise ValueError(f"{path} is not the original archive: its sha256 is {digest}, not {sha256}")
-    return path
+        raise ValueError(f"{what} is not the original archive: its sha256 is {digest}, not {sha256}")
 
 
 def _download(url: str, path: Path, size: int | None, progress: Progress | None) -> None:

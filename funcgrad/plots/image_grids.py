@@ -25,7 +25,7 @@ def is_image_shape(shape: Sequence[int]) -> bool:
 
 
 def templates(weights: ArrayLike, shape: Sequence[int], classes: Sequence[str], *, title: str | None = None) -> Figure:
-    """The weights of a linear classifier as one image a class: what it adds up to make that class's score.
+    """The weights of a linear classifier as one image a class: what is summed for that class's score.
 
     weights: (D, C). shape: (H, W), (H, W, 1) or (H, W, 3) with H·W·channels = D. One channel is shown in red (raises
     the score) and blue (lowers it) with zero white; three channels as a colour picture, scaled from the template's

@@ -78,7 +78,7 @@ def percent(fraction: float) -> str:
 
 
 def number(value: float) -> str:
-    """A setting, in few characters: whole numbers as they are, others to three digits, small ones as powers of ten.
+    """A setting as a short text: integers unchanged, others to three digits, small ones as powers of ten.
 
     >>> [number(value) for value in (0, 12, 0.05, 1e-4, 0.00268)]
     ['0', '12', '0.05', '1e-4', '2.68e-3']

@@ -32,7 +32,7 @@ _LEGIBLE = 6.0  # points: smaller text is left out
 
 
 def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | None = None) -> Figure:
-    """Which class was taken for which: rows are true classes, columns predictions, cells counts.
+    """Counts of examples by true class (rows) and predicted class (columns).
 
     matrix: (C, C) counts. The diagonal (right) is flat blue and the colour scale belongs to the mistakes alone, or a
     good classifier would show an even picture. Counts are written into the cells up to 20 classes.
@@ -44,8 +44,8 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | 
     counts = np.asarray(matrix, float)
     size = len(classes)
     require(size > 0 and counts.shape == (size, size), f"matrix: shape {counts.shape}, expected ({size}, {size})")
-    whole = np.isfinite(counts).all() and (counts >= 0).all() and (counts == np.round(counts)).all()
-    require(whole, "matrix: holds a negative or fractional value, expected counts")
+    are_counts = np.isfinite(counts).all() and (counts >= 0).all() and (counts == np.round(counts)).all()
+    require(are_counts, "matrix: holds a negative or fractional value, expected counts")
     require(counts.sum() > 0, "matrix: all zero, expected at least one counted example")
 
     diagonal = np.eye(size, dtype=bool)
@@ -70,7 +70,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | 
     rows = [f"{name}  {share}" for name, share in zip(names, shares, strict=True)]
     _label(
         axes,
-        (rows, "true class, and the share of it that is right", side / size),
+        (rows, "true class, and its accuracy", side / size),
         (names, "predicted class", side / size),
     )
     ticks = MaxNLocator(5, integer=True)
@@ -81,7 +81,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | 
     if wrong.any():
         i, j = divmod(int(np.argmax(wrong)), size)
         times = f"{wrong[i, j]:.0f} time{'s' if wrong[i, j] > 1 else ''}"
-        lines.append(f"most frequent mistake: {names[i]} taken for {names[j]}, {times}")
+        lines.append(f"most frequent mistake: {names[i]} predicted as {names[j]}, {times}")
     set_title(figure, *lines)
     return figure
 
@@ -119,7 +119,7 @@ def heat_map(
         inside = 0 <= best[0] < shape[0] and 0 <= best[1] < shape[1]
         require(inside, f"best: {tuple(best)}, expected (row, column) from (0, 0) to {(shape[0] - 1, shape[1] - 1)}")
 
-    # Of one cell, in inches: no smaller than its words, unless there are too many for a page.
+    # Of one cell, in inches: large enough for its text, unless there are too many cells for a page.
     width, height = max(min(0.62, 14 / shape[1]), 3.6 / shape[1]), max(min(0.42, 10 / shape[0]), 1.8 / shape[0])
     figure = new_figure(width * shape[1] + 2.6, height * shape[0] + 2.0)
     axes = figure.add_subplot()

@@ -238,7 +238,7 @@ def test_nan_in_mapped_arrays_is_found_block_by_block(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("found", [["x_train", "y_train", "x_test"], ["x"], ["data", "labels"], []])
-def test_missing_keys_are_answered_with_those_found(tmp_path: Path, found: list[str]) -> None:
+def test_missing_keys_are_reported_with_those_found(tmp_path: Path, found: list[str]) -> None:
     path = save_npz(tmp_path / "a.npz", dict.fromkeys(found, X))
     with pytest.raises(ValueError, match=re.escape(f"{path} holds {sorted(found)}; x_train, y_train, x_test, y_test")):
         datasets.load(path)

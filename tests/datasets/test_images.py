@@ -75,7 +75,7 @@ def test_jpeg_is_read_and_size_resizes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(small.train.images[0], expected)
 
 
-def test_sizes_that_differ_are_listed_and_size_mends_it(tmp_path: Path) -> None:
+def test_sizes_that_differ_are_listed_and_size_resizes_them(tmp_path: Path) -> None:
     save_images(tmp_path)
     Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(tmp_path / "cat" / "0.png")
     with pytest.raises(ValueError, match=r"image sizes differ.*most images are 6×5, but \S+cat/0.png \(3×4\)$"):

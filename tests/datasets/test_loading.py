@@ -37,7 +37,7 @@ def test_kept_classes_are_relabelled_in_the_order_given_before_the_limit(
 @pytest.mark.parametrize("what", ["limit_train", "limit_test"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "3", True])
 def test_a_limit_that_is_no_positive_number_is_refused(what: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"{what} is {value!r}; a whole number from 1 is accepted"):
+    with pytest.raises(ValueError, match=f"{what} is {value!r}; an integer of at least 1 is accepted"):
         datasets.load("digits", **{what: value})
 
 
@@ -89,7 +89,7 @@ def test_size_is_for_images_that_are_decoded(tmp_path: Path) -> None:
             datasets.load(tmp_path, size=size)  # type: ignore[arg-type]
 
 
-def test_an_unknown_name_is_answered_with_close_ones(tmp_path: Path) -> None:
+def test_an_unknown_name_suggests_close_ones(tmp_path: Path) -> None:
     write_tfds(tmp_path)
     for name, hint in {"shape": "shapes", "cifar100": "cifar10", "digit": "digits", "fashion": "fashion_mnist"}.items():
         with pytest.raises(ValueError, match=f"unknown data set '{name}'.*{hint}"):
@@ -101,7 +101,7 @@ def test_an_unknown_name_is_answered_with_close_ones(tmp_path: Path) -> None:
             datasets.load(name, data_dir=tmp_path / "nowhere")
 
 
-def test_descriptions_say_what_is_there(tmp_path: Path, cache: Path) -> None:
+def test_descriptions_list_what_is_there(tmp_path: Path, cache: Path) -> None:
     place = write_tfds(tmp_path / "tfds")
     digits, shapes, cifar10, *_ = datasets.available(tmp_path / "tfds")
     assert digits[2:8] == (True, 1437, 360, tuple("0123456789"), (8, 8, 1), "uint8")

@@ -116,7 +116,7 @@ def test_a_damaged_tfds_directory_is_named(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.exhaustive
-def test_cifar10_comes_in_its_original_order(image_data: Path) -> None:
+def test_cifar10_is_in_its_original_order(image_data: Path) -> None:
     data = datasets.load("cifar10", data_dir=image_data)
     again = datasets.load("cifar10", data_dir=image_data)  # decoded once
     assert is_mapped(again.train.images)
@@ -132,7 +132,7 @@ def test_cifar10_comes_in_its_original_order(image_data: Path) -> None:
 
 
 @pytest.mark.exhaustive
-def test_mnist_comes_whole(image_data: Path) -> None:
+def test_mnist_is_complete(image_data: Path) -> None:
     data = datasets.load("mnist", data_dir=image_data)
     assert (data.train.images.shape, data.test.images.shape) == ((60_000, 28, 28, 1), (10_000, 28, 28, 1))
     assert (data.train.images.dtype, data.classes) == ("uint8", tuple("0123456789"))

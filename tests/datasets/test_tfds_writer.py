@@ -315,13 +315,14 @@ def test_a_data_dir_that_is_a_file_is_an_os_error(cifar10: tuple[Path, Recipe], 
         datasets.prepare("cifar10", archive, archives=[archive], recipe=recipe)
 
 
-def test_a_directory_of_another_format_is_refused(tmp_path: Path) -> None:
-    place = tmp_path / "cifar10" / "3.0.2"
-    place.mkdir(parents=True)
-    with pytest.raises(FileExistsError, match=r"3.0.2 is without readable metadata, not array_record: remove it"):
+def test_a_directory_of_another_format_is_refused(cifar10: tuple[Path, Recipe], tmp_path: Path) -> None:
+    archive, recipe = cifar10
+    info = datasets.prepare("cifar10", tmp_path, archives=[archive], recipe=recipe) / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(ValueError, match=r"3.0.2 is in tfrecord format, for TensorFlow only; array_record is accepted"):
         datasets.prepare("cifar10", tmp_path)
-    (place / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
-    with pytest.raises(FileExistsError, match=r"3.0.2 is tfrecord, not array_record: remove it"):
+    info.unlink()
+    with pytest.raises(ValueError, match=r"3.0.2: TFDS cannot read its metadata"):
         datasets.prepare("cifar10", tmp_path)
 
 

@@ -16,7 +16,7 @@ def test_confusion_matrix_writes_the_counts_and_scales_colours_to_the_mistakes(t
     figure = plots.confusion_matrix(matrix, ["cat", "dog", "owl"])
     axes = figure.axes[0]
     assert "90 of 100 right (90.0 %)" in title(figure)
-    assert "cat taken for dog, 7 times" in title(figure)
+    assert "cat predicted as dog, 7 times" in title(figure)
     cells = {tuple(text.get_position()): text.get_text() for text in axes.texts}
     assert cells == {(0, 0): "50", (1, 0): "7", (0, 1): "1", (1, 1): "40", (2, 1): "2"}
     assert axes.images[1].get_clim() == (0, 7)
