@@ -113,7 +113,7 @@ def expression_rows() -> dict[str, Any]:
 
 
 def medians(programs: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Seconds a call: the programs in turn, some milliseconds each, the median of the rounds."""
+    """Seconds a call: the programs run in turn, 30 ms each; the median of the rounds."""
     calls = {}
     for name, program in programs.items():
         start = time.perf_counter()
@@ -186,7 +186,7 @@ def network_rows() -> dict[str, Any]:
 
 
 def flat(layers: Any) -> list[Any]:
-    """What stands for each parameter, in a list."""
+    """The entry of each parameter, in a list."""
     return [x for weights, biases in layers for part in (*weights, biases) for x in part]
 
 
@@ -256,7 +256,7 @@ def compile_seconds() -> float:
 
 
 def long_chain() -> dict[str, float]:
-    """A chain of a million operations, in a process of its own for its memory."""
+    """A chain of a million operations, in a separate process, which measures its memory."""
     code = "import autograd_speed; autograd_speed.print_long_chain()"
     command, here = [sys.executable, "-c", code], Path(__file__).parent
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=here)

@@ -31,7 +31,6 @@ therefore compared for equality, not to a tolerance. With other data the third s
 The square root changes no neighbour, since it preserves order; the library's is compared with NumPy's, equal too.
 """
 
-import json
 import os
 import platform
 import statistics
@@ -45,6 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from funcgrad import report
 from funcgrad.datasets import load
 from funcgrad.distances import pairwise_distances
 
@@ -112,7 +112,7 @@ def check(name: str, distances: ArrayLike, expected: np.ndarray) -> None:
 
 
 def seconds(step: Step, queries: ArrayLike, points: ArrayLike) -> tuple[float, ArrayLike]:
-    """One call, until its result is there: JAX returns before it has finished."""
+    """One call, until its result is ready: JAX returns before it has finished."""
     start = time.perf_counter()
     distances = jax.block_until_ready(step(queries, points))
     return time.perf_counter() - start, distances
@@ -170,9 +170,7 @@ def main() -> None:
         "seconds": time.perf_counter() - start,
         "environment": environment,
     }
-    aside = RESULT.with_suffix(".part")
-    aside.write_text(json.dumps(result, indent=2) + "\n")
-    aside.replace(RESULT)
+    report.write_json(RESULT, result)
 
 
 if __name__ == "__main__":

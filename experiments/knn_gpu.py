@@ -32,7 +32,7 @@ KERNELS = {"uint8": l1_uint8, "float32": l1_float32}
 
 
 def seconds_of(call: Callable[[], Any], repeats: int) -> float:
-    """The median of some calls after a first one, which compiles."""
+    """The median of the calls after a first one, which compiles."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -47,14 +47,14 @@ def kernel_row(dtype: str, queries: Any, points: Any) -> dict[str, Any]:
     kernel = jax.jit(KERNELS[dtype].all_pairs)
     plain = jax.jit(lambda a, b: distances.ranking_distances(a, b, "l1"))
     seconds = seconds_of(lambda: kernel(queries, points), 20)
-    few = queries[:1000]
-    difference = np.max(np.abs(np.asarray(kernel(few, points), np.float64) / np.asarray(plain(few, points)) - 1))
+    sample = queries[:1000]
+    difference = np.max(np.abs(np.asarray(kernel(sample, points), np.float64) / np.asarray(plain(sample, points)) - 1))
     pairs = len(queries) * points.size
     return {
         "kernel": f"l1_{dtype}",
         "seconds": seconds,
         "tera_pairs_per_second": pairs / seconds / 1e12,
-        "times_xla": seconds_of(lambda: plain(few, points), 5) * len(queries) / len(few) / seconds,
+        "times_xla": seconds_of(lambda: plain(sample, points), 5) * len(queries) / len(sample) / seconds,
         "largest_relative_difference": float(difference),
     }
 
@@ -69,9 +69,9 @@ def exact_nearest(metric: str, query: np.ndarray, points: Any) -> tuple[np.ndarr
         table = jnp.sum(jnp.abs(points - a), axis=1)
     else:
         table = jnp.sqrt(jnp.sum(jnp.square(points - a), axis=1))
-    whole = np.asarray(table)
-    order = np.lexsort((np.arange(len(whole)), whole))[:K]
-    return order, whole[order]
+    distances_to = np.asarray(table)
+    order = np.lexsort((np.arange(len(distances_to)), distances_to))[:K]
+    return order, distances_to[order]
 
 
 def in_torch(metric: str, queries: np.ndarray, points: np.ndarray) -> Callable[[], Any]:
@@ -113,8 +113,8 @@ def search_row(metric: str, dtype: str, queries: np.ndarray, points: np.ndarray,
         del wide
     votes = neighbors.vote(found, labels[0], 10, ks=(1, 3, 5, K))
     pairs = len(queries) * points.size
-    some = queries[:1000] if metric == "l1" else queries
-    seconds["torch"] = seconds_of(in_torch(metric, some, points), 2) * len(queries) / len(some)
+    sample = queries[:1000] if metric == "l1" else queries
+    seconds["torch"] = seconds_of(in_torch(metric, sample, points), 2) * len(queries) / len(sample)
     return {
         "metric": metric,
         "dtype": dtype,

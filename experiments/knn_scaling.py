@@ -43,21 +43,21 @@ def one_measurement(devices: int, processes: int, points: int, address: str, pro
     one = devices == processes == 1
     mesh = None if one else sharding.make_mesh(devices * processes, points=points)
     rows: dict[str, Any] = {}
-    for metric, dtype, count, asked, dimensions in SEARCHES:
+    for metric, dtype, count, num_queries, dimensions in SEARCHES:
         rng = np.random.default_rng(0)
         if dtype == "uint8":
-            data = rng.integers(0, 256, (count + asked, dimensions), np.uint8)
+            data = rng.integers(0, 256, (count + num_queries, dimensions), np.uint8)
         else:
-            data = rng.standard_normal((count + asked, dimensions), np.float32)
+            data = rng.standard_normal((count + num_queries, dimensions), np.float32)
             data /= np.linalg.norm(data, axis=1, keepdims=True)
-        index = neighbors.prepare(data[asked:], metric)
+        index = neighbors.prepare(data[num_queries:], metric)
         seconds: dict[str, float] = {}
         with report.timed(seconds):
-            found = neighbors.kneighbors(data[:asked], index, K, mesh=mesh)
+            found = neighbors.kneighbors(data[:num_queries], index, K, mesh=mesh)
         times = []
         for _ in range(REPEATS):
             start = time.perf_counter()
-            found = neighbors.kneighbors(data[:asked], index, K, mesh=mesh)
+            found = neighbors.kneighbors(data[:num_queries], index, K, mesh=mesh)
             times.append(time.perf_counter() - start)
         digest = hashlib.sha256(found.distances.tobytes() + found.indices.tobytes()).hexdigest()
         rows[f"{metric} {dtype}"] = {"seconds": median(times), "compile": seconds["compile"], "answer": digest}
@@ -65,7 +65,7 @@ def one_measurement(devices: int, processes: int, points: int, address: str, pro
 
 
 def measured(script: str, devices: int, processes: int, shares: int) -> list[dict[str, Any]]:
-    """What each of the processes of one measurement by a script says."""
+    """The outputs of the processes of one measurement by a script."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -78,14 +78,14 @@ def measured(script: str, devices: int, processes: int, shares: int) -> list[dic
             environment["CUDA_VISIBLE_DEVICES"] = str(process)  # one each, where there are GPUs
         command = [sys.executable, script, *arguments]
         started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    said = [process.communicate()[0] for process in started]
+    outputs = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
         raise SystemExit(f"{processes} processes with {devices} devices each: a process failed")
-    return [json.loads(text.splitlines()[-1]) for text in said]
+    return [json.loads(text.splitlines()[-1]) for text in outputs]
 
 
 def real_devices() -> int | None:
-    """How many there are; None on CPU, where there may be as many as are asked for."""
+    """The number of real devices; None on CPU, where any number of virtual ones can be requested."""
     code = "import jax; print(0 if jax.default_backend() == 'cpu' else jax.device_count())"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout.splitlines()[-1]) or None
@@ -97,25 +97,25 @@ def main() -> None:
     one = parser.parse_args().one
     if one:
         devices, processes, points, address, process = one
-        said = one_measurement(int(devices), int(processes), int(points), address, int(process))
-        print("\n" + json.dumps(said), flush=True)
+        outputs = one_measurement(int(devices), int(processes), int(points), address, int(process))
+        print("\n" + json.dumps(outputs), flush=True)
         return
     from funcgrad import report
 
-    there = real_devices()
+    available = real_devices()
     rows: list[dict[str, Any]] = []
     first: dict[str, Any] = {}
-    ways = [(count, 1) for count in DEVICES] + [(1, 2)]
-    for devices, processes in ways:
+    splits = [(count, 1) for count in DEVICES] + [(1, 2)]
+    for devices, processes in splits:
         everything = devices * processes
-        if there is not None and everything > there:
+        if available is not None and everything > available:
             continue
         for points in sorted({1, everything}):
-            said = measured(__file__, devices, processes, points)
-            first = first or said[0]["searches"]
+            outputs = measured(__file__, devices, processes, points)
+            first = first or outputs[0]["searches"]
             row: dict[str, Any] = {"processes": processes, "devices_each": devices, "shares_of_the_points": points}
             for name, expected in first.items():
-                each = [x["searches"][name] for x in said]
+                each = [x["searches"][name] for x in outputs]
                 if any(x["answer"] != expected["answer"] for x in each):
                     raise SystemExit(f"{name}: {row} found another answer than one device")
                 seconds = max(x["seconds"] for x in each)
@@ -134,7 +134,7 @@ def main() -> None:
         "searches": [
             dict(zip(("metric", "dtype", "points", "queries", "dimensions"), x, strict=True)) for x in SEARCHES
         ],
-        "devices": "virtual, on the same cores" if there is None else "real",
+        "devices": "virtual, on the same cores" if available is None else "real",
         "same_answers": True,
         "rows": rows,
         "environment": report.environment(),

@@ -29,7 +29,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "knn_speed.json"
 K, DIMENSIONS = 10, 3072
-# metric, dtype, queries of ours, of FAISS and of the others
+# metric, dtype, queries of funcgrad, of FAISS and of the others
 PIXELS = (
     ("l1", "uint8", 10_000, 200, 40),
     ("l2", "uint8", 10_000, 2_000, 1_000),
@@ -37,13 +37,13 @@ PIXELS = (
     ("l2", "float32", 5_000, 2_000, 1_000),
     ("cosine", "float32", 5_000, 2_000, 1_000),
 )
-OF_ALL_NUMBERS, ALL_NUMBERS = 2_048, "funcgrad, all numbers"
+UNPROJECTED_QUERIES, ALL_NUMBERS = 2_048, "funcgrad, all numbers"
 SIZES = ((10_000, 1_000), (20_000, 1_000), (40_000, 1_000), (40_000, 2_000), (40_000, 4_000))  # points, queries
 MILLION = {"points": 1_000_000, "dimensions": 768, "queries": 1_000, "k": 100}
 
 
 def seconds_of(call: Callable[[], Any], repeats: int = 1) -> float:
-    """The median over some calls."""
+    """The median of the calls."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -77,23 +77,23 @@ def pixels(data_dir: str) -> list[dict[str, Any]]:
                 found = neighbors.kneighbors(own_queries[:ours], index, K)
             runs.append(seconds["run"])
         per_query = {"funcgrad": median(runs) / ours}
-        whole = neighbors.prepare(own_points, metric, queries=0)  # too few for a projection
+        unprojected = neighbors.prepare(own_points, metric, queries=0)  # too few for a projection
         with report.timed(seconds := {}):
-            neighbors.kneighbors(own_queries[:OF_ALL_NUMBERS], whole, K)
-        per_query[ALL_NUMBERS] = seconds["run"] / OF_ALL_NUMBERS
+            neighbors.kneighbors(own_queries[:UNPROJECTED_QUERIES], unprojected, K)
+        per_query[ALL_NUMBERS] = seconds["run"] / UNPROJECTED_QUERIES
 
         flat = faiss.IndexFlat(DIMENSIONS, {"l1": faiss.METRIC_L1, "l2": faiss.METRIC_L2}.get(metric, 0))
         unit = (lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)) if metric == "cosine" else (lambda x: x)
         flat.add(unit(wide_points))
-        asked = unit(wide_queries[:of_faiss])
-        per_query["faiss"] = seconds_of(lambda: flat.search(asked, K), 3) / of_faiss  # noqa: B023
+        faiss_queries = unit(wide_queries[:of_faiss])
+        per_query["faiss"] = seconds_of(lambda: flat.search(faiss_queries, K), 3) / of_faiss  # noqa: B023
         name = {"l1": "manhattan", "l2": "euclidean"}.get(metric, metric)
         peer = NearestNeighbors(n_neighbors=K, metric=name, algorithm="brute").fit(wide_points)
-        few = wide_queries[:of_others]
-        distances, _ = peer.kneighbors(few)
-        per_query["scikit-learn"] = seconds_of(lambda: peer.kneighbors(few)) / of_others  # noqa: B023
+        sample = wide_queries[:of_others]
+        distances, _ = peer.kneighbors(sample)
+        per_query["scikit-learn"] = seconds_of(lambda: peer.kneighbors(sample)) / of_others  # noqa: B023
         if metric == "l1":
-            per_query["scipy"] = seconds_of(lambda: cdist(few[:20], wide_points, "cityblock")) / 20  # noqa: B023
+            per_query["scipy"] = seconds_of(lambda: cdist(sample[:20], wide_points, "cityblock")) / 20  # noqa: B023
         same = np.allclose(found.distances[:of_others], distances, rtol=1e-4, atol=1e-4)
         rows.append(
             {
@@ -121,23 +121,23 @@ def sizes(data_dir: str) -> list[dict[str, Any]]:
 
     data = datasets.load("cifar10", data_dir=data_dir)
     rows = []
-    for count, asked in SIZES:  # where cost is no more than linear, no row is smaller than those before
-        row: dict[str, Any] = {"points": count, "queries": asked}
+    for count, num_queries in SIZES:  # as long as cost is at most linear, no row is smaller than those before
+        row: dict[str, Any] = {"points": count, "queries": num_queries}
         for metric, dtype in (("l1", np.uint8), ("l2", np.uint8), ("l2", np.float32)):
             points, queries = (
-                x.reshape(len(x), -1).astype(dtype) for x in (data.train.images[:count], data.test.images[:asked])
+                x.reshape(len(x), -1).astype(dtype) for x in (data.train.images[:count], data.test.images[:num_queries])
             )
             index = neighbors.prepare(points, metric)
             neighbors.kneighbors(queries, index, K)
             seconds = seconds_of(lambda: neighbors.kneighbors(queries, index, K), 3)  # noqa: B023
-            row[f"{metric} {np.dtype(dtype)}"] = count * asked * DIMENSIONS / seconds / 1e9
+            row[f"{metric} {np.dtype(dtype)}"] = count * num_queries * DIMENSIONS / seconds / 1e9
         rows.append(row)
         print({key: round(value, 1) for key, value in row.items()}, flush=True)
     return rows
 
 
 def directions(path: str, *, mapped: bool) -> dict[str, Any]:
-    """A million random directions, in a process of their own, so that the peak of its memory can be told."""
+    """A million random directions, in a separate process, which measures its peak memory."""
     import faiss
     import numpy as np
 
@@ -198,7 +198,7 @@ NAMES = {"sizes": "sizes_giga_pairs_per_second"}  # in the results file
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True, help="TFDS data with cifar10")
-    parser.add_argument("--only", choices=PARTS, help="measure this part, and keep the others in the results file")
+    parser.add_argument("--only", choices=PARTS, help="measure this part only; the others stay in the results file")
     options = parser.parse_args()
     from funcgrad import report
 

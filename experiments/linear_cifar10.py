@@ -40,13 +40,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of results and pictures")
     options = parser.parse_args()
     dataset = datasets.load("cifar10", data_dir=options.data_dir)
-    kept = datasets.Split(*(x[:-HELD_OUT] for x in dataset.train))
+    rest = datasets.Split(*(x[:-HELD_OUT] for x in dataset.train))
     held_out = datasets.Split(*(x[-HELD_OUT:] for x in dataset.train))
     results = {}
     for loss in ("softmax", "svm"):
         tried = []
         for lr, l2 in itertools.product(*GRID.values()):
-            _, fit = prepared(loss, lr, l2, options.epochs, kept)
+            _, fit = prepared(loss, lr, l2, options.epochs, rest)
             fitted = fit(jax.random.key(0), validation=(held_out.images, held_out.labels))
             tried.append({"lr": lr, "l2": l2, "validation_accuracy": fitted.history["validation_accuracy"][-1]})
             print(loss, tried[-1], flush=True)

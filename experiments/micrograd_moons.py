@@ -191,7 +191,7 @@ scalar_scores = ag.vmap(score, in_axes=(None, 0))
 
 
 def boundary(axes: Axes, scores: Callable[[np.ndarray], np.ndarray], title: str) -> None:
-    """The plane by the class that `scores` gives it, the margins dashed, the points on top."""
+    """The plane coloured by the class that `scores` predicts, the margins dashed, the points on top."""
     points, labels = moons()
     low, high = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
     x, y = np.meshgrid(np.linspace(low[0], high[0], 200), np.linspace(low[1], high[1], 150))

@@ -27,7 +27,7 @@ from funcgrad.training import augment
 
 RESULTS = Path(__file__).parent / "results" / "mlp_augmented_cifar10.json"
 HIDDEN, ACTIVATION, DROPOUT, AUGMENT = (1024, 512), "gelu", 0.1, "flip,shift:2"
-PRINCIPAL, FLOOR = 512, 1.0  # so many components; what is added to the variance of each, pixels being 0 … 1
+PRINCIPAL, FLOOR = 512, 1.0  # number of components; what is added to the variance of each, pixels being 0 … 1
 LEARNING_RATE, WEIGHT_DECAY, SMOOTHING, BATCH_SIZE, HELD_OUT = 1e-3, 0.1, 0.1, 256, 5000
 
 
@@ -57,8 +57,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the results file")
     options = parser.parse_args()
     data = datasets.load("cifar10", data_dir=options.data_dir)
-    kept = slice(None, -HELD_OUT if options.validate else None)
-    train = datasets.Split(*(x[kept] for x in data.train))
+    used = slice(None, -HELD_OUT if options.validate else None)
+    train = datasets.Split(*(x[used] for x in data.train))
     start = time.process_time()
     model = whitened(models.mlp(HIDDEN, 10, activation=ACTIVATION, dropout=DROPOUT, layer_norm=True), train.images)
     preparing = time.process_time() - start  # counts for each training

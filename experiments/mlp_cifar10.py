@@ -44,11 +44,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of results and pictures")
     options = parser.parse_args()
     dataset = datasets.load("cifar10", data_dir=options.data_dir)
-    kept = datasets.Split(*(x[:-HELD_OUT] for x in dataset.train))
+    rest = datasets.Split(*(x[:-HELD_OUT] for x in dataset.train))
     held_out = datasets.Split(*(x[-HELD_OUT:] for x in dataset.train))
     tried, histories = [], {}
     for dropout in DROPOUTS:
-        _, fit = prepared(dropout, options.epochs, kept)
+        _, fit = prepared(dropout, options.epochs, rest)
         history = fit(jax.random.key(0), validation=(held_out.images, held_out.labels)).history
         tried.append({"dropout": dropout, "validation_accuracy": history["validation_accuracy"][-1]})
         histories[f"dropout {dropout:g}"] = history

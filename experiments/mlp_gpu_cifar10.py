@@ -26,25 +26,25 @@ from funcgrad import datasets, losses, metrics, models, report, training
 RESULTS = Path(__file__).parent / "results" / "mlp_gpu_cifar10.json"
 HIDDEN, DROPOUT, PRINCIPAL = (4096, 4096, 4096), 0.5, 1024
 LEARNING_RATE, WARMUP, WEIGHT_DECAY, SMOOTHING, BATCH_SIZE, HELD_OUT = 1e-3, 500, 0.1, 0.1, 1024, 5000
-TURN, STRETCH, SHEAR, MOVE = 15.0, 0.2, 0.15, 3.0  # degrees, in the logarithm, share of a side, pixels: at most
+ROTATION, SCALE, SHEAR, SHIFT = 15.0, 0.2, 0.15, 3.0  # at most: degrees, in the logarithm, share of a side, pixels
 VIEWS = 64
 
 
 def deformed(key: Array, image: Array) -> Array:
     """The image (height, width, channels) under a random affine map, bilinear, its edge pixels repeated outside."""
-    turn_key, stretch_key, shear_key, move_key, flip_key = jax.random.split(key, 5)
-    angle = jnp.deg2rad(jax.random.uniform(turn_key, minval=-TURN, maxval=TURN))
-    stretch = jnp.exp(jax.random.uniform(stretch_key, (2, 1), minval=-STRETCH, maxval=STRETCH))
+    rotation_key, scale_key, shear_key, shift_key, flip_key = jax.random.split(key, 5)
+    angle = jnp.deg2rad(jax.random.uniform(rotation_key, minval=-ROTATION, maxval=ROTATION))
+    scale = jnp.exp(jax.random.uniform(scale_key, (2, 1), minval=-SCALE, maxval=SCALE))
     shear = jax.random.uniform(shear_key, minval=-SHEAR, maxval=SHEAR)
-    move = jax.random.uniform(move_key, (2,), minval=-MOVE, maxval=MOVE)
+    shift = jax.random.uniform(shift_key, (2,), minval=-SHIFT, maxval=SHIFT)
     mirror = jnp.array([1, jnp.where(jax.random.bernoulli(flip_key), -1, 1)])
-    turned = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
-    matrix = turned @ jnp.array([[1, 0], [shear, 1]]) * stretch
+    rotation = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
+    matrix = rotation @ jnp.array([[1, 0], [shear, 1]]) * scale
     centre = (np.array(image.shape[:2]) - 1) / 2
     grid = jnp.moveaxis(jnp.indices(image.shape[:2]), 0, -1) - centre
-    places = (grid * mirror) @ matrix.T + move + centre
+    sources = (grid * mirror) @ matrix.T + shift + centre
     values = jax.vmap(
-        lambda channel: map_coordinates(channel, [places[..., 0], places[..., 1]], order=1, mode="nearest"), 2, 2
+        lambda channel: map_coordinates(channel, [sources[..., 0], sources[..., 1]], order=1, mode="nearest"), 2, 2
     )(image.astype(jnp.float32))
     return jnp.round(values).astype(image.dtype)
 
@@ -54,7 +54,7 @@ def views(key: Array, images: Array) -> Array:
 
 
 def scores_of(model: models.Model, params: models.Params, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the images as they are, and the mean log-probability over deformations of each."""
+    """Scores of the unchanged images, and the mean log-probability over deformations of each."""
     view, total = jax.jit(views), np.zeros((), np.float32)
     for number in range(VIEWS):
         seen = view(jax.random.key(number), images)
@@ -72,8 +72,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the results file")
     options = parser.parse_args()
     data = datasets.load(options.data, data_dir=options.data_dir)
-    kept = slice(None, -HELD_OUT if options.validate else None)
-    train = datasets.Split(*(x[kept] for x in data.train))
+    used = slice(None, -HELD_OUT if options.validate else None)
+    train = datasets.Split(*(x[used] for x in data.train))
     measured = datasets.Split(*(x[-HELD_OUT:] for x in data.train)) if options.validate else data.test
     model = models.mlp(HIDDEN, 10, activation="gelu", dropout=DROPOUT, layer_norm=True)
     model = whitened(models.in_dtype(model, "bfloat16"), train.images, PRINCIPAL)
@@ -81,7 +81,7 @@ def main() -> None:
     schedule = {"schedule": "cosine", "steps": steps, "warmup_steps": min(WARMUP, steps // 10)}
     optimizer = training.make_optimizer("adamw", LEARNING_RATE, weight_decay=WEIGHT_DECAY, **schedule)
 
-    def say(epoch: int, means: dict[str, float]) -> None:
+    def report_progress(epoch: int, means: dict[str, float]) -> None:
         if epoch % 20 == 1:
             print(f"{time.perf_counter() - start:.1f} s", epoch, {k: round(x, 4) for k, x in means.items()}, flush=True)
 
@@ -99,7 +99,7 @@ def main() -> None:
                 augment=deformed,
                 epochs=options.epochs,
                 batch_size=BATCH_SIZE,
-                on_epoch=say,
+                on_epoch=report_progress,
             )
         plain, mean = (
             float(metrics.accuracy(np.argmax(x, axis=1), measured.labels))
@@ -113,7 +113,7 @@ def main() -> None:
 
 def write(options: argparse.Namespace, rows: list[dict]) -> None:
     settings = {"hidden": HIDDEN, "activation": "gelu", "layer_norm": True, "dropout": DROPOUT, "dtype": "bfloat16"}
-    settings |= {"principal_components": PRINCIPAL, "turn": TURN, "stretch": STRETCH, "shear": SHEAR, "move": MOVE}
+    settings |= {"principal_components": PRINCIPAL, "turn": ROTATION, "stretch": SCALE, "shear": SHEAR, "move": SHIFT}
     settings |= {"lr": LEARNING_RATE, "warmup_steps": WARMUP, "weight_decay": WEIGHT_DECAY, "smoothing": SMOOTHING}
     settings |= {"epochs": options.epochs, "batch_size": BATCH_SIZE, "optimizer": "adamw, cosine schedule"}
     result = {

@@ -44,10 +44,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the results file")
     options = parser.parse_args()
     data = datasets.load("mnist", data_dir=options.data_dir)
-    kept, held_out = (datasets.Split(*(x[part] for x in data.train)) for part in (np.s_[:-HELD_OUT], np.s_[-HELD_OUT:]))
+    rest, held_out = (datasets.Split(*(x[part] for x in data.train)) for part in (np.s_[:-HELD_OUT], np.s_[-HELD_OUT:]))
     tried: list[dict[str, float]] = []
     for dropout in DROPOUTS:
-        _, fit = prepared(dropout, options.epochs, kept)
+        _, fit = prepared(dropout, options.epochs, rest)
         fitted = fit(jax.random.key(0), validation=(held_out.images, held_out.labels))
         tried.append({"dropout": dropout, "validation_accuracy": fitted.history["validation_accuracy"][-1]})
         print(tried[-1], flush=True)

@@ -120,7 +120,7 @@ def jax_compiled(fun: Callable[[Any], Any], method: str) -> Derivatives:
 
 
 def differences(fun: Callable[[Any], Any], method: str) -> Derivatives:
-    """SciPy's finite differences of the function as it stands."""
+    """SciPy's finite differences of the function itself."""
 
     def value(x: np.ndarray) -> Any:
         return np.array(fun(x.tolist()))
@@ -246,7 +246,7 @@ STYLES: dict[tuple[str, str], dict[str, Any]] = {
     ("trust-ncg", "ours"): {"color": "#CC79A7", "marker": "s", "markersize": 4},
 }
 LABELS = ("BFGS, finite differences", "BFGS, our gradients", "trust-ncg, our Hessians")
-LEGENDS: dict[str, Any] = {"Rosenbrock": "upper center", "Beale": "lower right"}  # where no path goes
+LEGENDS: dict[str, Any] = {"Rosenbrock": "upper center", "Beale": "lower right"}  # where there is no path
 
 
 def draw_paths(axes: Axes, name: str, paths: list[list[np.ndarray]]) -> None:
@@ -272,7 +272,7 @@ def draw(runs: dict[tuple[str, str, str], Run]) -> Figure:
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), LEGENDS, strict=True):
         draw_paths(axes, name, [runs[name, method, source].path for method, source in STYLES])
-    figure.suptitle("The ways to the minimum (level lines a constant factor apart)", fontsize=12)
+    figure.suptitle("The paths to the minimum (level lines a constant factor apart)", fontsize=12)
     return figure
 
 

@@ -78,29 +78,29 @@ def main() -> None:
     one = parser.parse_args().one
     if one:
         devices, processes, hidden, address, process = one
-        said = one_measurement(int(devices), int(processes), int(hidden), address, int(process))
-        print("\n" + json.dumps(said), flush=True)
+        outputs = one_measurement(int(devices), int(processes), int(hidden), address, int(process))
+        print("\n" + json.dumps(outputs), flush=True)
         return
     from funcgrad import report
 
-    there = real_devices()
+    available = real_devices()
     rows: list[dict[str, Any]] = []
     expected: list[float] = []
     for devices, processes, hidden in WAYS:
-        if there is not None and devices * processes > there:
+        if available is not None and devices * processes > available:
             continue
-        said = measured(__file__, devices, processes, hidden)
-        expected = expected or said[0]["losses"]
+        outputs = measured(__file__, devices, processes, hidden)
+        expected = expected or outputs[0]["losses"]
         row: dict[str, Any] = {"processes": processes, "devices_each": devices, "shares_of_the_hidden_units": hidden}
-        pairs = [pair for each in said for pair in zip(each["losses"], expected, strict=True)]
+        pairs = [pair for each in outputs for pair in zip(each["losses"], expected, strict=True)]
         furthest = max(abs(loss / other - 1) for loss, other in pairs)
         if not furthest <= ROUNDING:
             raise SystemExit(f"{row}: the losses are not those of one device, {furthest:.1e} apart")
-        speed = IMAGES / max(x["seconds"] for x in said)
+        speed = IMAGES / max(x["seconds"] for x in outputs)
         row |= {
             "images_per_second": speed,
             "times_one_device": speed / rows[0]["images_per_second"] if rows else 1.0,
-            "compile_seconds": max(x["compile"] for x in said),
+            "compile_seconds": max(x["compile"] for x in outputs),
             "furthest_loss": furthest,
         }
         rows.append(row)
@@ -115,7 +115,7 @@ def main() -> None:
         "batch_size": BATCH,
         "epochs": EPOCHS,
         "losses": expected,
-        "devices": "virtual, on the same cores" if there is None else "real",
+        "devices": "virtual, on the same cores" if available is None else "real",
         "rows": rows,
         "environment": report.environment(),
     }

@@ -73,7 +73,7 @@ def normalized(hidden: tuple[int, ...], images: np.ndarray) -> models.Model:
 
 
 def our_epoch(hidden: tuple[int, ...], train: datasets.Split) -> Callable[[], float]:
-    """→ a function that trains for two epochs and gives the seconds of the second."""
+    """→ a function that trains for two epochs and returns the seconds of the second."""
     model, optimizer = normalized(hidden, train.images), training.make_optimizer("adam", LEARNING_RATE)
     fit = partial(training.fit, jax.random.key(0), model, train.images, train.labels, loss=losses.make_loss("softmax"))
     fit = partial(fit, optimizer=optimizer, batch_size=BATCH_SIZE, epochs=2)
@@ -146,7 +146,7 @@ def measure_steps(train: datasets.Split, rounds: int) -> list[dict[str, Any]]:
         for _ in range(rounds):
             for program, epoch in programs.items():
                 times[program].append(epoch())
-        speed = {program: len(train.labels) / median(taken) for program, taken in times.items()}
+        speed = {program: len(train.labels) / median(seconds_taken) for program, seconds_taken in times.items()}
         ratios = {peer: speed["funcgrad"] / x for peer, x in speed.items() if peer != "funcgrad"}
         row = {"network": f"3072-{name}-10" if hidden else name, "images_per_second": speed, "times": ratios}
         rows.append(row | {"claim": claim, "holds": ratios["pytorch"] >= claim, "compile_seconds": seconds["compile"]})
@@ -162,7 +162,7 @@ def measure_steps(train: datasets.Split, rounds: int) -> list[dict[str, Any]]:
 class Sweep(NamedTuple):
     name: str
     hidden: tuple[int, ...]
-    rates: int  # so many learning rates,
+    rates: int  # number of learning rates,
     penalties: tuple[float, ...]  # each with these strengths of the L2 penalty
     images: int
     batch_size: int
@@ -207,27 +207,27 @@ def measure_sweep(sweep: Sweep, train: datasets.Split, rounds: int) -> dict[str,
     )
     fit = partial(fit, optimizer=training.make_optimizer("adam", middle[0]), **size)
 
-    together, alone = [], []
+    all_settings, one_setting = [], []
     for _ in range(rounds):
-        together += sweep_seconds(lambda told: train_all(progress=told), sweep.epochs)
-        alone += epoch_seconds(lambda told: fit(on_epoch=told))
-    times = median(together) / median(alone)
+        all_settings += sweep_seconds(lambda progress: train_all(progress=progress), sweep.epochs)
+        one_setting += epoch_seconds(lambda on_epoch: fit(on_epoch=on_epoch))
+    times = median(all_settings) / median(one_setting)
     compared = times / len(grid) if sweep.each else times
-    few = images[: sweep.searched], labels[: sweep.searched]
-    search = partial(crossval.sweep, jax.random.key(0), model, *few, settings, loss=loss, optimizer=optimizer)
-    searched = median(sweep_seconds(lambda told: search(**size, folds=FOLDS, on_epoch=told), sweep.epochs))
-    peer = grid_search_seconds(sweep, grid, *few)
-    row = {"name": sweep.name, "settings": len(grid), "images": len(labels), "seconds_per_epoch": median(together)}
-    row |= {"one_setting_seconds_per_epoch": median(alone), "times_one_setting": times}
+    sample = images[: sweep.searched], labels[: sweep.searched]
+    search = partial(crossval.sweep, jax.random.key(0), model, *sample, settings, loss=loss, optimizer=optimizer)
+    searched = median(sweep_seconds(lambda on_epoch: search(**size, folds=FOLDS, on_epoch=on_epoch), sweep.epochs))
+    peer = grid_search_seconds(sweep, grid, *sample)
+    row = {"name": sweep.name, "settings": len(grid), "images": len(labels), "seconds_per_epoch": median(all_settings)}
+    row |= {"one_setting_seconds_per_epoch": median(one_setting), "times_one_setting": times}
     row |= {"times_one_after_another": times / len(grid), "claim": sweep.claim, "holds": compared <= sweep.claim}
-    asked = {"images": len(few[1]), "folds": FOLDS, "settings_of_scikit_learn": sweep.peer_settings}
-    row["search"] = asked | {"seconds_per_epoch": searched, "scikit_learn_scaled": peer, "times": peer / searched}
+    searched_on = {"images": len(sample[1]), "folds": FOLDS, "settings_of_scikit_learn": sweep.peer_settings}
+    row["search"] = searched_on | {"seconds_per_epoch": searched, "scikit_learn_scaled": peer, "times": peer / searched}
     print(f"{sweep.name}: {len(grid)} settings for {times:.1f} ×, GridSearchCV {peer / searched:.0f} ×", flush=True)
     return row
 
 
 def grid_search_seconds(sweep: Sweep, grid: list[tuple[float, float]], images: np.ndarray, labels: np.ndarray) -> float:
-    """Seconds of scikit-learn for one epoch of all settings on all folds, from one of a few settings, well spread."""
+    """Seconds of scikit-learn for one epoch of all settings on all folds, measured on a sample of them."""
     from sklearn.linear_model import SGDClassifier
     from sklearn.model_selection import GridSearchCV
     from sklearn.neural_network import MLPClassifier
@@ -240,8 +240,8 @@ def grid_search_seconds(sweep: Sweep, grid: list[tuple[float, float]], images: n
     else:
         peer = SGDClassifier(loss="log_loss", learning_rate="constant", max_iter=1, tol=None)
         names = "eta0", "alpha"
-    few = grid[:: len(grid) // sweep.peer_settings][: sweep.peer_settings]
-    chosen = [{name: [value] for name, value in zip(names, setting, strict=True)} for setting in few]
+    sample = grid[:: len(grid) // sweep.peer_settings][: sweep.peer_settings]
+    chosen = [{name: [value] for name, value in zip(names, setting, strict=True)} for setting in sample]
     search = GridSearchCV(peer, chosen, cv=FOLDS, n_jobs=CORES, refit=False)
     os.environ["PYTHONWARNINGS"] = "ignore::UserWarning"  # its workers': one epoch does not converge
     GridSearchCV(peer, chosen[:1], cv=2, n_jobs=CORES, refit=False).fit(
@@ -249,7 +249,7 @@ def grid_search_seconds(sweep: Sweep, grid: list[tuple[float, float]], images: n
     )  # starts its workers
     start = time.perf_counter()
     search.fit(inputs, labels)
-    return (time.perf_counter() - start) * len(grid) / len(few)
+    return (time.perf_counter() - start) * len(grid) / len(sample)
 
 
 def measure_sweeps(train: datasets.Split, rounds: int) -> list[dict[str, Any]]:
@@ -269,16 +269,22 @@ def measure_checkpoints(train: datasets.Split, rounds: int) -> list[dict[str, An
         )
         fit = partial(fit, loss=losses.make_loss("softmax"), optimizer=training.make_optimizer("adam", LEARNING_RATE))
         fit = partial(fit, epochs=5)
-        kept: list[float] = []
+        with_checkpoints: list[float] = []
         plain: list[float] = []
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as folder:
-                checkpoint = training.Checkpoint(f"{folder}/kept")
-                kept += epoch_seconds(lambda told: fit(on_epoch=told, checkpoint=checkpoint))  # noqa: B023
-            plain += epoch_seconds(lambda told: fit(on_epoch=told))  # noqa: B023
-        cost = median(kept) / median(plain) - 1
+                checkpoint = training.Checkpoint(f"{folder}/checkpoints")
+                with_checkpoints += epoch_seconds(lambda on_epoch: fit(on_epoch=on_epoch, checkpoint=checkpoint))  # noqa: B023
+            plain += epoch_seconds(lambda on_epoch: fit(on_epoch=on_epoch))  # noqa: B023
+        cost = median(with_checkpoints) / median(plain) - 1
         name = "-".join(map(str, (3072, *hidden, 10)))
-        row = {"network": name, "images": count, "seconds_per_epoch": median(plain), "kept": median(kept), "cost": cost}
+        row = {
+            "network": name,
+            "images": count,
+            "seconds_per_epoch": median(plain),
+            "kept": median(with_checkpoints),
+            "cost": cost,
+        }
         rows.append(row | {"claim": 0.03, "holds": cost <= 0.03})
         print(f"{name}: an epoch of {median(plain):.2f} s, a checkpoint costs {100 * cost:.1f} %", flush=True)
     return rows
@@ -290,7 +296,7 @@ PARTS = {"steps": measure_steps, "sweeps": measure_sweeps, "checkpoints": measur
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True, help="TFDS data with cifar10")
-    parser.add_argument("--only", choices=PARTS, help="measure this part, and keep the others in the results file")
+    parser.add_argument("--only", choices=PARTS, help="measure this part only; the others stay in the results file")
     parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken")
     parser.add_argument("--images", type=int, default=50_000, help="the first of the training set")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the results file")
