@@ -13,7 +13,6 @@ processor time, both cores together. CIFAR-10 (JPEG copy); expected: 0.69 in 550
 
 import argparse
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -41,11 +40,10 @@ def whitened(model: models.Model, images: np.ndarray, count: int = PRINCIPAL) ->
     typical = np.mean(variances / (variances + FLOOR)) ** 0.5  # so that the entries' mean square is 1
     directions = jnp.asarray(vectors / np.sqrt(variances + FLOOR) / typical, jnp.float32)
 
-    def of_whitened(apply: Callable[..., Array], params: models.Params, x: Array, *, key: Array | None = None) -> Array:
-        return apply(params, (jnp.ravel(x).astype(jnp.float32) / 255 - mean) @ directions, key=key)
+    def apply(params: models.Params, x: Array, *, key: Array | None = None) -> Array:
+        return model.apply(params, (jnp.ravel(x).astype(jnp.float32) / 255 - mean) @ directions, key=key)
 
-    both = (partial(of_whitened, apply) for apply in (model.apply, model.apply_turned))
-    return models.Model(lambda key, shape: model.init(key, (count,)), *both)
+    return models.Model(lambda key, shape: model.init(key, (count,)), apply)
 
 
 def main() -> None:

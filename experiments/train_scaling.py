@@ -3,9 +3,9 @@
     python experiments/train_scaling.py    # a minute on 2 cores
 
 A network 3072-256-10 on random images of CIFAR-10's shape, momentum, batches of 256, over 1, 2, 4 and 8 devices that
-share each batch, over 4 of which two share the hidden units, and by two processes connected by gloo. Each measurement
-has its own processes, compiles first, and takes the median of five epochs. On CPU the devices are virtual: they share
-the same cores, so the ratio to one device shows what sharing costs; real devices show what it gains.
+share each batch, and by two processes connected by gloo. Each measurement has processes of its own, compiles
+apart, and takes the median of five epochs. On CPU the devices are virtual: they share the same cores, so the ratio to
+one device shows what sharing costs; real devices show what it gains.
 
 Expected: every epoch has the loss that it has on one device, to one part in 10⁴, or the run fails. On CPU, sharing a
 batch costs: 0.3 to 0.9 × the images/s of one device.
@@ -24,17 +24,10 @@ from knn_scaling import measured, real_devices
 RESULTS = Path(__file__).parent / "results" / "train_scaling.json"
 IMAGES, BATCH, EPOCHS, HIDDEN, CLASSES = 10_240, 256, 6, 256, 10
 ROUNDING = 1e-4  # relative
-WAYS = (
-    (1, 1, 1),
-    (2, 1, 1),
-    (4, 1, 1),
-    (8, 1, 1),
-    (4, 1, 2),
-    (1, 2, 1),
-)  # devices each, processes, shares of the units
+WAYS = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 2))  # devices each, processes
 
 
-def one_measurement(devices: int, processes: int, hidden: int, address: str, process: int) -> dict[str, Any]:
+def one_measurement(devices: int, processes: int, address: str, process: int) -> dict[str, Any]:
     """Seconds of the median epoch, and the loss of each, in this process, which has `devices` of all devices."""
     import jax
     import numpy as np
@@ -44,7 +37,7 @@ def one_measurement(devices: int, processes: int, hidden: int, address: str, pro
     if processes > 1:
         sharding.start(address, processes, process)
     one = devices == processes == 1
-    mesh = None if one else sharding.make_mesh(devices * processes, hidden=hidden)
+    mesh = None if one else sharding.make_mesh(devices * processes)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
     labels = rng.integers(0, CLASSES, IMAGES)
@@ -74,24 +67,23 @@ def one_measurement(devices: int, processes: int, hidden: int, address: str, pro
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--one", nargs=5, metavar=("DEVICES", "PROCESSES", "HIDDEN", "ADDRESS", "PROCESS"))
+    parser.add_argument("--one", nargs=5, metavar=("DEVICES", "PROCESSES", "SHARES", "ADDRESS", "PROCESS"))
     one = parser.parse_args().one
     if one:
-        devices, processes, hidden, address, process = one
-        outputs = one_measurement(int(devices), int(processes), int(hidden), address, int(process))
-        print("\n" + json.dumps(outputs), flush=True)
+        devices, processes, _, address, process = one
+        print("\n" + json.dumps(one_measurement(int(devices), int(processes), address, int(process))), flush=True)
         return
     from funcgrad import report
 
     available = real_devices()
     rows: list[dict[str, Any]] = []
     expected: list[float] = []
-    for devices, processes, hidden in WAYS:
+    for devices, processes in WAYS:
         if available is not None and devices * processes > available:
             continue
-        outputs = measured(__file__, devices, processes, hidden)
+        outputs = measured(__file__, devices, processes, 1)
         expected = expected or outputs[0]["losses"]
-        row: dict[str, Any] = {"processes": processes, "devices_each": devices, "shares_of_the_hidden_units": hidden}
+        row: dict[str, Any] = {"processes": processes, "devices_each": devices}
         pairs = [pair for each in outputs for pair in zip(each["losses"], expected, strict=True)]
         furthest = max(abs(loss / other - 1) for loss, other in pairs)
         if not furthest <= ROUNDING:
@@ -105,7 +97,7 @@ def main() -> None:
         }
         rows.append(row)
         print(
-            f"{processes} × {devices} devices, {hidden} shares of the hidden units: {speed:,.0f} images/s, "
+            f"{processes} × {devices} devices: {speed:,.0f} images/s, "
             f"{row['times_one_device']:.2f} × one device; losses within {furthest:.1e}",
             flush=True,
         )

@@ -36,8 +36,6 @@ import jax
 import numpy as np
 
 from funcgrad import crossval, datasets, losses, models, report, training
-from funcgrad.training import steps
-from funcgrad.training import sweep as sweeps
 
 RESULTS = Path(__file__).parent / "results" / "train_speed.json"
 BATCH_SIZE, LEARNING_RATE, CORES = 256, 1e-3, 2
@@ -194,13 +192,9 @@ def measure_sweep(sweep: Sweep, train: datasets.Split, rounds: int) -> dict[str,
     def optimizer(setting: Any) -> Any:
         return training.make_optimizer("adam", setting["lr"])
 
-    fold_of = np.arange(len(labels), dtype=np.int32) % FOLDS
-    examples = steps.Examples(jax.numpy.asarray(images), labels, np.ones(len(labels), np.float32))
-    none = np.zeros(len(grid), np.int32)
-    train_all = partial(
-        sweeps.train_all, jax.random.key(0), model, examples, fold_of, sweeps.Runs(settings, none, none)
-    )
-    train_all = partial(train_all, loss=loss, optimizer=optimizer, memory=2**31, **size)
+    fold_of = np.where(np.arange(len(labels)) % FOLDS, -1, 0).astype(np.int32)  # one fold is held out
+    plan = training.Sweep(model, loss, optimizer, **size, seeds=1, memory=2**31)
+    train_all = partial(training.train_settings, jax.random.key(0), images, labels, fold_of, settings, plan)
     middle = grid[len(grid) // 2 + 1]  # with a penalty, as most
     fit = partial(
         training.fit, jax.random.key(0), model, images, labels, loss=losses.make_loss("softmax", l2=middle[1])
@@ -209,7 +203,7 @@ def measure_sweep(sweep: Sweep, train: datasets.Split, rounds: int) -> dict[str,
 
     all_settings, one_setting = [], []
     for _ in range(rounds):
-        all_settings += sweep_seconds(lambda progress: train_all(progress=progress), sweep.epochs)
+        all_settings += sweep_seconds(lambda on_epoch: train_all(on_epoch=on_epoch), sweep.epochs)
         one_setting += epoch_seconds(lambda on_epoch: fit(on_epoch=on_epoch))
     times = median(all_settings) / median(one_setting)
     compared = times / len(grid) if sweep.each else times

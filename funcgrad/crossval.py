@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
@@ -14,9 +13,7 @@ from funcgrad.metrics import accuracy
 from funcgrad.neighbors import Metric, Neighbors, Weights, prepare, vote
 from funcgrad.neighbors.cross_fold import fold_neighbors
 from funcgrad.neighbors.merge_step import parse_memory
-from funcgrad.training import sweep as sweeps
-from funcgrad.training.steps import Examples, Model
-from funcgrad.training.validation import check_counts, check_range, checked_examples, checked_weights
+from funcgrad.training import Model, Sweep, train_settings
 
 
 class Row(NamedTuple):
@@ -117,44 +114,21 @@ def sweep(
 
     Returns rows in the order of the settings; `Row.folds` has fold after fold, in each one seed after another.
     """
-    inputs, labels = checked_examples("", inputs, labels)
-    check_counts(epochs=epochs, batch_size=batch_size)
-    arrays = jax.tree.map(np.asarray, settings, is_leaf=_numbers)
-    lengths = {
-        jax.tree_util.keystr(path, simple=True, separator="."): x.shape[:1]
-        for path, x in jax.tree.leaves_with_path(arrays)
-    }
-    if len(set(lengths.values())) != 1 or () in lengths.values() or seeds < 1:
-        shown = {name: length[0] if length else "none" for name, length in lengths.items()}
-        raise ValueError(f"settings: needs arrays of one length, and seeds ≥ 1; got lengths {shown}, seeds={seeds}")
+    arrays, labels = jax.tree.map(np.asarray, settings, is_leaf=_numbers), np.asarray(labels)
     parts = split_folds(len(labels), folds, shuffle=shuffle, stratify=labels if stratified else None)
     fold_of = np.empty(len(labels), np.int32)
     for number, part in enumerate(parts):
         fold_of[part] = number
-    shapes = jax.eval_shape(lambda key: model.init(key, inputs.shape[1:]), key)
-    check_range("labels", labels, model, shapes, inputs)
-    (count,) = next(iter(lengths.values()))
-    setting, fold, seed = np.indices((count, folds, seeds), np.int32).reshape(3, -1)
-    trained = sweeps.train_all(
-        key,
-        model,
-        Examples(jnp.asarray(inputs), jnp.asarray(labels), jnp.asarray(checked_weights(weights, len(labels)))),
-        fold_of,
-        sweeps.Runs(jax.tree.map(lambda x: x[setting], arrays), fold, seed),
-        loss=loss,
-        optimizer=optimizer,
-        epochs=epochs,
-        batch_size=min(batch_size, len(labels)),
-        memory=parse_memory(memory),
-        progress=on_epoch,
+    plan = Sweep(model, loss, optimizer, epochs, batch_size, seeds, parse_memory(memory))
+    accuracies, diverged = train_settings(
+        key, inputs, labels, fold_of, arrays, plan, weights=weights, on_epoch=on_epoch
     )
-    accuracies, diverged = (x.reshape(count, -1) for x in trained)
-    each = [jax.tree.map(lambda x, i=i: x[i].tolist(), arrays) for i in range(count)]
-    if isinstance(settings, dict):  # in the caller's order, and not in that of a tree, which is sorted
+    each = [jax.tree.map(lambda x, i=i: x[i].tolist(), arrays) for i in range(len(accuracies))]
+    if isinstance(settings, dict):  # in the caller's order; that of a tree is sorted
         each = [{name: setting[name] for name in settings} for setting in each]
     return [
-        _row(setting, right)._replace(diverged=int(lost.sum()))
-        for setting, right, lost in zip(each, accuracies, diverged, strict=True)
+        _row(setting, accuracy.ravel())._replace(diverged=int(lost.sum()))
+        for setting, accuracy, lost in zip(each, accuracies, diverged, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -23,31 +23,11 @@ class Model(NamedTuple):
     """A classifier of one example; `jax.vmap` makes it one of a batch.
 
     init: (key, shape of one example) → params.
-    apply: (params, example, *, key=None) → scores (num_classes,). Without a key it evaluates: nothing is dropped.
-    apply_turned: the same of parameters whose matrices are transposed, as `funcgrad.training` holds them. Without it,
-      `apply` is given their transposes, which gives the same and is slower on a CPU.
+    apply: (params, example, *, key=None) → scores (num_classes,). Without a key it evaluates: no dropout.
     """
 
     init: Callable[[Array, tuple[int, ...]], Params]
     apply: Callable[..., Array]
-    apply_turned: Callable[..., Array] | None = None
-
-
-class _Layout(NamedTuple):
-    """How the weights of dense layers lie in memory."""
-
-    inputs: int  # the axis of a matrix that its inputs are on
-    times: Callable[[Array, Array], Array]  # (x, weights) → one number for each output
-
-
-def _times_turned(x: Array, weights: Array) -> Array:
-    product = weights @ x
-    # Of a batch this is (outputs, B). Once it is written to memory like that, so is its gradient, which XLA's CPU then
-    # multiplies with the inputs (B, inputs) at full speed; as (B, outputs) it takes half as long again.
-    return lax.optimization_barrier(product) if jax.default_backend() == "cpu" else product
-
-
-_PLAIN, _TURNED = _Layout(0, lambda x, weights: x @ weights), _Layout(1, _times_turned)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -60,7 +40,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-Initialization = Callable[[Array, tuple[int, int]], Array]  # (key, (inputs, outputs)) → weights
+Initialization = Callable[[Array, tuple[int, int]], Array]  # (key, (inputs, outputs)) → an array of that shape
 
 INITIALIZATIONS: dict[str, Initialization] = {
     "he": lambda key, shape: (2 / shape[0]) ** 0.5 * jax.random.normal(key, shape),
@@ -81,10 +61,10 @@ _WITHOUT_ACTIVATION = {"he": "lecun", "he_normal": "lecun_normal", "he_uniform":
 
 
 def linear(num_classes: int, *, initialization: str = "normal") -> Model:
-    """Scores W·x + b for the flattened example; by default W begins with a deviation of 10⁻⁴ (CS231n, lecture 2).
+    """Scores W·x + b for the flattened example; by default W starts with a standard deviation of 10⁻⁴ (CS231n).
 
-    `initialization` is one of `INITIALIZATIONS`. Parameters: {"weights": (dimensions, num_classes),
-    "bias": (num_classes,)}; biases begin at 0.
+    `initialization` is one of `INITIALIZATIONS`. Parameters: {"weights": (num_classes, dimensions),
+    "bias": (num_classes,)}; biases start at 0.
 
     Raises `ValueError` for an unknown initialization or fewer than one class, `TypeError` for no whole number.
     """
@@ -96,10 +76,10 @@ def _linear(num_classes: int, start: Initialization) -> Model:
     def init(key: Array, shape: tuple[int, ...]) -> Params:
         return _dense_init(key, math.prod(shape), num_classes, start)
 
-    def apply(layout: _Layout, params: Params, x: Array, *, key: Array | None = None) -> Array:
-        return _dense(layout, params, _flat(layout, x, params))
+    def apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
+        return _dense(params, _flat(x, params))
 
-    return Model(init, partial(apply, _PLAIN), partial(apply, _TURNED))
+    return Model(init, apply)
 
 
 def mlp(
@@ -184,15 +164,15 @@ def _layers(
         last = _dense_init(jax.random.fold_in(key, len(hidden)), sizes[-1], num_classes, start_without)
         return {"hidden": layers, "output": last}
 
-    def apply(layout: _Layout, params: Params, x: Array, *, key: Array | None = None) -> Array:
-        x = _flat(layout, x, params["hidden"][0])
+    def apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
+        x = _flat(x, params["hidden"][0])
         for number, layer in enumerate(params["hidden"]):
-            x = _dense(layout, layer, x)
+            x = _dense(layer, x)
             x = _normalized(layer, x) if layer_norm else x
             x = activated(x, None if key is None else jax.random.fold_in(key, number))
-        return _dense(layout, params["output"], x)
+        return _dense(params["output"], x)
 
-    return Model(init, partial(apply, _PLAIN), partial(apply, _TURNED))
+    return Model(init, apply)
 
 
 @lru_cache(maxsize=256)
@@ -220,15 +200,14 @@ def _blocks(
         output = _dense_init(output_key, width, num_classes, start_without)
         return {"embedding": embedding, "blocks": blocks, "output": output}
 
-    def apply(layout: _Layout, params: Params, x: Array, *, key: Array | None = None) -> Array:
-        dense = partial(_dense, layout)
-        x = dense(params["embedding"], _flat(layout, x, params["embedding"]))
+    def apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
+        x = _dense(params["embedding"], _flat(x, params["embedding"]))
         for number, block in enumerate(params["blocks"]):
             own_key = None if key is None else jax.random.fold_in(key, number)
-            x += dense(block["narrow"], activated(dense(block["widen"], _normalized(block, x)), own_key))
-        return _dense(layout, params["output"], x)
+            x += _dense(block["narrow"], activated(_dense(block["widen"], _normalized(block, x)), own_key))
+        return _dense(params["output"], x)
 
-    return Model(init, partial(apply, _PLAIN), partial(apply, _TURNED))
+    return Model(init, apply)
 
 
 def standardized(model: Model, mean: ArrayLike, deviation: ArrayLike) -> Model:
@@ -242,19 +221,13 @@ def standardized(model: Model, mean: ArrayLike, deviation: ArrayLike) -> Model:
 
 @lru_cache(maxsize=256)
 def _standardized(model: Model, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Model:
-    def apply(apply_model: Callable[..., Array], params: Params, x: Array, *, key: Array | None = None) -> Array:
+    def apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
         dtype = jnp.result_type(float)
-        # A number for each of the example's: along a last axis of 3, XLA's CPU would do one after the other.
+        # Broadcast to the example's shape first: along a last axis of 3, XLA's CPU code would not be vectorized.
         centre, scale = (np.broadcast_to(np.asarray(y, dtype), x.shape) for y in (mean, deviation))
-        return apply_model(params, (x.astype(dtype) - centre) / np.where(scale > 0, scale, 1), key=key)
+        return model.apply(params, (x.astype(dtype) - centre) / np.where(scale > 0, scale, 1), key=key)
 
-    return _each_way(model, apply)
-
-
-def _each_way(model: Model, apply: Callable[..., Array]) -> Model:
-    """The model with another `apply`, which takes the model's own, in either layout, as its first argument."""
-    turned = None if model.apply_turned is None else partial(apply, model.apply_turned)
-    return Model(model.init, partial(apply, model.apply), turned)
+    return Model(model.init, apply)
 
 
 def in_dtype(model: Model, dtype: DTypeLike) -> Model:
@@ -279,33 +252,12 @@ def in_dtype(model: Model, dtype: DTypeLike) -> Model:
 
 @lru_cache(maxsize=256)
 def _in_dtype(model: Model, dtype: np.dtype) -> Model:
-    def apply(apply_model: Callable[..., Array], params: Params, x: Array, *, key: Array | None = None) -> Array:
+    def apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
         own = jnp.result_type(*jax.tree.leaves(params))
         rounded = jax.tree.map(lambda p: p.astype(dtype), params)
-        return apply_model(rounded, x.astype(dtype), key=key).astype(own)
+        return model.apply(rounded, x.astype(dtype), key=key).astype(own)
 
-    return _each_way(model, apply)
-
-
-def describe(params: Params) -> str:
-    """A table of the arrays of a tree: path, shape, dtype, how many numbers; the last line is their total.
-
-    >>> print(describe({"weights": jnp.zeros((3072, 10)), "bias": jnp.zeros(10)}))
-    bias           10  float32      10
-    weights  3072, 10  float32  30,720
-    total                       30,730
-    """
-    rows = [
-        (jax.tree_util.keystr(path, simple=True, separator="."), ", ".join(map(str, x.shape)), str(x.dtype), x.size)
-        for path, x in jax.tree.leaves_with_path(params)
-    ]
-    rows.append(("total", "", "", sum(row[-1] for row in rows)))
-    table = [(*names, f"{count:,}") for *names, count in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        f"{path:<{widths[0]}}  {shape:>{widths[1]}}  {dtype:<{widths[2]}}  {count:>{widths[3]}}"
-        for path, shape, dtype, count in table
-    )
+    return Model(model.init, apply)
 
 
 def mean_and_deviation(inputs: Any, rows: int = 4096) -> tuple[Array, Array]:
@@ -324,15 +276,20 @@ def _along_last(x: Array, like: Array) -> Array:
 
 
 def _dense_init(key: Array, inputs: int, outputs: int, start: Initialization) -> dict[str, Array]:
-    return {"weights": start(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
+    # Drawn as (inputs, outputs), as JAX's initializers are, and transposed: the numbers of all published results.
+    return {"weights": start(key, (inputs, outputs)).T, "bias": jnp.zeros(outputs)}
 
 
 def _norm_init(size: int) -> dict[str, Array]:
     return {"scale": jnp.ones(size), "offset": jnp.zeros(size)}
 
 
-def _dense(layout: _Layout, layer: Params, x: Array) -> Array:
-    return layout.times(x, layer["weights"]) + layer["bias"]
+def _dense(layer: Params, x: Array) -> Array:
+    product = layer["weights"] @ x
+    # Of a batch this is (outputs, B). If it is written to memory like that, so is its gradient, which XLA's CPU backend
+    # then multiplies by the inputs (B, inputs) at full speed; as (B, outputs) it takes half as long again.
+    product = lax.optimization_barrier(product) if jax.default_backend() == "cpu" else product
+    return product + layer["bias"]
 
 
 def _normalized(layer: Params, x: Array) -> Array:
@@ -341,9 +298,9 @@ def _normalized(layer: Params, x: Array) -> Array:
     return jax.nn.standardize(wide).astype(x.dtype) * layer["scale"] + layer["offset"]
 
 
-def _flat(layout: _Layout, x: Array, first: Params) -> Array:
-    """The example as a vector of the first layer's dtype. Raises `ValueError` where that layer takes another size."""
-    inputs = first["weights"].shape[layout.inputs]
+def _flat(x: Array, first: Params) -> Array:
+    """The example as a vector of the first layer's dtype. Raises `ValueError` if that layer takes another size."""
+    inputs = first["weights"].shape[1]
     if x.size != inputs:
         raise ValueError(f"example: has shape {x.shape}, so {x.size} numbers; the parameters are for {inputs}")
     return jnp.ravel(x).astype(first["weights"].dtype)

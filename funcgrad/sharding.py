@@ -9,13 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh
 
-DATA = "data"
-HIDDEN = "hidden"  # the axis of a mesh over which a training splits its parameters
+DATA = "data"  # the axis of a mesh over which a training splits its batches
 POINTS = "points"  # the axis of a mesh over which a search splits its points; over all others it splits its queries
 
 
@@ -59,14 +57,13 @@ def start(
         raise RuntimeError("start: JAX is already in use in this process; call it before any other JAX call") from None
 
 
-def make_mesh(devices: int | Sequence[jax.Device] | None = None, *, points: int = 1, hidden: int = 1) -> Mesh:
-    """A mesh over the first so many devices, over those given, or over all, with the axes "data" and "points".
+def make_mesh(devices: int | Sequence[jax.Device] | None = None, *, points: int = 1) -> Mesh:
+    """A mesh over the first `devices` devices, over those given, or over all, with the axes "data" and "points".
 
-    `points` is how many shares a search makes of its points; the devices of one share have different queries. All
-    means those of every process, after `start`. `hidden` is how many shares a training makes of its parameters; above
-    1 the axes are "data" and "hidden".
+    `points` is the number of shares of a search's points; the devices of one share have different queries. All devices
+    means those of every process, after `start`.
 
-    Raises `ValueError` when more devices are asked for than there are, or they cannot be divided into the shares.
+    Raises `ValueError` for more devices than there are, or if they cannot be divided into the shares.
     """
     there = jax.devices()
     if isinstance(devices, int):
@@ -74,14 +71,10 @@ def make_mesh(devices: int | Sequence[jax.Device] | None = None, *, points: int 
             raise ValueError(f"devices: got {devices}, this machine has {len(there)} ({there[0].platform})")
         devices = there[:devices]
     chosen = list(there if devices is None else devices)
-    for name, shares in ((POINTS, points), (HIDDEN, hidden)):
-        if shares < 1 or len(chosen) % shares:
-            raise ValueError(f"{name}: needs a divisor of the number of devices, {len(chosen)}, got {shares}")
-    if points > 1 and hidden > 1:
-        raise ValueError(f"hidden: a mesh splits points or parameters, got points={points} and hidden={hidden}")
-    name, shares = (POINTS, points) if hidden == 1 else (HIDDEN, hidden)
-    shape = len(chosen) // shares, shares
-    return jax.make_mesh(shape, (DATA, name), axis_types=(AxisType.Auto,) * 2, devices=chosen)
+    if points < 1 or len(chosen) % points:
+        raise ValueError(f"points: needs a divisor of the number of devices, {len(chosen)}, got {points}")
+    shape = len(chosen) // points, points
+    return jax.make_mesh(shape, (DATA, POINTS), axis_types=(AxisType.Auto,) * 2, devices=chosen)
 
 
 def shares(mesh: Mesh | None) -> tuple[int, int]:
@@ -134,92 +127,13 @@ def over_pairs(fun: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     return jax.shard_map(fun, mesh=mesh, in_specs=specs, out_specs=(table,) * 3, check_vma=False)
 
 
-# A training: its batches are split over the axis "data", its parameters over "hidden" where a mesh has it.
-
-
-def replicate(mesh: Mesh | None, tree: Any) -> Any:
-    """Every array on every device of the mesh; on the usual device without one."""
-    if mesh is None:
-        return jax.tree.map(jnp.asarray, tree)
-    return jax.tree.map(lambda x: _placed(x, mesh, jax.P()), tree)
-
-
-def place_state(mesh: Mesh | None, state: Any) -> Any:
-    """Parameters and the optimizer's numbers, split along their first axis where a mesh has "hidden" and that divides.
-
-    The first axis of a layer's biases, and of its weights while they are trained, is its units.
-    """
-    if mesh is None:
-        return state
-    parts = dict(mesh.shape).get(HIDDEN, 1)
-
-    def spec(x: Any) -> jax.P:
-        return jax.P(HIDDEN) if parts > 1 and x.ndim > 0 and x.shape[0] % parts == 0 else jax.P()
-
-    return jax.tree.map(lambda x: _placed(x, mesh, spec(x)), state)
-
-
-def split_batches(mesh: Mesh | None, order: Any) -> Any:
-    """The order (S, B) of an epoch, each batch split over the devices of the axis "data"."""
-    if mesh is None:
-        return jnp.asarray(order)
-    return _placed(order, mesh, jax.P(None, DATA))
-
-
-def batch_size_for(mesh: Mesh | None, batch_size: int, examples: int) -> int:
-    """The batch size, raised where all examples are one batch so that every device has as many.
-
-    Raises `ValueError` for another one that the devices cannot share.
-    """
-    parts = 1 if mesh is None else dict(mesh.shape).get(DATA, 1)
-    if batch_size % parts and batch_size < examples:
-        raise ValueError(f"batch_size: needs a multiple of the {parts} devices that share it, got {batch_size}")
-    return batch_size + -batch_size % parts
-
-
-def gathered(tree: Any) -> Any:
-    """The tree, with every array of several processes whole on the host of each."""
-
-    def whole(x: Any) -> Any:
-        if not isinstance(x, jax.Array) or x.is_fully_addressable:
-            return x
-        if x.is_fully_replicated:
-            return np.asarray(x)
-        assert isinstance(x.sharding, NamedSharding)  # by `place_state`
-        everywhere = NamedSharding(x.sharding.mesh, jax.P())
-        everywhere = NamedSharding(x.sharding.mesh, jax.P())
-        return np.asarray(jax.jit(lambda x: x, out_shardings=everywhere)(x))
-
-    return jax.tree.map(whole, tree)
-
-
-def placed_like(tree: Any, like: Any) -> Any:
-    """Each array where its counterpart lies: a compiled program leaves what it gives back split as suited it."""
-
-    def moved(x: jax.Array, to: Any) -> jax.Array:  # one after the other: on CPU, two at a time may wait for each other
-        return x if x.sharding == to.sharding else jax.block_until_ready(jax.device_put(x, to.sharding))
-
-    return jax.tree.map(moved, tree, like)
-
-
-def least(mesh: Mesh | None, *numbers: int) -> list[int]:
-    """The least of each number over the processes of a mesh, which call this together, so that all do alike."""
-    if mesh is None or not _is_spread(mesh):
+def min_across_processes(mesh: Mesh | None, *numbers: int) -> list[int]:
+    """The minimum of each number over the processes of a mesh, which all call this together."""
+    if mesh is None or not spans_processes(mesh):
         return list(numbers)
     return np.asarray(process_allgather(np.array(numbers, np.int32))).min(axis=0).tolist()
 
 
-def _is_spread(mesh: Mesh) -> bool:
+def spans_processes(mesh: Mesh) -> bool:
+    """Whether a mesh has devices of other processes."""
     return any(device.process_index != jax.process_index() for device in mesh.devices.flat)
-
-
-def _placed(x: Any, mesh: Mesh, spec: jax.P) -> jax.Array:
-    """The array on a mesh. Of several processes each places its own part of it, and waits for no other.
-
-    `device_put` would compare what the processes have, and those that stream do this in a thread, at any time.
-    """
-    where = NamedSharding(mesh, spec)
-    if not _is_spread(mesh):
-        return jax.device_put(x, where)
-    whole = np.asarray(jnp.asarray(x))  # of JAX's dtypes
-    return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])

@@ -231,7 +231,7 @@ def test_a_sweep_is_gradient_descent_on_the_other_folds(float64: bool) -> None:
     """One batch an epoch, and parameters that start at 0: nothing is random, and NumPy can do the same."""
     images, labels = digits(100)
     inputs, epochs, rate = images / 16, 20, 0.5
-    zero = models.Model(lambda key, shape: {"weights": jnp.zeros((64, 10)), "bias": jnp.zeros(10)}, LINEAR.apply)
+    zero = models.Model(lambda key, shape: {"weights": jnp.zeros((10, 64)), "bias": jnp.zeros(10)}, LINEAR.apply)
     with jax.enable_x64(float64):
         options = {"inputs": inputs, "settings": {"lr": np.array([rate])}} if float64 else {}
         (row,) = swept(key=jax.random.key(0), model=zero, epochs=epochs, batch_size=1000, **options)
@@ -319,13 +319,13 @@ def test_the_same_key_gives_the_same_rows_and_on_epoch_is_told() -> None:
     [
         ({"settings": {}}, "settings: needs arrays of one length"),
         ({"settings": {"lr": [0.1, 0.2], "l2": [0.1]}}, "settings: needs .* got lengths {'l2': 1, 'lr': 2}"),
-        ({"seeds": 0}, "seeds ≥ 1; .* seeds=0"),
+        ({"seeds": 0}, "seeds: must be at least 1, got 0"),
         ({"folds": 1}, "folds: needs 2 to 100"),
         ({"epochs": 0}, "epochs: must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size: must be at least 1, got 0"),
         ({"labels": np.zeros(99, int)}, r"labels: needs one for each of the 100 inputs, got shape \(99,\)"),
         ({"labels": np.zeros(100)}, "labels: needs integers, got float"),
-        ({"labels": np.arange(100)}, "labels: go from 0 to 99, the model has classes 0 … 9"),
+        ({"labels": np.arange(100)}, "labels: range from 0 to 99, the model has classes 0 … 9"),
     ],
 )
 def test_a_wrong_argument_of_sweep_is_named(changes: dict[str, Any], message: str) -> None:

@@ -104,12 +104,11 @@ def test_losses_and_gradients_are_those_of_the_plain_formula_in_both_systems(
 def test_gradients_of_the_parameters_with_both_penalties_are_those_of_autograd(name: str) -> None:
     """A linear classifier of three numbers, its loss and penalties written out in floats."""
     rng = np.random.default_rng(4)
-    params = {"weights": rng.normal(size=(3, CLASSES)).tolist(), "bias": rng.normal(size=CLASSES).tolist()}
+    params = {"weights": rng.normal(size=(CLASSES, 3)).tolist(), "bias": rng.normal(size=CLASSES).tolist()}
     x, label = rng.normal(size=3).tolist(), 2
 
     def in_floats(params: dict) -> Any:
-        columns = list(zip(*params["weights"], strict=True))
-        scores = [ops.dot(x, column) + bias for column, bias in zip(columns, params["bias"], strict=True)]
+        scores = [ops.dot(row, x) + bias for row, bias in zip(params["weights"], params["bias"], strict=True)]
         weights = [w for row in params["weights"] for w in row]
         penalties = 0.25 * ops.sum([abs(w) for w in weights]) + 0.5 * ops.sum([w * w for w in weights])
         return FORMULAS[name](scores, label) + penalties

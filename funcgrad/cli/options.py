@@ -306,13 +306,12 @@ class SingleTrainingOptions(Options):
     augment: str | None = option(None, "of each image, anew each time: flip,shift:4,cutout:8 [none]", metavar="NAMES")
     mixup: float = option(0.0, "mixes pairs of inputs, and their losses", type=number(0), metavar="ALPHA")
     dtype: str = option("float32", "of the computation", choices=("float32", "bfloat16"))
-    skip_nonfinite: bool = option(False, "leave out steps whose loss or gradients are not finite, in place of stopping")
+    skip_nonfinite: bool = option(False, "skip steps whose loss or gradients are not finite instead of stopping")
     checkpoint_every: int | None = option(
         None, "with --out: a checkpoint after so many [1, but not within 10 seconds]", **_EPOCHS, resumable=True
     )
     keep: int = option(3, "the last N checkpoints stay", **_COUNT, resumable=True)
     devices: int | None = option(None, "that share each batch [1; with --distributed all]", **_COUNT, resumable=True)
-    split_hidden: int = option(1, "devices that share the hidden units", **_COUNT, resumable=True)
     distributed: str | None = option(
         None,
         "one process of several: HOST:PORT,PROCESSES,NUMBER, or auto under SLURM and on TPU pods",
@@ -328,7 +327,7 @@ class TrainOptions(SingleTrainingOptions, PenaltyOptions, NetworkOptions, Classi
     @property
     def num_devices(self) -> int | None:
         """None: all there are."""
-        return self.split_hidden if self.devices is None and self.distributed is None else self.devices
+        return 1 if self.devices is None and self.distributed is None else self.devices
 
 
 class SweepOptions(FoldOptions, SweptOptions, NetworkOptions, ClassifierOptions):

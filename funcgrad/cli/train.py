@@ -15,13 +15,11 @@ from funcgrad import files, losses, metrics, models, plots, sharding, training
 from funcgrad.cli.console import ReportProgress, percent
 from funcgrad.cli.knn import confusion_figure
 from funcgrad.cli.options import TrainOptions
-from funcgrad.cli.predict import Probe
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset, Split
 from funcgrad.folds import hold_out
 from funcgrad.report import timed
 from funcgrad.training import augment, checkpoint
-from funcgrad.training import batches as feeding
 
 CHECKPOINT_SECONDS = 10.0  # between two checkpoints, unless they are to come after so many epochs
 
@@ -74,12 +72,12 @@ def missing_classes(dataset: Dataset) -> list[str]:
 def failed(trained: "Trained") -> str:
     if trained.fit.stopped_by != "diverged":
         return ""
-    return f"{trained.fit.notes[-1]}; lower the learning rate, or leave such steps out (--skip-nonfinite)"
+    return f"{trained.fit.notes[-1]}; lower the learning rate, or skip such steps (--skip-nonfinite)"
 
 
 class Trained(NamedTuple):
     fit: training.Fit
-    classifier: Probe
+    classifier: training.SavedModel
     scores: np.ndarray  # of the test set
     metrics: dict[str, float]
     rates: np.ndarray  # the learning rate at each step
@@ -94,12 +92,10 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
     if options.validation:
         held_out, others = hold_out(split_key, labels, options.validation)
         validation = inputs[held_out], labels[held_out]
-        inputs, labels = feeding.selected(inputs, others), labels[others]
-    steps, schedule = _steps_per_epoch(options, len(labels)), _schedule(options, len(labels))
+        inputs, labels = training.select_rows(inputs, others), labels[others]
+    steps, schedule = training.steps_per_epoch(len(labels), options.batch_size), _schedule(options, len(labels))
     loss = losses.make_loss(options.loss, l1=options.l1, l2=options.l2, smoothing=options.label_smoothing)
-    mesh = None
-    if options.num_devices != 1 or options.split_hidden != 1:
-        mesh = sharding.make_mesh(options.num_devices, hidden=options.split_hidden)
+    mesh = None if options.num_devices == 1 else sharding.make_mesh(options.num_devices)
     defer_interrupts = Run().defer_interrupts if run.out is None else run.defer_interrupts
     with run.progress(name_of(options), unit="images") as report_progress, timed(seconds):
         classifier = untrained(dataset, options, inputs)
@@ -149,14 +145,14 @@ def _measure(
     return measured, scores
 
 
-def untrained(dataset: Dataset, options: TrainOptions, inputs: Any) -> Probe:
+def untrained(dataset: Dataset, options: TrainOptions, inputs: Any) -> training.SavedModel:
     """The model with what belongs to it, not yet trained."""
     kind = {"initialization": options.initialization} if options.initialization else {}
     if options.model == "mlp":
         names = ("hidden", "activation", "dropout", "layer_norm", "residual")
         kind |= {name: getattr(options, name) for name in names}
     mean, deviation = (np.asarray(x).tolist() for x in models.mean_and_deviation(inputs))
-    return Probe(
+    return training.SavedModel(
         kind={"model": options.model, **kind, "dtype": options.dtype},
         classes=tuple(dataset.classes),
         shape=tuple(dataset.train.images.shape[1:]),
@@ -238,10 +234,6 @@ def _mistakes(dataset: Dataset, scores: np.ndarray, title: str) -> Any:
     )
 
 
-def _steps_per_epoch(options: TrainOptions, examples: int) -> int:
-    return -(-examples // min(options.batch_size, examples))
-
-
 def _schedule(options: TrainOptions, examples: int) -> Callable[[Any], Any]:
     schedule = training.make_schedule(options.schedule, options.lr, **_steps(options, examples))
 
@@ -256,7 +248,7 @@ def _steps(options: TrainOptions, examples: int) -> dict[str, int]:
     """The steps of a schedule, in all and of its rise."""
     if options.warmup >= options.epochs:
         raise ValueError(f"warmup: needs fewer than all {options.epochs} epochs, got {options.warmup:g}")
-    steps = _steps_per_epoch(options, examples)
+    steps = training.steps_per_epoch(examples, options.batch_size)
     return {"steps": steps * options.epochs, "warmup_steps": round(steps * options.warmup)}
 
 

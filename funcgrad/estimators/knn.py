@@ -1,12 +1,4 @@
-"""Estimators for scikit-learn's pipelines, grid searches and cross-validation: exact k-NN, and two that are trained.
-
-    model = KNeighborsClassifier(n_neighbors=3, metric="l1").fit(images.reshape(len(images), -1), labels)
-    model.predict(others)                              # the classes
-    GridSearchCV(model, {"n_neighbors": [1, 3, 5]})    # works as with scikit-learn's own
-
-Points are rows of a dense table: flatten images first, and call `toarray()` of a sparse matrix. `LinearClassifier` and
-`MLPClassifier` stand in `funcgrad.estimators.trained`.
-"""
+"""Exact k-nearest neighbors as a scikit-learn estimator."""
 
 from typing import Any, Self
 
@@ -15,8 +7,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from funcgrad.estimators.trained import LinearClassifier as LinearClassifier
-from funcgrad.estimators.trained import MLPClassifier as MLPClassifier
 from funcgrad.neighbors import Metric, Neighbors, Weights, index_for, kneighbors, vote
 
 

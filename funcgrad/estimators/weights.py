@@ -9,16 +9,16 @@ from sklearn.utils.validation import _check_sample_weight
 ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
 
 
-def checked_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray:
-    """(N,) float64, 1 by default. Raises `ValueError` unless all are finite and from 0 up, and one above 0."""
+def sample_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray:
+    """(N,) float64, 1 by default. Raises `ValueError` unless all are finite and at least 0, and one above 0."""
     weights = np.array(_check_sample_weight(sample_weight, X, dtype=np.float64))
     if not ((weights >= 0).all() and weights.any()):
-        raise ValueError("sample_weight: needs finite numbers from 0 up, and one above 0")
+        raise ValueError("sample_weight: needs finite numbers of at least 0, and one above 0")
     return weights
 
 
 def class_weights(class_weight: ClassWeight, classes: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """The weight of each class, (classes,); "balanced": so that their `totals` come out alike, the sum unchanged."""
+    """The weight of each class, (classes,); "balanced": makes their `totals` equal and keeps the sum."""
     if class_weight is None:
         return np.ones(len(classes))
     if isinstance(class_weight, str) and class_weight == "balanced":
@@ -30,5 +30,5 @@ def class_weights(class_weight: ClassWeight, classes: np.ndarray, totals: np.nda
         raise ValueError(f"class_weight: has classes that are not in y: {', '.join(map(repr, unknown))}")
     weights = np.array([class_weight.get(name, 1.0) for name in names], float)
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-        raise ValueError(f"class_weight: needs finite numbers from 0 up, and one above 0; got {class_weight!r}")
+        raise ValueError(f"class_weight: needs finite numbers of at least 0, and one above 0; got {class_weight!r}")
     return weights

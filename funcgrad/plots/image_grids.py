@@ -27,18 +27,18 @@ def is_image_shape(shape: Sequence[int]) -> bool:
 def templates(weights: ArrayLike, shape: Sequence[int], classes: Sequence[str], *, title: str | None = None) -> Figure:
     """The weights of a linear classifier as one image a class: what is summed for that class's score.
 
-    weights: (D, C). shape: (H, W), (H, W, 1) or (H, W, 3) with H·W·channels = D. One channel is shown in red (raises
+    weights: (C, D). shape: (H, W), (H, W, 1) or (H, W, 3) with H·W·channels = D. One channel is shown in red (raises
     the score) and blue (lowers it) with zero white; three channels as a colour picture, scaled from the template's
     minimum to its maximum, as CS231n does. Each class is scaled by itself.
     Raises ValueError if `shape` is no image, or does not fit the weights, or the classes do not.
     """
     array, shape = np.asarray(weights, float), tuple(shape)
     _require_image("shape", shape)
-    fits = array.ndim == 2 and array.shape == (math.prod(shape), len(classes)) and array.size > 0
-    expected = f"({math.prod(shape)}, {len(classes)}) for images of shape {shape} and {len(classes)} classes"
+    fits = array.ndim == 2 and array.shape == (len(classes), math.prod(shape)) and array.size > 0
+    expected = f"({len(classes)}, {math.prod(shape)}) for images of shape {shape} and {len(classes)} classes"
     require(fits, f"weights: shape {array.shape}, expected {expected}")
 
-    images = np.moveaxis(array, 1, 0).reshape(len(classes), *shape)
+    images = array.reshape(len(classes), *shape)
     each = tuple(range(1, images.ndim))
     if shape[2:] == (3,):
         low, high = images.min(axis=each, keepdims=True), images.max(axis=each, keepdims=True)

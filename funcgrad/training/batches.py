@@ -1,6 +1,6 @@
-"""Feeding a training: examples that lie on the device, or stretches of them that are fetched while others train."""
+"""The examples of a training: all on the device, or chunks that are transferred while the one before is trained on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -9,14 +9,12 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from funcgrad import sharding
+from funcgrad.training.placement import replicate, split_batches
 from funcgrad.training.steps import Examples, order_of
-
-_RESIDENT = 2**32  # bytes of inputs that are put on the device as a whole, unless told otherwise
-_STRETCH = 2**27  # bytes of inputs that are fetched at a time; two such stretches are on the device
+from funcgrad.training.tuning import TUNING, Tuning
 
 
-class Stretch(NamedTuple):
+class Chunk(NamedTuple):
     """Consecutive steps of an epoch."""
 
     first: int  # the number in the epoch of its first step,
@@ -25,8 +23,8 @@ class Stretch(NamedTuple):
     order: Array  # (S, B): which examples each of its steps takes
 
 
-class Selected:
-    """Some rows of an array that is too large to be copied, read when they are asked for."""
+class SelectedRows:
+    """Some rows of an array that is too large to be copied, read on access."""
 
     def __init__(self, inputs: Any, rows: np.ndarray) -> None:
         self._inputs, self._rows = inputs, rows
@@ -43,66 +41,65 @@ class Selected:
         return np.asarray(self[:], dtype)
 
 
-def selected(inputs: Any, rows: np.ndarray) -> Any:
-    """The rows of the inputs: copied, or read when they are needed if they are above 4 GiB."""
-    return inputs[rows] if len(rows) * inputs[:1].nbytes <= _RESIDENT else Selected(inputs, rows)
+def select_rows(inputs: Any, rows: np.ndarray) -> Any:
+    """The rows of the inputs: copied, or read on access if they exceed 4 GiB."""
+    return inputs[rows] if len(rows) * inputs[:1].nbytes <= TUNING.resident_bytes else SelectedRows(inputs, rows)
 
 
-Feed = Callable[[Any, int, int], Iterator[Stretch]]  # (key data, epoch, first step) → its stretches from there on
+class Source(NamedTuple):
+    """All examples of a training, and how they come to the device."""
+
+    examples: Examples  # on the device, or on the host if they are streamed
+    batch_size: int
+    mesh: Mesh | None
+    chunk_steps: int | None  # steps of a chunk; None: the examples are on the device
 
 
-def make_feed(
-    inputs: Any,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    batch_size: int,
-    *,
-    mesh: Mesh | None,
-    stream: bool | None,
-) -> Feed:
-    """A feed of all examples in a new random order each epoch.
+def make_source(
+    examples: Examples, batch_size: int, *, mesh: Mesh | None, stream: bool | None, tuning: Tuning = TUNING
+) -> Source:
+    """Examples given on the host. stream: None streams inputs that are on the host and exceed `resident_bytes`.
 
-    stream: None streams what lies on the host and is above 4 GiB. Streamed inputs are read in the order of their rows,
-    a stretch at a time, by a thread that is one stretch ahead; the order of the training is that of resident inputs.
+    Streamed inputs are read in the order of their rows, a chunk at a time, by a thread that is one chunk ahead; the
+    order of the training is that of resident inputs.
     """
-    count = len(labels)
-
-    def order(key_data: Any, epoch: int) -> Array:
-        return order_of(key_data, np.int32(epoch), count, batch_size)
-
+    inputs = examples.inputs
     if stream is None:
-        stream = not isinstance(inputs, Array) and inputs.nbytes > _RESIDENT
+        stream = not isinstance(inputs, Array) and inputs.nbytes > tuning.resident_bytes
     if not stream:
-        examples = sharding.replicate(mesh, Examples(jnp.asarray(inputs), labels, weights))
+        return Source(replicate(mesh, examples._replace(inputs=jnp.asarray(inputs))), batch_size, mesh, None)
+    steps = max(1, tuning.chunk_bytes // (batch_size * max(1, inputs[:1].nbytes)))
+    return Source(examples, batch_size, mesh, steps)
 
-        def resident(key_data: Any, epoch: int, step: int) -> Iterator[Stretch]:
-            rows = sharding.split_batches(mesh, order(key_data, epoch))
-            yield Stretch(0, len(rows), examples, rows)
 
-        return resident
+def chunks(source: Source, key_data: Any, epoch: int, step: int) -> Iterator[Chunk]:
+    """The chunks of an epoch from the one that contains this step on, in the epoch's own random order."""
+    order = order_of(key_data, np.int32(epoch), len(source.examples.labels), source.batch_size)
+    if source.chunk_steps is None:
+        yield Chunk(0, len(order), source.examples, split_batches(source.mesh, order))
+        return
+    rows = np.asarray(order)
+    firsts = range(step - step % source.chunk_steps, len(rows), source.chunk_steps)
+    with ThreadPoolExecutor(1, "streaming") as thread:
+        upcoming = thread.submit(_transferred, source, rows, firsts[0])
+        for following in [*firsts[1:], None]:
+            chunk = upcoming.result()
+            if following is not None:
+                upcoming = thread.submit(_transferred, source, rows, following)
+            yield chunk
 
-    size = max(1, _STRETCH // (batch_size * max(1, inputs[:1].nbytes)))  # steps
-    places = np.arange(size * batch_size, dtype=np.int32).reshape(size, batch_size)
 
-    def fetch(rows: np.ndarray, first: int) -> Stretch:
-        flat = np.pad(rows[first : first + size], ((0, max(0, first + size - len(rows))), (0, 0)), constant_values=-1)
-        taken = np.where(flat < 0, count - 1, flat).ravel()  # none is row −1, here as among resident inputs
-        read = np.argsort(taken, kind="stable")  # a file is read from its beginning to its end
-        block = np.empty((len(taken), *inputs.shape[1:]), inputs.dtype)
-        block[read] = inputs[taken[read]]
-        examples = sharding.replicate(mesh, Examples(jnp.asarray(block), labels[taken], weights[taken]))
-        stop = min(first + size, len(rows))
-        return Stretch(first, stop, examples, sharding.split_batches(mesh, np.where(flat < 0, np.int32(-1), places)))
-
-    def streamed(key_data: Any, epoch: int, step: int) -> Iterator[Stretch]:
-        rows = np.asarray(order(key_data, epoch))
-        firsts = range(step - step % size, len(rows), size)
-        with ThreadPoolExecutor(1, "feeding") as thread:
-            coming = thread.submit(fetch, rows, firsts[0])
-            for following in [*firsts[1:], None]:
-                stretch = coming.result()
-                if following is not None:
-                    coming = thread.submit(fetch, rows, following)
-                yield stretch
-
-    return streamed
+def _transferred(source: Source, rows: np.ndarray, first: int) -> Chunk:
+    """The chunk whose first step has this number; its order is padded so that all chunks share one program."""
+    inputs, labels, weights = source.examples
+    size = source.chunk_steps or len(rows)
+    stop = min(first + size, len(rows))
+    padded = np.pad(rows[first:stop], ((0, first + size - stop), (0, 0)), constant_values=-1)
+    taken = np.where(padded < 0, len(labels) - 1, padded).ravel()  # -1 is the last row here too, of weight 0
+    by_row = np.argsort(taken, kind="stable")  # a file is read from its beginning to its end
+    block = np.empty((len(taken), *inputs.shape[1:]), inputs.dtype)
+    block[by_row] = inputs[taken[by_row]]
+    examples = replicate(source.mesh, Examples(jnp.asarray(block), labels[taken], weights[taken]))
+    places = np.arange(padded.size, dtype=np.int32).reshape(padded.shape)
+    order = split_batches(source.mesh, np.where(padded < 0, np.int32(-1), places))
+    return Chunk(first, stop, examples, order)

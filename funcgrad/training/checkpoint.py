@@ -1,25 +1,24 @@
-"""Checkpoints: a tree of arrays and plain Python values, kept with its step and configuration, written by Orbax.
+"""Checkpoints: a tree of arrays and plain Python values with its step and configuration, written by Orbax.
 
     with saver("out/checkpoints", config={"learning_rate": 0.1}) as save:
         for step in range(1, 11):
             state = ...
-            save(step, state)  # copies the state; one thread writes it while the next epoch runs
+            save(step, state)  # copies the state; a thread writes it while the next epoch runs
     found = restore("out/checkpoints", like=initial_state, config={"learning_rate": 0.1})
 
 A folder holds one folder for each step:
 
     step-000000010/arrays/      the arrays by their paths in the tree, written by Orbax
-    step-000000010/about.json   step, configuration, shape and dtype of each array, and the plain Python values
-    step-000000010/checksums    CRC-32 and size of every file above; Orbax itself does not notice changed data
+    step-000000010/about.json   format, step, configuration, dtype and shape of each array, and the plain Python values
+    step-000000010/checksums    CRC-32 and size of every file above, since Orbax itself does not notice changed data
 
-It is written under another name and renamed when it is whole, so that a process may be killed at any moment. Nothing is
-forced to the disk: what a power cut damages is recognised by its checksums, and an older one is used.
+It is written under a temporary name and renamed when it is complete, so a process may be killed at any moment. Nothing
+is forced to the disk: what a power failure damages is recognised by its checksums, and an older checkpoint is used.
 """
 
 import contextlib
 import functools
 import json
-import logging
 import os
 import re
 import shutil
@@ -32,11 +31,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from funcgrad.files import DifferentRun, differences, one_line
+
+FORMAT = 2  # of about.json and of what `fit` saves. Until format 1, which had no number, weights were (inputs, outputs)
 _FOLDER = re.compile(r"step-(\d{9,})(\.replaced)?")  # the second only while a step is saved once more
-
-
-class Differs(ValueError):
-    """What is kept belongs to another configuration."""
 
 
 class Restored(NamedTuple):
@@ -53,13 +51,13 @@ def saver(
 ) -> Iterator[Callable[[int, Any], None]]:
     """Gives `save(step, tree)`, which copies the tree to the host and returns while one thread writes it.
 
-    A save waits for the one before it, and the end of the `with` block for the last. After each, those of later steps
-    (of a run that was given up) and the oldest beyond `keep` are removed.
+    A save waits for the one before it, and the end of the `with` block for the last. After each, checkpoints of later
+    steps (of an abandoned run) and the oldest beyond `keep` are removed.
 
     Args:
-      folder: where the checkpoints lie; made when it is missing.
-      config: what has to be the same where a run goes on; anything that JSON can hold.
-      keep: how many stay; None keeps all.
+      folder: of the checkpoints; created if it is missing.
+      config: what has to be the same when a run is resumed; anything that JSON can hold.
+      keep: how many checkpoints stay; None keeps all.
 
     `tree` is any pytree of arrays (JAX, NumPy; typed keys too) and plain Python values: None, bool, int, float, str,
     and dicts and lists of these. Of several processes only the first writes, and each array has to be replicated or on
@@ -68,8 +66,8 @@ def saver(
     Raises:
       ValueError: keep or step out of range, an array that is spread over other processes, two leaves with one name.
       TypeError: a leaf that is neither array nor plain value; a configuration that JSON cannot hold.
-      OSError: a checkpoint could not be written (full disk); from the next save or the end of the block. Those before
-        it are untouched.
+      OSError: a checkpoint could not be written (full disk); raised by the next save or the end of the block. Earlier
+        checkpoints are intact.
     """
     folder = Path(folder).absolute()
     if keep is not None and keep < 1:
@@ -78,7 +76,7 @@ def saver(
     if jax.process_index() != 0:
         yield lambda step, tree: None
         return
-    _orbax()  # the import takes a moment, here rather than beside the first epoch
+    _orbax()  # imported now, since it is slow, and not during the first epoch
     with ThreadPoolExecutor(1, "checkpoint") as thread:
         writing: list[Future[None]] = []
 
@@ -91,8 +89,8 @@ def saver(
             if step < 0:
                 raise ValueError(f"step: must be at least 0, got {step}")
             arrays, leaves = _on_host(tree)
-            about = json.dumps({"step": int(step), "config": config, "leaves": leaves})  # here: a history may grow
-            writing.append(thread.submit(_write, folder, step, arrays, about, keep))
+            about = {"format": FORMAT, "step": int(step), "config": config, "leaves": leaves}
+            writing.append(thread.submit(_write, folder, step, arrays, json.dumps(about), keep))
 
         try:
             yield save
@@ -101,49 +99,53 @@ def saver(
 
 
 def save(folder: str | Path, step: int, tree: Any, *, config: Mapping[str, Any], keep: int | None = 3) -> None:
-    """One checkpoint, whole when this returns; see `saver`."""
+    """Writes one checkpoint, complete on return; see `saver`."""
     with saver(folder, config=config, keep=keep) as save_step:
         save_step(step, tree)
 
 
 def restore(folder: str | Path, like: Any, *, config: Mapping[str, Any] | None = None) -> Restored | None:
-    """The newest whole checkpoint; None if there is none, even where `steps` lists damaged ones.
+    """The newest undamaged checkpoint; None if there is none, even if `steps` lists damaged ones.
 
     Args:
       folder: that of `saver`; every process has to see it.
-      like: a tree of the same structure, shapes and dtypes. Arrays come back as JAX arrays with its shardings where it
-        has JAX arrays, else as NumPy arrays; dicts and lists of plain Python values may have grown. Weak types come
-        back strong, and NumPy's float64 scalars as floats.
+      like: a tree of the same structure, shapes and dtypes. Where it has JAX arrays, JAX arrays with their shardings
+        come back, else NumPy arrays; dicts and lists of plain Python values may have grown. Weak types come back
+        strong, and NumPy's float64 scalars as floats.
       config: what the checkpoint has to have been saved with; None takes any.
 
     Raises:
-      Differs: it was saved with another configuration; every difference is named.
-      ValueError: the tree has another structure, shape or dtype.
+      files.DifferentRun: it was saved with another configuration; every difference is named.
+      ValueError: it has another format, or its tree another structure, shape or dtype.
     """
     notes = []
-    for step, path in reversed(_kept(Path(folder).absolute())):
-        if reason := _damage(path):
+    for step, path in reversed(_checkpoints(Path(folder).absolute())):
+        if reason := damage(path):
             notes.append(f"checkpoint: step {step} in {folder} is damaged and not used: {reason}")
             continue
-        about = json.loads((path / "about.json").read_bytes())
-        if config is not None:
-            _check_config(f"step {step} in {folder}", about["config"], _as_json(config))
-        return Restored(step, _read(path, about["leaves"], like, f"step {step} in {folder}"), tuple(notes))
+        where, about = f"checkpoint: step {step} in {folder}", json.loads((path / "about.json").read_bytes())
+        if (found := about.get("format", 1)) != FORMAT:
+            raise ValueError(
+                f"{where} has format {found}, and this version of funcgrad reads {FORMAT}; train from the beginning"
+            )
+        if config is not None and (different := differences(about["config"], _as_json(config))):
+            raise DifferentRun(f"{where} was saved with {different}")
+        return Restored(step, _read(path, about["leaves"], like, where), tuple(notes))
     return None
 
 
 def steps(folder: str | Path) -> list[int]:
     """The steps that have a checkpoint, damaged or not, in ascending order."""
-    return sorted({step for step, _ in _kept(Path(folder))})
+    return sorted({step for step, _ in _checkpoints(Path(folder))})
 
 
 def remove(folder: str | Path) -> None:
-    """Removes all checkpoints, and the folder unless something else lies in it. Only the first process does it."""
+    """Removes all checkpoints, and the folder unless it holds something else. Only the first process does it."""
     folder = Path(folder)
     if jax.process_index() != 0:
         return
     _remove_unfinished(folder)
-    for _, path in _kept(folder):
+    for _, path in _checkpoints(folder):
         _remove(path)
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -152,18 +154,18 @@ def remove(folder: str | Path) -> None:
 # Folders
 
 
-def _kept(folder: Path) -> list[tuple[int, Path]]:
-    """(step, its folder), oldest first; what was to be replaced comes before what replaces it."""
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """(step, its folder), oldest first; what was to be replaced comes before its replacement."""
     names = os.listdir(folder) if folder.is_dir() else []
     found = [(int(match[1]), match[2] is None, name) for name in names if (match := _FOLDER.fullmatch(name))]
     return [(step, folder / name) for step, _, name in sorted(found)]
 
 
 def _remove(path: Path) -> None:
-    """Removes a checkpoint in such a way that a half-removed one does not look like one."""
-    aside = path.with_name(f".{path.name}")
-    os.replace(path, aside)
-    shutil.rmtree(aside)
+    """Renames a checkpoint first, so that a half-removed one does not look like one."""
+    temporary_path = path.with_name(f".{path.name}")
+    os.replace(path, temporary_path)
+    shutil.rmtree(temporary_path)
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -174,29 +176,29 @@ def _remove_unfinished(folder: Path) -> None:
 
 def _write(folder: Path, step: int, arrays: dict[str, np.ndarray], about: str, keep: int | None) -> None:
     path = folder / f"step-{step:09}"
-    aside, replaced = path.with_name(f".{path.name}"), path.with_name(f"{path.name}.replaced")
+    temporary_path, replaced = path.with_name(f".{path.name}"), path.with_name(f"{path.name}.replaced")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(folder)
-        aside.mkdir()
+        temporary_path.mkdir()
         if arrays:
-            _orbax().save(aside / "arrays", arrays)
-        (aside / "about.json").write_text(about, encoding="utf-8")
-        (aside / "checksums").write_bytes(_checksums(aside))
+            _orbax().save(temporary_path / "arrays", arrays)
+        (temporary_path / "about.json").write_text(about, encoding="utf-8")
+        (temporary_path / "checksums").write_bytes(_checksums(temporary_path))
         if path.exists():
             shutil.rmtree(replaced, ignore_errors=True)
             os.replace(path, replaced)
-        os.replace(aside, path)
+        os.replace(temporary_path, path)
         if replaced.exists():
             _remove(replaced)
-        kept = [other for _, other in _kept(folder)]
-        here = kept.index(path)
+        existing = [other for _, other in _checkpoints(folder)]
+        here = existing.index(path)
         first = 0 if keep is None else max(0, here + 1 - keep)
-        for other in kept[:first] + kept[here + 1 :]:
+        for other in existing[:first] + existing[here + 1 :]:
             _remove(other)
-    except Exception as error:  # of the file system, of Orbax and of TensorStore, each with its own class
-        shutil.rmtree(aside, ignore_errors=True)  # other threads of Orbax may still write; the next save clears it
-        raise OSError(f"checkpoint: {path} could not be written: {_first_line(error)}") from error
+    except Exception as error:  # the file system, Orbax and TensorStore each raise their own classes
+        shutil.rmtree(temporary_path, ignore_errors=True)  # Orbax's threads may still write; the next save clears it
+        raise OSError(f"checkpoint: {path} could not be written: {one_line(error, 200)}") from error
 
 
 def _checksums(folder: Path) -> bytes:
@@ -212,46 +214,27 @@ def _checksums(folder: Path) -> bytes:
     return "".join(lines).encode()
 
 
-def _damage(path: Path) -> str:
-    """Which files are not as they were written, in words; empty if all are."""
+def damage(path: Path) -> str:
+    """Which files of a checkpoint are not as they were written, in words; "" if all are."""
     try:
-        said, found = (path / "checksums").read_bytes(), _checksums(path)
+        saved, found = (path / "checksums").read_bytes(), _checksums(path)
     except OSError as error:
-        return _first_line(error)
-    if said == found:
+        return one_line(error)
+    if saved == found:
         return ""
-    lines = set(said.decode(errors="replace").split("\n")) ^ set(found.decode().split("\n"))
+    lines = set(saved.decode(errors="replace").split("\n")) ^ set(found.decode().split("\n"))
     names = sorted({line.split(" ", 2)[-1] for line in lines} - {""})
     return f"{', '.join(names[:3]) or 'checksums'} not as written"
-
-
-def _check_config(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    differences = [
-        f"{name.replace('_', ' ')} {_short(theirs.get(name))} and not {_short(ours.get(name))}"
-        for name in {**ours, **theirs}
-        if json.dumps(theirs.get(name), sort_keys=True) != json.dumps(ours.get(name), sort_keys=True)
-    ]
-    if differences:
-        raise Differs(f"checkpoint: {where} was saved with {', '.join(differences)}")
 
 
 def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return json.loads(json.dumps(dict(config)))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"config: JSON has to be able to hold it; {_first_line(error)}") from error
+        raise TypeError(f"config: JSON has to be able to hold it; {one_line(error)}") from error
 
 
-def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-# Trees. Arrays go to Orbax by their paths; a dict or list of nothing but plain values is one leaf and goes into JSON.
+# Trees. Arrays go to Orbax by their paths; a dict or list of plain values only is one leaf and goes into about.json.
 
 
 _KINDS = (np.number, np.bool_, jax.dtypes.prng_key)
@@ -292,7 +275,7 @@ def _describe(leaf: Any) -> dict[str, Any]:
 
 
 def _on_host(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Copies of all arrays that are not empty, by path, and what is said of every leaf."""
+    """Copies of all arrays that are not empty, by path, and the metadata of every leaf."""
     leaves, _ = _leaves(tree)
     arrays = {name: leaf for name, leaf in leaves.items() if not _plain(leaf) and leaf.size}
     for name, leaf in arrays.items():
@@ -306,14 +289,14 @@ def _on_host(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _read(path: Path, saved: dict[str, Any], like: Any, where: str) -> Any:
     leaves, structure = _leaves(like)
     wanted = {name: _describe(leaf) for name, leaf in leaves.items()}
-    differences = [
+    different = [
         f"{name} {_in_words(saved.get(name))} and not {_in_words(wanted.get(name))}"
         for name in {**wanted, **saved}
         if _in_words(saved.get(name)) != _in_words(wanted.get(name))
     ]
-    if differences:
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise ValueError(f"checkpoint: {where} has another tree: {', '.join(differences[:3])}{more}")
+    if different:
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        raise ValueError(f"{where} has another tree: {', '.join(different[:3])}{more}")
     arrays = _orbax().restore(path / "arrays") if (path / "arrays").exists() else {}
 
     def value(name: str, leaf: Any) -> Any:
@@ -329,14 +312,14 @@ def _read(path: Path, saved: dict[str, Any], like: Any, where: str) -> Any:
     return jax.tree.unflatten(structure, [value(name, leaf) for name, leaf in leaves.items()])
 
 
-def _in_words(said: dict[str, Any] | None) -> str:
-    if said is None:
+def _in_words(metadata: dict[str, Any] | None) -> str:
+    if metadata is None:
         return "missing"
-    return "a plain value" if "value" in said else f"{said['dtype']}{said['shape']}"
+    return "a plain value" if "value" in metadata else f"{metadata['dtype']}{metadata['shape']}"
 
 
 def _placed(value: Any, like: Any) -> Any:
-    """The value on the host, or where `like` lies."""
+    """The value on the host, or where `like` is."""
     if isinstance(like, np.ndarray):
         return value
     if isinstance(like, np.generic):
@@ -344,29 +327,14 @@ def _placed(value: Any, like: Any) -> Any:
     return jax.make_array_from_callback(like.shape, like.sharding, lambda index: value[index])
 
 
-class _Orbax(NamedTuple):
-    save: Callable[[Path, dict[str, np.ndarray]], None]
-    restore: Callable[[Path], dict[str, np.ndarray]]
-
-
 @functools.cache
-def _orbax() -> _Orbax:
-    """Orbax for this process alone, without barriers that would wait for others; imported here because it is slow."""
+def _orbax() -> Any:
+    """Orbax's checkpointer of this process alone, without barriers for others; imported here because it is slow."""
     import orbax.checkpoint as ocp
 
-    me = jax.process_index()
+    process = jax.process_index()
     options = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"funcgrad{me}"
+        primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"funcgrad{process}"
     )
     handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=options)
-    checkpointer = ocp.Checkpointer(handler, multiprocessing_options=options)
-
-    def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-        log = logging.getLogger("absl")
-        before, log.disabled = log.disabled, True  # the tracebacks of its threads; what failed is raised as well
-        try:
-            checkpointer.save(path, args=ocp.args.PyTreeSave(arrays))
-        finally:
-            log.disabled = before
-
-    return _Orbax(save, checkpointer.restore)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)

@@ -5,13 +5,13 @@
     scores = predict(model, fitted.params, test_images)
 
 Model, loss and optimizer come in as functions. The same key gives the same bits on one machine, one JAX version and one
-mesh, whether a training runs through or is stopped and goes on. (With JAX 0.10, leave its persistent compilation
-cache off for that: on a CPU, a program that it gives back may round otherwise than one that has just been compiled.)
+mesh, whether a training runs through or is stopped and resumed. (With JAX 0.10 that needs its persistent compilation
+cache off: on a CPU, a program from the cache may round differently from one that has just been compiled.)
 """
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -25,73 +25,88 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from funcgrad import sharding
+from funcgrad.losses import Loss
+from funcgrad.models import Model, Params
+from funcgrad.sharding import min_across_processes
 from funcgrad.training import checkpoint as checkpoints
-from funcgrad.training.batches import Feed, make_feed
-from funcgrad.training.optimizers import OPTIMIZERS as OPTIMIZERS
-from funcgrad.training.optimizers import SCHEDULES as SCHEDULES
-from funcgrad.training.optimizers import make_optimizer as make_optimizer
-from funcgrad.training.optimizers import make_schedule as make_schedule
+from funcgrad.training.augment import Augment
+from funcgrad.training.batches import Source, chunks, make_source
+from funcgrad.training.evaluation import mean_metrics
+from funcgrad.training.placement import batch_size_for, on_host, placed_like, replicate
 from funcgrad.training.steps import (
-    Augment,
-    Loss,
+    Examples,
     Mix,
-    Model,
-    Params,
-    State,
+    ModelState,
+    Recipe,
+    Span,
     Sums,
-    evaluate,
-    no_sums,
+    init_state,
+    order_of,
     run_steps,
-    turned,
-    turned_loss,
-    turned_model,
+    steps_per_epoch,
+    zero_sums,
 )
+from funcgrad.training.tuning import TUNING, Tuning
 from funcgrad.training.validation import (
     check_counts,
-    check_range,
+    check_labels,
     checked_examples,
     checked_validation,
     checked_weights,
 )
 
-_LOOK = 1.0  # seconds of training between two looks at whether to go on
-
 
 class Checkpoint(NamedTuple):
-    """Where and how often a training is kept, so that it can go on after it was stopped."""
+    """Where and how often a training is saved, so that it can be resumed."""
 
     folder: str | Path
-    every: int = 1  # epochs,
-    seconds: float = 0.0  # and not before so many have passed
-    keep: int | None = 3  # how many of the last stay; None: all
-    resume: bool = False  # go on from the last one that is whole
-    config: Mapping[str, Any] = MappingProxyType({})  # what else has to be the same when it goes on
+    every: int = 1  # epochs between two checkpoints,
+    seconds: float = 0.0  # which are also at least this far apart
+    keep: int | None = 3  # the last checkpoints that stay; None: all
+    resume: bool = False  # from the newest undamaged checkpoint
+    config: Mapping[str, Any] = MappingProxyType({})  # what else must be the same when it is resumed
 
 
 class Fit(NamedTuple):
     """The outcome of `fit`."""
 
     params: Params  # after the last step
-    best_params: Params  # after the epoch of highest validation accuracy; the last ones where nothing was validated
-    history: dict[str, list[float]]  # train_loss, train_accuracy[, validation_loss, validation_accuracy], one an epoch
+    best_params: Params  # after the epoch of highest validation accuracy; the last ones without validation
+    history: dict[str, list[float]]  # train_loss, train_accuracy[, validation_loss, validation_accuracy] by epoch
     epochs_done: int
     stopped_by: str  # "epochs", "patience", "interrupt", or "diverged": a loss or a gradient was not finite
     notes: tuple[str, ...] = ()  # what a user should know: a damaged checkpoint, where numbers were not finite
 
 
-class Progress(NamedTuple):
+class TrainState(NamedTuple):
     """All that a training is at one moment, and what a checkpoint holds."""
 
-    state: State
-    best_params: Params  # None: nothing was validated
+    model: ModelState
+    best_params: Params  # None: no validation
     key_data: Any  # (2,) uint32
-    epochs: int  # finished
-    step: int  # steps done of the epoch after these,
-    sums: Sums  # and what they gave
-    best: float  # highest validation accuracy
-    waited: int  # epochs since then
+    epochs: int  # finished epochs
+    step: int  # steps done of the current epoch,
+    sums: Sums  # and their totals
+    best_accuracy: float  # highest validation accuracy; -1: none yet
+    epochs_since_best: int
     history: dict[str, list[float]]
+
+
+class _Run(NamedTuple):
+    """What stays the same during a training."""
+
+    recipe: Recipe
+    source: Source
+    held_out: tuple[Array, Array] | None  # validation inputs and labels
+    epochs: int
+    steps: int  # per epoch
+    patience: int | None
+    skip_nonfinite: bool
+    mesh: Mesh | None
+    poll_seconds: float
+    on_epoch: Callable[[int, dict[str, float]], None] | None
+    on_steps: Callable[[int, int, dict[str, float]], None] | None
+    should_stop: Callable[[], bool]
 
 
 def fit(
@@ -116,197 +131,214 @@ def fit(
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     on_steps: Callable[[int, int, dict[str, float]], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    tuning: Tuning = TUNING,
 ) -> Fit:
-    """Trains a model, all of it on the device.
+    """Trains a model, with all computation on the device.
 
     Args:
       key: `jax.random.key`; initialisation, order, augmentation and dropout come from it.
       model: `init(key, shape) → params`, `apply(params, x, *, key=None) → scores (num_classes,)`, for one example.
-      inputs, labels: (N, …) and (N,) integers 0 … num_classes − 1.
+      inputs, labels: (N, …) and (N,) integers 0 … num_classes - 1.
       loss: (scores, label, params) → the loss of one example; see `funcgrad.losses.make_loss`.
       optimizer: any Optax transformation; see `make_optimizer`.
-      epochs, batch_size: how often over all examples, how many a step (N if there are fewer). The last step of an
-        epoch takes what is left.
+      epochs, batch_size: passes over all examples, and examples a step (N if there are fewer). The last step of an
+        epoch takes the examples that are left.
       augment: (key, input) → input, for one example; see `funcgrad.training.augment`.
-      mix: (key, input, other) → (mixed, share of the first), by which the loss is shared too: `augment.mixup`.
+      mix: (key, input, other) → (mixed, weight of the first), which also weights the two losses: `augment.mixup`.
       weights: (N,) how much each example counts; 1 by default.
-      validation: inputs and labels to measure after each epoch.
-      patience: ends the training after so many epochs in which the validation accuracy did not rise.
-      skip_nonfinite: leaves out a step whose loss or gradients are not finite, in place of ending the training.
-      checkpoint: where the training is kept, and whether it goes on from there.
+      validation: inputs and labels to evaluate after each epoch.
+      patience: ends the training after so many epochs without a rise of the validation accuracy.
+      skip_nonfinite: skips a step whose loss or gradients are not finite instead of ending the training.
+      checkpoint: where the training is saved, and whether it is resumed from there.
       mesh: devices that share each batch; see `funcgrad.sharding.make_mesh`. All processes of a run call `fit` alike.
-      stream: whether the inputs stay on the host, a part being transferred while the one before trains. By default
-        NumPy arrays and memory maps larger than 4 GiB do. The result is the same to the bit.
+      stream: whether the inputs stay on the host and are transferred in chunks, each while the one before is trained
+        on. By default NumPy arrays and memory maps above 4 GiB are. The result is the same to the bit.
       on_epoch: called after each epoch with its number from 1 and its metrics.
-      on_steps: called every second or so with the steps done, the steps of all epochs, and this epoch's means so far.
-      should_stop: asked as often; once it says so, the training is kept (see `checkpoint`) and ends.
+      on_steps: called about every second with the steps done, the steps of all epochs, and this epoch's means so far.
+      should_stop: called as often; once it returns true, the training is saved (see `checkpoint`) and ends.
+      tuning: how often those are called, and the size of streamed chunks.
 
     Raises:
       ValueError: counts below 1, lengths that differ, labels out of the model's range, a checkpoint of another
-        training (`checkpoint.Differs`), and whatever else does not fit together.
-      OSError: a checkpoint could not be written; those before it are whole.
+        training (`files.DifferentRun`), and other arguments that do not fit together.
+      OSError: a checkpoint could not be written; earlier ones are intact.
     """
     inputs, labels = checked_examples("", inputs, labels)
     check_counts(epochs=epochs, batch_size=batch_size, patience=patience)
     if patience is not None and validation is None:
         raise ValueError("patience: needs validation inputs and labels to watch")
-    counted = checked_weights(weights, len(labels))
-    size = sharding.batch_size_for(mesh, min(batch_size, len(labels)), len(labels))
+    examples = Examples(inputs, labels, checked_weights(weights, len(labels)))
+    size = batch_size_for(mesh, min(batch_size, len(labels)), len(labels))
     init_key, epochs_key = jax.random.split(key)
-    model, loss = turned_model(model), turned_loss(loss)
-    params = _init_params(init_key, model=model, shape=inputs.shape[1:])
-    state = sharding.place_state(mesh, State(params, _init_optimizer(params, optimizer=optimizer)))
-    check_range("labels", labels, model, state.params, inputs)
-    measure = None
-    if validation is not None:
-        held_out = sharding.replicate(mesh, checked_validation(validation, inputs, model, state.params))
-        measure = partial(_validate, inputs=held_out[0], labels=held_out[1], model=model, loss=loss)
-
-    steps = -(-len(labels) // size)
-    feed = make_feed(inputs, labels, counted, size, mesh=mesh, stream=stream)
-    functions = {"model": model, "loss": loss, "optimizer": optimizer, "augment": augment, "mix": mix}
-    functions["finite"] = "skip" if skip_nonfinite else "stop"
-
-    def no_steps() -> Sums:
-        return sharding.replicate(mesh, _no_sums(counted.dtype))
-
-    best_params = None if measure is None else _copied(state.params)
-    now = Progress(state, best_params, np.asarray(jax.random.key_data(epochs_key)), 0, 0, no_steps(), -1.0, 0, {})
-    notes: list[str] = []
-    with _kept(checkpoint, {"epochs": epochs, "batch_size": size, "examples": len(labels)}) as (restore, save):
-        now, notes = restore(now)
-        _check_alike(mesh, now.epochs * steps + now.step)
-        saved, at = (now.epochs, now.step), time.perf_counter()
-        stopped_by = ""
+    model_state = replicate(mesh, _init_state(init_key, model, optimizer, inputs.shape[1:]))
+    check_labels("labels", labels, model, model_state.params, inputs)
+    held_out = None if validation is None else checked_validation(validation, inputs, model, model_state.params)
+    run = _Run(
+        recipe=Recipe(model, loss, optimizer, augment, mix),
+        source=make_source(examples, size, mesh=mesh, stream=stream, tuning=tuning),
+        held_out=replicate(mesh, held_out),
+        epochs=epochs,
+        steps=steps_per_epoch(len(labels), size),
+        patience=patience,
+        skip_nonfinite=skip_nonfinite,
+        mesh=mesh,
+        poll_seconds=tuning.poll_seconds,
+        on_epoch=on_epoch,
+        on_steps=on_steps,
+        should_stop=should_stop,
+    )
+    best_params = None if validation is None else _copied(model_state.params)
+    sums = _zero_sums(run, examples.weights.dtype)
+    state = TrainState(model_state, best_params, np.asarray(jax.random.key_data(epochs_key)), 0, 0, sums, -1.0, 0, {})
+    config = {"epochs": epochs, "batch_size": size, "examples": len(labels)}
+    state, notes = _resumed(state, checkpoint, config, run)
+    with _saver(checkpoint, config) as save:
+        saved_at = time.perf_counter()
+        stopped_by = _end_of_training(run, state)
         while not stopped_by:
-            if patience is not None and now.waited >= patience:
-                stopped_by = "patience"
-            elif now.epochs == epochs:
-                stopped_by = "epochs"
-            else:
-                told = _of_all(on_steps, now.epochs * steps, epochs * steps)
-                now, stopped_by = _run_epoch(now, feed, functions, told, should_stop, mesh)
-                if stopped_by == "diverged":
-                    notes.append(_not_finite(now))
-                elif now.step == steps and (lost := _lost(now.state.params)):
-                    stopped_by = "diverged"  # by the last step's update
-                    notes.append(f"epoch {now.epochs + 1}, after its last step: {lost} is not finite")
-            if now.step == steps and stopped_by != "diverged":
-                if (skipped := int(now.sums.skipped)) > 0:
-                    notes.append(f"{_not_finite(now)}; left out {skipped} of the {steps} steps of this epoch")
-                now, measured = _finish(now._replace(sums=no_steps()), now.sums, measure)
-                if on_epoch is not None:
-                    on_epoch(now.epochs, measured)
-            due = checkpoint is not None and now.step == 0 and now.epochs % checkpoint.every == 0
-            if due and checkpoint is not None:  # all processes keep it, or none
-                due = sharding.least(mesh, time.perf_counter() - at >= checkpoint.seconds) == [True]
-            if (due or stopped_by) and stopped_by != "diverged" and saved != (now.epochs, now.step):
-                saved, at = (now.epochs, now.step), time.perf_counter()
-                save(now.epochs * steps + now.step, now)
-    sharding.least(mesh, 0)  # no process leaves before the first has written what it kept
-    best = now.state.params if now.best_params is None or now.best < 0 else now.best_params
-    params, best = sharding.gathered((now.state.params, best))
-    return Fit(turned(params), turned(best), now.history, now.epochs, stopped_by, tuple(notes))
+            state, interrupted = _run_epoch(run, state)
+            state, stopped_by, note = _after_steps(run, state, interrupted)
+            notes += [note] if note else []
+            seconds = time.perf_counter() - saved_at
+            if stopped_by != "diverged" and (stopped_by or _due(run, state, checkpoint, seconds)):
+                save(state.epochs * run.steps + state.step, on_host(state))
+                saved_at = time.perf_counter()
+    min_across_processes(mesh, 0)  # no process leaves before the first has written its last checkpoint
+    best = state.model.params if state.best_params is None or state.best_accuracy < 0 else state.best_params
+    params, best = on_host((state.model.params, best))
+    return Fit(params, best, state.history, state.epochs, stopped_by, tuple(notes))
 
 
-@contextlib.contextmanager
-def _kept(checkpoint: Checkpoint | None, config: Mapping[str, Any]) -> Iterator[tuple[Callable, Callable]]:
-    """Two functions: what was kept instead of a fresh `Progress`, with notes; and keeping one, with its step."""
-    if checkpoint is None:
-        yield lambda now: (now, []), lambda step, now: None
-        return
-    folder, config = checkpoint.folder, {**checkpoint.config, **config}
-
-    def restore(now: Progress) -> tuple[Progress, list[str]]:
-        found = checkpoints.restore(folder, now, config=config) if checkpoint.resume else None
-        if found is not None:
-            return found.tree, list(found.notes)
-        damaged = checkpoint.resume and checkpoints.steps(folder)
-        return now, [f"every checkpoint in {folder} is damaged; the training starts anew"] if damaged else []
-
-    check_counts(every=checkpoint.every)
-    if not checkpoint.resume and jax.process_index() == 0:
-        checkpoints.remove(folder)
-    with checkpoints.saver(folder, config=config, keep=checkpoint.keep) as save:
-        yield restore, lambda step, now: save(step, sharding.gathered(now))
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _init_state(key: Array, model: Model, optimizer: optax.GradientTransformation, shape: tuple[int, ...]) -> Any:
+    return init_state(key, model, optimizer, shape)
 
 
-def _run_epoch(
-    now: Progress,
-    feed: Feed,
-    functions: Mapping[str, Any],
-    told: Callable[[int, dict[str, float]], None] | None,
-    should_stop: Callable[[], bool],
-    mesh: Mesh | None,
-) -> tuple[Progress, str]:
-    """What is left of the epoch, and why it ended early: "interrupt", "diverged", or nothing."""
-    pace = 1  # steps between two looks: as many as take a second, once we know
-    number = np.int32(now.epochs + 1)
-    for part in feed(now.key_data, now.epochs + 1, now.step):
-        while now.step < part.stop:
-            began, stop = time.perf_counter(), min(now.step + pace, part.stop)
-            span = (np.int32(x) for x in (part.first, now.step - part.first, stop - part.first))
-            state, sums = run_steps(
-                now.state, now.sums, now.key_data, number, part.examples, part.order, *span, **functions
-            )
-            diverged = int(sums.bad_step) >= 0 and functions["finite"] == "stop"  # waits for the steps
-            pace = max(1, int(_LOOK * (stop - now.step) / (time.perf_counter() - began)))
-            now = now._replace(state=sharding.placed_like(state, now.state), sums=sums, step=stop)
-            if diverged:
-                return now, "diverged"
-            if told is not None:
-                loss, accuracy = sums.means
-                told(stop, {"train_loss": float(loss), "train_accuracy": float(accuracy)})
-            pace, goes_on = sharding.least(mesh, pace, not should_stop())  # all processes do the same steps
-            if not goes_on:
-                return now, "interrupt"
-    return now, ""
-
-
-def _of_all(
-    on_steps: Callable[[int, int, dict[str, float]], None] | None, before: int, total: int
-) -> Callable[[int, dict[str, float]], None] | None:
-    return None if on_steps is None else lambda step, means: on_steps(before + step, total, means)
-
-
-def _finish(now: Progress, sums: Sums, measure: Callable[[Params], Any] | None) -> tuple[Progress, dict[str, float]]:
-    """The end of an epoch: what it gave goes into the history, and its parameters may be the best so far."""
-    measured = dict(zip(("train_loss", "train_accuracy"), map(float, sums.means), strict=True))
-    now = now._replace(epochs=now.epochs + 1, step=0)
-    if measure is not None:
-        loss, accuracy = map(float, measure(now.state.params))
-        measured |= {"validation_loss": loss, "validation_accuracy": accuracy}
-        now = now._replace(waited=now.waited + 1)
-        if accuracy > now.best and np.isfinite(loss):
-            now = now._replace(best=accuracy, waited=0, best_params=_copied(now.state.params))
-    history = {name: [*now.history.get(name, []), value] for name, value in measured.items()}
-    return now._replace(history=history), measured
-
-
-def _check_alike(mesh: Mesh | None, step: int) -> None:
-    """Raises `ValueError` in all processes unless all of them go on from the same step."""
-    lowest, highest = sharding.least(mesh, step, -step)
-    if lowest != -highest:
-        raise ValueError(
-            f"checkpoint: the processes found steps {lowest} to {-highest}; all of them have to see the same folder"
-        )
-
-
-@partial(jax.jit, static_argnames=("model", "shape"))
-def _init_params(key: Array, *, model: Model, shape: tuple[int, ...]) -> Params:
-    return model.init(key, shape)
-
-
-@partial(jax.jit, static_argnames="optimizer")
-def _init_optimizer(params: Params, *, optimizer: optax.GradientTransformation) -> Any:
-    return optimizer.init(params)  # compiled, it holds arrays of its own: a step consumes each once
-
-
-_no_sums = jax.jit(no_sums, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
+def _zeros(dtype: Any) -> Sums:
+    return zero_sums(dtype)
 
 
 def _copied(params: Params) -> Params:
     return jax.tree.map(jnp.copy, params)  # the next step consumes the state
+
+
+# Checkpoints
+
+
+def _resumed(
+    fresh: TrainState, checkpoint: Checkpoint | None, config: Mapping[str, Any], run: _Run
+) -> tuple[TrainState, list[str]]:
+    """The state to begin with: the saved one if there is one to resume from; and what a user should know about it.
+
+    Raises `ValueError` in all processes unless they all have the same step.
+    """
+    state, notes = fresh, list[str]()
+    if checkpoint is not None:
+        check_counts(every=checkpoint.every)
+        if not checkpoint.resume:
+            checkpoints.remove(checkpoint.folder)
+        elif found := checkpoints.restore(checkpoint.folder, fresh, config={**checkpoint.config, **config}):
+            state, notes = found.tree, list(found.notes)
+        elif checkpoints.steps(checkpoint.folder):
+            notes = [f"every checkpoint in {checkpoint.folder} is damaged; the training starts from the beginning"]
+    step = state.epochs * run.steps + state.step
+    lowest, highest = min_across_processes(run.mesh, step, -step)
+    if lowest != -highest:
+        raise ValueError(
+            f"checkpoint: the processes found steps {lowest} to {-highest}; all of them have to see the same folder"
+        )
+    return state, notes
+
+
+def _saver(
+    checkpoint: Checkpoint | None, config: Mapping[str, Any]
+) -> contextlib.AbstractContextManager[Callable[[int, Any], None]]:
+    if checkpoint is None:
+        return contextlib.nullcontext(lambda step, state: None)
+    return checkpoints.saver(checkpoint.folder, config={**checkpoint.config, **config}, keep=checkpoint.keep)
+
+
+def _due(run: _Run, state: TrainState, checkpoint: Checkpoint | None, seconds: float) -> bool:
+    """Whether to save after an epoch, so many seconds after the last time: in all processes, or in none."""
+    if checkpoint is None or state.epochs % checkpoint.every:
+        return False
+    return min_across_processes(run.mesh, seconds >= checkpoint.seconds) == [True]
+
+
+# Epochs
+
+
+def _run_epoch(run: _Run, state: TrainState) -> tuple[TrainState, bool]:
+    """The state after the steps that are left of the epoch, and whether `should_stop` ended it.
+
+    It also ends after a step that is not finite, unless such steps are skipped.
+    """
+    pace = 1  # steps between two polls: as many as take `poll_seconds`, once that is known
+    epoch_key = state.key_data, np.int32(state.epochs + 1)
+    options: dict[str, Any] = {"recipe": run.recipe, "nonfinite": "skip" if run.skip_nonfinite else "stop"}
+    for chunk in chunks(run.source, state.key_data, state.epochs + 1, state.step):
+        while state.step < chunk.stop:
+            began, stop = time.perf_counter(), min(state.step + pace, chunk.stop)
+            span = Span(*(np.int32(x) for x in (chunk.first, state.step - chunk.first, stop - chunk.first)))
+            model, sums = run_steps(state.model, state.sums, epoch_key, chunk.examples, chunk.order, span, **options)
+            failed = int(sums.bad_step) >= 0 and not run.skip_nonfinite  # waits for the steps
+            pace = max(1, int(run.poll_seconds * (stop - state.step) / (time.perf_counter() - began)))
+            state = state._replace(model=placed_like(model, state.model), sums=sums, step=stop)
+            if failed:
+                return state, False
+            if run.on_steps is not None:
+                done = state.epochs * run.steps + stop
+                run.on_steps(done, run.epochs * run.steps, _train_metrics(sums))
+            pace, goes_on = min_across_processes(run.mesh, pace, not run.should_stop())  # alike in all processes
+            if not goes_on:
+                return state, True
+    return state, False
+
+
+def _after_steps(run: _Run, state: TrainState, interrupted: bool) -> tuple[TrainState, str, str]:
+    """What follows from the steps just done: the state to go on from, why the training ends ("" if it goes on), a note.
+
+    After the last step of an epoch its metrics are measured, and its parameters may be the best so far.
+    """
+    problem = _first_problem(state)
+    if problem and not run.skip_nonfinite:
+        return state, "diverged", problem
+    if state.step < run.steps:
+        return state, "interrupt", ""
+    if name := _nonfinite_parameter(state.model.params):
+        return state, "diverged", f"epoch {state.epochs + 1}, after its last step: {name} is not finite"
+    note = f"{problem}; skipped {int(state.sums.skipped)} of the {run.steps} steps of this epoch" if problem else ""
+    measured = _train_metrics(state.sums)
+    state = state._replace(epochs=state.epochs + 1, step=0, sums=_zero_sums(run, state.sums.loss.dtype))
+    if run.held_out is not None:
+        loss, accuracy = mean_metrics(state.model.params, *run.held_out, model=run.recipe.model, loss=run.recipe.loss)
+        measured |= {"validation_loss": float(loss), "validation_accuracy": float(accuracy)}
+        state = state._replace(epochs_since_best=state.epochs_since_best + 1)
+        if measured["validation_accuracy"] > state.best_accuracy and np.isfinite(measured["validation_loss"]):
+            best = _copied(state.model.params)
+            state = state._replace(best_params=best, best_accuracy=measured["validation_accuracy"], epochs_since_best=0)
+    history = {name: [*state.history.get(name, []), value] for name, value in measured.items()}
+    state = state._replace(history=history)
+    if run.on_epoch is not None:
+        run.on_epoch(state.epochs, measured)
+    return state, "interrupt" if interrupted else _end_of_training(run, state), note
+
+
+def _end_of_training(run: _Run, state: TrainState) -> str:
+    """Why no other epoch follows; "" if one does."""
+    if run.patience is not None and state.epochs_since_best >= run.patience:
+        return "patience"
+    return "epochs" if state.epochs == run.epochs else ""
+
+
+def _zero_sums(run: _Run, dtype: Any) -> Sums:
+    return replicate(run.mesh, _zeros(dtype))
+
+
+def _train_metrics(sums: Sums) -> dict[str, float]:
+    loss, accuracy = sums.means
+    return {"train_loss": float(loss), "train_accuracy": float(accuracy)}
 
 
 def _names(params: Params) -> list[str]:
@@ -314,15 +346,17 @@ def _names(params: Params) -> list[str]:
     return [jax.tree_util.keystr(path, simple=True, separator=".") or "the parameters" for path in paths]
 
 
-def _not_finite(now: Progress) -> str:
-    """Which step of an epoch was the first whose numbers went wrong, in words."""
-    array = int(now.sums.bad_array)
-    what = "the loss" if array == 0 else f"the gradient of {_names(now.state.params)[array - 1]}"
-    return f"epoch {now.epochs + 1}, step {int(now.sums.bad_step) + 1}: {what} is not finite"
+def _first_problem(state: TrainState) -> str:
+    """The first step of an epoch whose loss or gradients were not finite, in words; "" if there is none."""
+    step, array = int(state.sums.bad_step), int(state.sums.bad_array)
+    if step < 0:
+        return ""
+    what = "the loss" if array == 0 else f"the gradient of {_names(state.model.params)[array - 1]}"
+    return f"epoch {state.epochs + 1}, step {step + 1}: {what} is not finite"
 
 
-def _lost(params: Params) -> str:
-    """The first array of the parameters that is not finite."""
+def _nonfinite_parameter(params: Params) -> str:
+    """The first array of the parameters that is not finite; "" if all are."""
     finite = np.asarray(_finite(params))
     return "" if finite.all() else _names(params)[int(np.argmin(finite))]
 
@@ -332,25 +366,13 @@ def _finite(params: Params) -> Array:
     return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)])
 
 
-@partial(jax.jit, static_argnames=("model", "loss"))
-def _validate(params: Params, inputs: Array, labels: Array, *, model: Model, loss: Loss) -> tuple[Array, Array]:
-    losses, right = evaluate(model, params, inputs, labels, loss)
-    return jnp.mean(losses), jnp.mean(right.astype(losses.dtype))
-
-
-def predict(model: Model, params: Params, inputs: Any, *, batch_size: int = 4096) -> np.ndarray:
-    """Scores (N, num_classes) of inputs (N, …), in batches: NumPy arrays may exceed the device's memory.
-
-    Raises `ValueError` for inputs of a shape or number that the model cannot take.
-    """
-    inputs = inputs if hasattr(inputs, "dtype") else np.asarray(inputs)
-    if inputs.ndim == 0 or not len(inputs):
-        raise ValueError(f"inputs: needs (N, …) with N at least 1, got shape {inputs.shape}")
-    model, params = turned_model(model), turned(params)
-    batches = (jnp.asarray(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size))
-    return np.concatenate([np.asarray(_predict(params, batch, model=model)) for batch in batches])
-
-
-@partial(jax.jit, static_argnames="model")
-def _predict(params: Params, inputs: Array, *, model: Model) -> Array:
-    return jax.vmap(model.apply, (None, 0))(params, inputs)
+def run_epoch(
+    key: Array, number: int, state: ModelState, examples: Examples, batch_size: int, recipe: Recipe
+) -> tuple[ModelState, float, bool]:
+    """One epoch → the new state, its mean loss, and whether all numbers stayed finite. Consumes the state."""
+    epoch_key = jax.random.key_data(key), np.int32(number)
+    order = order_of(*epoch_key, len(examples.labels), min(batch_size, len(examples.labels)))
+    span = Span(*map(np.int32, (0, 0, len(order))))
+    sums = _zeros(examples.weights.dtype)
+    state, sums = run_steps(state, sums, epoch_key, examples, order, span, recipe=recipe, nonfinite="stop")
+    return state, float(sums.means[0]), int(sums.bad_step) < 0 and not _nonfinite_parameter(state.params)

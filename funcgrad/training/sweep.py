@@ -9,174 +9,184 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
-from funcgrad.training import steps
+from funcgrad.models import Model
+from funcgrad.training.evaluation import evaluate
+from funcgrad.training.steps import (
+    Examples,
+    ModelState,
+    Recipe,
+    Span,
+    Sums,
+    init_state,
+    many_steps,
+    shuffled,
+    steps_per_epoch,
+    zero_sums,
+)
+from funcgrad.training.tuning import TUNING
+from funcgrad.training.validation import check_counts, check_labels, checked_examples, checked_weights
 
-_CACHE = 2**21  # bytes of weights beyond which a training on a CPU gains nothing from being one of many
-_LOOK = 1.0  # seconds between two calls of a program, within which nothing can interrupt
+
+class Sweep(NamedTuple):
+    """What all trainings share."""
+
+    model: Model
+    loss: Callable[..., Array]  # (scores, label, params, setting) → the loss of one example
+    optimizer: Callable[[Any], Any]  # setting → Optax transformation
+    epochs: int
+    batch_size: int
+    seeds: int
+    memory: int  # bytes, of the trainings that run at once
+
+    def recipe(self, setting: Any) -> Recipe:
+        def loss(scores: Array, label: Array, params: Any) -> Array:
+            return self.loss(scores, label, params, setting)
+
+        return Recipe(self.model, loss, self.optimizer(setting))
 
 
-class Runs(NamedTuple):
-    """What tells each training from the others, (R, …)."""
+class Member(NamedTuple):
+    """What distinguishes one training from the others; of several trainings (R, …)."""
 
     setting: Any
-    fold: Any  # int32: the one that is held out
+    fold: Any  # int32: the fold that is held out
     seed: Any  # int32
 
 
-class Trained(NamedTuple):
-    """What came of each training, (R,)."""
-
-    accuracy: np.ndarray  # on its held-out fold
-    diverged: np.ndarray  # bool: a loss, or what it learned, is not finite
+Data = tuple[Examples, Array]  # and the fold of each example, (N,) int32
 
 
-def train_all(
+def train_settings(
     key: Array,
-    model: steps.Model,
-    examples: steps.Examples,
+    inputs: Any,
+    labels: ArrayLike,
     fold_of: np.ndarray,
-    runs: Runs,
+    settings: Any,
+    sweep: Sweep,
     *,
-    loss: Callable[..., Array],
-    optimizer: Callable[[Any], Any],
-    epochs: int,
-    batch_size: int,
-    memory: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> Trained:
-    """Trains every run without the examples of its fold, in groups that fit the memory, and measures it on them.
+    weights: ArrayLike | None = None,
+    on_epoch: Callable[[int, int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Trains every setting × fold × seed without the examples of its fold and measures it on them.
 
-    fold_of: (N,) int32; memory: bytes; progress: called with (epochs done, epochs), of all groups.
+    Settings are a tree of arrays (S, …); fold_of (N,) int32 is the fold of each example, -1 of those that are in every
+    training. Trainings run in groups that fit the memory; on_epoch is called with (epochs done, epochs) of all groups.
+
+    Returns the accuracies (S, folds, seeds), and which trainings diverged: a loss or a parameter was not finite.
+
+    Raises `ValueError` for settings of different lengths, and for what `fit` refuses.
     """
-    count = len(runs.fold)
-    one_setting = jax.tree.map(lambda x: x[0], runs.setting)
-    size = _group_size(count, memory, model, examples, optimizer(one_setting), batch_size)
-    groups = -(-count // size)
-    over_runs = jax.vmap if size > 1 else _of_one
-    programs = _compiled(key, model, loss, optimizer, examples.inputs.shape[1:], batch_size, over_runs)
+    inputs, labels = checked_examples("", inputs, labels)
+    check_counts(epochs=sweep.epochs, batch_size=sweep.batch_size, seeds=sweep.seeds)
+    lengths = {
+        jax.tree_util.keystr(path, simple=True, separator="."): x.shape[0] if x.ndim else None
+        for path, x in jax.tree.leaves_with_path(settings)
+    }
+    if len(set(lengths.values())) != 1 or None in lengths.values():
+        raise ValueError(f"settings: needs arrays of one length; got lengths {lengths}")
+    shapes = jax.eval_shape(lambda key: sweep.model.init(key, inputs.shape[1:]), key)
+    check_labels("labels", labels, sweep.model, shapes, inputs)
+    examples = Examples(*map(jnp.asarray, (inputs, labels, checked_weights(weights, len(labels)))))
     data = examples, jnp.asarray(fold_of)
-    found = []
-    for group in range(groups):
-        rows = np.arange(group * size, (group + 1) * size) % count  # the last is filled up: one program for all
-        some = jax.tree.map(lambda x, rows=rows: jnp.asarray(np.asarray(x)[rows]), runs)
-        told = None if progress is None else partial(_tell, progress, group * epochs, groups * epochs)
-        found.append(_train_group(programs, data, some, epochs, -(-len(fold_of) // batch_size), told))
-    return Trained(*(np.concatenate(parts)[:count] for parts in zip(*found, strict=True)))
+    shape: Any = next(iter(lengths.values())), int(fold_of.max()) + 1, sweep.seeds
+    setting, fold, seed = np.indices(shape).reshape(3, -1).astype(np.int32)
+    members = Member(jax.tree.map(lambda x: x[setting], settings), fold, seed)
+    results = _train_all(key, data, members, sweep, on_epoch)
+    accuracy, finite = (np.concatenate(parts)[: fold.size].reshape(shape) for parts in zip(*results, strict=True))
+    return accuracy.astype(float), ~finite
 
 
-def _tell(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
-    progress(before + done, total)
-
-
-class Programs(NamedTuple):
-    """Compiled once for all groups."""
-
-    start: Callable[..., Any]  # runs → states and sums
-    run_steps: Callable[..., Any]  # states, sums, epoch, first, stop, data, runs → states and sums
-    measure: Callable[..., Any]  # parameters, data, runs → accuracies, and whether all is finite
-
-
-def _compiled(
-    key: Array,
-    model: steps.Model,
-    loss: Callable[..., Array],
-    optimizer: Callable[[Any], Any],
-    shape: tuple[int, ...],
-    batch_size: int,
-    over_runs: Callable[..., Callable[..., Any]],
-) -> Programs:
+def _train_all(
+    key: Array, data: Data, members: Member, sweep: Sweep, on_epoch: Callable[[int, int], None] | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Accuracies, and whether all numbers stayed finite, group after group."""
     seed_key, order_key = jax.random.split(key)
-    model = steps.turned_model(model)
-
-    def functions(setting: Any) -> dict[str, Any]:
-        return {"model": model, "loss": partial(_bound, loss, setting), "optimizer": optimizer(setting)}
-
-    @jax.jit
-    def start(runs: Runs) -> tuple[steps.State, steps.Sums]:
-        def one_run(run: Runs) -> tuple[steps.State, steps.Sums]:
-            state = steps.init_state(jax.random.fold_in(seed_key, run.seed), model, optimizer(run.setting), shape)
-            return state, steps.no_sums(jnp.result_type(float))
-
-        return over_runs(one_run)(runs)
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def run_steps(states: Any, sums: Any, number: Array, first: Array, stop: Array, data: Any, runs: Runs) -> Any:
-        examples, fold_of = data
-        key = jax.random.fold_in(order_key, number)
-        order = steps.shuffled(key, len(fold_of), batch_size)
-
-        def one_run(state: steps.State, sums: steps.Sums, run: Runs) -> tuple[steps.State, steps.Sums]:
-            others = examples._replace(weights=examples.weights * (fold_of != run.fold).astype(examples.weights.dtype))
-            own_key = jax.random.fold_in(jax.random.fold_in(key, 1), run.seed)
-            span = 0, first, stop
-            return steps.many_steps(state, sums, own_key, others, order, *span, finite=None, **functions(run.setting))
-
-        return over_runs(one_run)(states, sums, runs)
-
-    @jax.jit
-    def measure(params: Any, data: Any, runs: Runs) -> tuple[Array, Array]:
-        examples, fold_of = data
-
-        def one_run(params: Any, run: Runs) -> tuple[Array, Array]:
-            its_loss = functions(run.setting)["loss"]
-            _, right = steps.evaluate(model, params, examples.inputs, examples.labels, its_loss)
-            held_out = fold_of == run.fold
-            finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
-            return jnp.sum(held_out & right) / jnp.sum(held_out), finite
-
-        return over_runs(one_run)(params, runs)
-
-    return Programs(start, run_steps, measure)
+    count, results = len(members.fold), []
+    size = _group_size(count, sweep, data[0], jax.tree.map(lambda x: x[0], members.setting))
+    groups = -(-count // size)
+    for group in range(groups):
+        rows = np.arange(group * size, (group + 1) * size) % count  # the last group wraps around: one program for all
+        chosen = jax.tree.map(lambda x, rows=rows: jnp.asarray(np.asarray(x)[rows]), members)
+        states, sums = _start(seed_key, chosen, sweep=sweep, shape=data[0].inputs.shape[1:])
+        for number in range(1, sweep.epochs + 1):
+            epoch_key = jax.random.fold_in(order_key, number)
+            states, sums = _run_epoch(states, sums, epoch_key, data, chosen, sweep)
+            if on_epoch is not None:
+                on_epoch(group * sweep.epochs + number, groups * sweep.epochs)
+        accuracy, finite = _measure(states.params, data, chosen, sweep=sweep)
+        results.append((np.asarray(accuracy), np.asarray(finite) & np.isfinite(sums.loss)))
+    return results
 
 
-def _of_one(fun: Callable[..., Any]) -> Callable[..., Any]:
-    """What `jax.vmap` does where there is one of each: without an axis of length 1 in every product."""
-
-    def of_one(*trees: Any) -> Any:
-        outcome = fun(*jax.tree.map(lambda x: x[0], trees))
-        return jax.tree.map(lambda x: jnp.expand_dims(x, 0), outcome)
-
-    return of_one
-
-
-def _train_group(
-    programs: Programs, data: Any, runs: Runs, epochs: int, in_an_epoch: int, told: Callable[[int], None] | None
-) -> Trained:
-    states, sums = programs.start(runs)
-    finite = np.ones(len(runs.fold), bool)
-    pace = 1
-    for number in range(1, epochs + 1):
-        first = 0
-        while first < in_an_epoch:
-            began, stop = time.perf_counter(), min(first + pace, in_an_epoch)
-            span = (np.int32(x) for x in (number, first, stop))
-            states, sums = programs.run_steps(states, sums, *span, data, runs)
-            finite &= np.isfinite(sums.loss)  # waits for the steps
-            pace, first = max(1, int(_LOOK * (stop - first) / (time.perf_counter() - began))), stop
-        if told is not None:
-            told(number)
-    accuracy, whole = programs.measure(states.params, data, runs)
-    return Trained(np.asarray(accuracy, float), ~(finite & np.asarray(whole)))
+def _run_epoch(states: Any, sums: Any, epoch_key: Array, data: Data, members: Member, sweep: Sweep) -> Any:
+    """An epoch of a group, in calls of about a second each, since nothing can interrupt one."""
+    steps, first, pace = steps_per_epoch(len(data[1]), sweep.batch_size), 0, 1
+    while first < steps:
+        began, stop = time.perf_counter(), min(first + pace, steps)
+        span = Span(*map(np.int32, (0, first, stop)))
+        states, sums = jax.block_until_ready(_run_steps(states, sums, epoch_key, span, data, members, sweep=sweep))
+        pace, first = max(1, int(TUNING.poll_seconds * (stop - first) / (time.perf_counter() - began))), stop
+    return states, sums
 
 
-def _bound(loss: Callable[..., Array], setting: Any, scores: Array, label: Array, params: Any) -> Array:
-    return loss(scores, label, steps.turned(params), setting)
+@partial(jax.jit, static_argnames=("sweep", "shape"))
+def _start(seed_key: Array, members: Member, *, sweep: Sweep, shape: tuple[int, ...]) -> tuple[ModelState, Sums]:
+    def one(member: Member) -> tuple[ModelState, Sums]:
+        key = jax.random.fold_in(seed_key, member.seed)
+        state = init_state(key, sweep.model, sweep.optimizer(member.setting), shape)
+        return state, zero_sums(jnp.result_type(float))
+
+    return _vmapped(one, members)
 
 
-def _group_size(
-    count: int, memory: int, model: steps.Model, examples: steps.Examples, optimizer: Any, batch_size: int
-) -> int:
-    """How many trainings are in memory at a time: as many as fit, in groups that are as even as can be."""
-    init = partial(steps.init_state, model=model, optimizer=optimizer, shape=examples.inputs.shape[1:])
+@partial(jax.jit, static_argnames="sweep", donate_argnames=("states", "sums"))
+def _run_steps(
+    states: ModelState, sums: Sums, epoch_key: Array, span: Span, data: Data, members: Member, *, sweep: Sweep
+) -> tuple[ModelState, Sums]:
+    examples, fold_of = data
+    order = shuffled(epoch_key, len(fold_of), min(sweep.batch_size, len(fold_of)))
+
+    def one(state: ModelState, sums: Sums, member: Member) -> tuple[ModelState, Sums]:
+        others = examples._replace(weights=examples.weights * (fold_of != member.fold).astype(examples.weights.dtype))
+        own_key = jax.random.fold_in(jax.random.fold_in(epoch_key, 1), member.seed)
+        return many_steps(state, sums, own_key, others, order, span, sweep.recipe(member.setting), nonfinite=None)
+
+    return _vmapped(one, states, sums, members)
+
+
+@partial(jax.jit, static_argnames="sweep")
+def _measure(params: Any, data: Data, members: Member, *, sweep: Sweep) -> tuple[Array, Array]:
+    examples, fold_of = data
+
+    def one(params: Any, member: Member) -> tuple[Array, Array]:
+        model, loss, *_ = sweep.recipe(member.setting)
+        _, correct = evaluate(model, params, examples.inputs, examples.labels, loss)
+        held_out = fold_of == member.fold
+        finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
+        return jnp.sum(held_out & correct) / jnp.sum(held_out), finite
+
+    return _vmapped(one, params, members)
+
+
+def _vmapped(fun: Callable[..., Any], *trees: Any) -> Any:
+    """`jax.vmap(fun)(*trees)`; of one training, without an axis of length 1 in every matrix product."""
+    if len(jax.tree.leaves(trees)[0]) > 1:
+        return jax.vmap(fun)(*trees)
+    return jax.tree.map(lambda x: jnp.expand_dims(x, 0), fun(*jax.tree.map(lambda x: x[0], trees)))
+
+
+def _group_size(count: int, sweep: Sweep, examples: Examples, setting: Any) -> int:
+    """How many trainings are in memory at a time: as many as fit, in groups of nearly equal size."""
+    init = partial(init_state, model=sweep.model, optimizer=sweep.optimizer(setting), shape=examples.inputs.shape[1:])
     state = jax.eval_shape(init, jax.random.key(0))
-    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-    learned = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.params))
-    units = sum(x.shape[-1] * x.dtype.itemsize for x in jax.tree.leaves(state.params) if x.ndim)
-    # The state twice, as it is and as it becomes; gradients and updates; what each layer gives, forward and backward.
-    each = 2 * held + 2 * learned + 4 * max(batch_size, 1024) * units
-    most = memory // each
-    if learned > _CACHE and jax.default_backend() == "cpu":  # its products are as fast as they can be
-        most = 1
-    groups = -(-count // max(1, min(count, most)))
+    state_bytes, param_bytes = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(y)) for y in (state, state[0]))
+    unit_bytes = sum(x.shape[0] * x.dtype.itemsize for x in jax.tree.leaves(state.params) if x.ndim)
+    # The state before and after a step; gradients and updates; each layer's outputs, forward and backward.
+    each = 2 * state_bytes + 2 * param_bytes + 4 * max(min(sweep.batch_size, len(examples.labels)), 1024) * unit_bytes
+    fitting = sweep.memory // each
+    if param_bytes > TUNING.vmapped_bytes and jax.default_backend() == "cpu":  # one fills the cores by itself
+        fitting = 1
+    groups = -(-count // max(1, min(count, fitting)))
     return -(-count // groups)

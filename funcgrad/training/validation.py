@@ -1,4 +1,4 @@
-"""What comes into a training, as it is needed there, or one line that says what is wrong with it."""
+"""Checks of what is given to a training, each with one line that says what is wrong."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from funcgrad.training.steps import Model, Params
+from funcgrad.models import Model, Params
 
 
 def checked_examples(name: str, inputs: Any, labels: ArrayLike) -> tuple[Any, np.ndarray]:
-    """Inputs as an array, of NumPy where they were, labels int32. `ValueError` unless there is one for each input."""
+    """The inputs as an array (NumPy's stay NumPy's), labels int32. `ValueError` unless each input has a label."""
     inputs, labels = inputs if hasattr(inputs, "dtype") else np.asarray(inputs), np.asarray(labels)
     if inputs.dtype == object or inputs.ndim == 0:
         raise ValueError(f"{name}inputs: needs numbers (N, …), got {inputs.dtype} of shape {inputs.shape}")
@@ -20,23 +20,23 @@ def checked_examples(name: str, inputs: Any, labels: ArrayLike) -> tuple[Any, np
     if labels.dtype.kind not in "iu":
         raise ValueError(f"{name}labels: needs integers, got {labels.dtype}")
     if not -(2**31) <= np.min(labels) <= np.max(labels) < 2**31:
-        raise ValueError(f"{name}labels: go from {np.min(labels)} to {np.max(labels)}, beyond any number of classes")
+        raise ValueError(f"{name}labels: range from {np.min(labels)} to {np.max(labels)}, beyond 32-bit integers")
     return inputs, labels.astype(np.int32)
 
 
 def checked_validation(pair: Any, inputs: Any, model: Model, params: Params) -> tuple[Any, np.ndarray]:
-    """The pair (inputs, labels) as arrays. `ValueError` unless it goes with the inputs that are trained on."""
+    """The pair (inputs, labels) as arrays. `ValueError` unless it matches the training inputs and the model."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ValueError(f"validation: needs a pair (inputs, labels), got {type(pair).__name__}")
     held_out, labels = checked_examples("validation ", *pair)
     if held_out.shape[1:] != inputs.shape[1:]:
         raise ValueError(f"validation inputs: have shape {held_out.shape[1:]}, the inputs {inputs.shape[1:]}")
-    check_range("validation labels", labels, model, params, inputs)
+    check_labels("validation labels", labels, model, params, inputs)
     return held_out, labels
 
 
 def checked_weights(weights: ArrayLike | None, count: int) -> np.ndarray:
-    """Weights (N,) of JAX's floats, 1 by default. Raises `ValueError` for others than finite ones from 0 up."""
+    """Weights (N,) of JAX's float dtype, 1 by default. `ValueError` unless all are finite and ≥ 0, and one is > 0."""
     dtype = jnp.result_type(float)
     if weights is None:
         return np.ones(count, dtype)
@@ -44,22 +44,22 @@ def checked_weights(weights: ArrayLike | None, count: int) -> np.ndarray:
     if weights.shape != (count,):
         raise ValueError(f"weights: needs one for each of the {count} inputs, got shape {weights.shape}")
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-        raise ValueError("weights: needs finite numbers from 0 up, and one above 0")
+        raise ValueError("weights: needs finite numbers of at least 0, and one above 0")
     return weights
 
 
 def check_counts(**counts: int | None) -> None:
-    """Raises `ValueError` for a count below 1; None is none."""
+    """Raises `ValueError` for a count below 1; None is no count."""
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"{name}: must be at least 1, got {count}")
 
 
-def check_range(name: str, labels: np.ndarray, model: Model, params: Params, inputs: Any) -> None:
-    """Raises `ValueError` for labels that are no class of the model."""
+def check_labels(name: str, labels: np.ndarray, model: Model, params: Params, inputs: Any) -> None:
+    """Raises `ValueError` for labels that are not classes of the model."""
     example = jax.ShapeDtypeStruct(inputs.shape[1:], jax.dtypes.canonicalize_dtype(inputs.dtype))
     num_classes = jax.eval_shape(model.apply, params, example).shape[-1]
     if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
         raise ValueError(
-            f"{name}: go from {labels.min()} to {labels.max()}, the model has classes 0 … {num_classes - 1}"
+            f"{name}: range from {labels.min()} to {labels.max()}, the model has classes 0 … {num_classes - 1}"
         )

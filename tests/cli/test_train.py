@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from funcgrad import cli
-from funcgrad.training import saved_model as parameters
+from funcgrad.training import saved_model
 
 KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment"]
 WRITTEN = ("result.json", "config.json", "params.safetensors")
@@ -81,7 +81,7 @@ LONG = ["train", "mlp", "--hidden", "8", "--dropout", "0.2", "--epochs", "6", "-
 
 
 def bits(folder: Path) -> bytes:
-    params, _ = parameters.load_params(folder / "params.safetensors")
+    params, _ = saved_model.load_params(folder / "params.safetensors")
     return b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(params))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from calls import calls_of
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -17,8 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from funcgrad.estimators import KNeighborsClassifier
-from funcgrad.estimators import knn as estimators
-from funcgrad.neighbors import classify
+from funcgrad.neighbors import classify, kneighbors
 
 METRICS = [("manhattan", None), ("euclidean", None), ("cosine", None), ("chebyshev", None), ("minkowski", 3.0)]
 
@@ -129,15 +129,13 @@ def test_softmax_weights_and_functions() -> None:
         nobody.predict(queries)
 
 
-def test_one_prediction_is_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_prediction_is_one_search() -> None:
     points, labels, queries = clusters(np.float32)
-    calls = []
-    search = estimators.kneighbors
-    monkeypatch.setattr(estimators, "kneighbors", lambda *args, **kwargs: calls.append(1) or search(*args, **kwargs))
-    model = KNeighborsClassifier().fit(points, labels)
-    assert calls == []
-    model.predict(queries)
-    assert calls == [1]
+    with calls_of(kneighbors) as calls:
+        model = KNeighborsClassifier().fit(points, labels)
+        assert calls == []
+        model.predict(queries)
+    assert [len(arguments["queries"]) for arguments in calls] == [100]
 
 
 @pytest.mark.exhaustive

@@ -12,27 +12,27 @@ from funcgrad import plots
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1)])
 def test_grey_templates_put_zero_in_the_middle_of_the_colours(shape: tuple[int, ...]) -> None:
-    weights = RNG.normal(size=(64, 3))
+    weights = RNG.normal(size=(3, 64))
     (axes,) = plots.templates(weights, shape, ["a", "b", "c"]).axes
     assert len(axes.images) == 3
-    for image, column in zip(axes.images, weights.T, strict=True):
+    for image, row in zip(axes.images, weights, strict=True):
         shown = np.asarray(image.get_array()) - 0.5
-        np.testing.assert_allclose(shown, 0.5 * column.reshape(8, 8) / np.abs(column).max())
+        np.testing.assert_allclose(shown, 0.5 * row.reshape(8, 8) / np.abs(row).max())
         assert image.get_clim() == (0, 1)
     assert texts(axes)[-3:] == ["a", "b", "c"]
 
 
 def test_colour_templates_are_scaled_from_minimum_to_maximum() -> None:
-    weights = RNG.normal(size=(4 * 5 * 3, 2))
+    weights = RNG.normal(size=(2, 4 * 5 * 3))
     (axes,) = plots.templates(weights, (4, 5, 3), ["cat", "dog"]).axes
-    for image, column in zip(axes.images, weights.T, strict=True):
-        expected = (column - column.min()) / np.ptp(column)
+    for image, row in zip(axes.images, weights, strict=True):
+        expected = (row - row.min()) / np.ptp(row)
         np.testing.assert_allclose(np.asarray(image.get_array()), expected.reshape(4, 5, 3))
 
 
 def test_templates_that_are_all_zero_are_drawn(tmp_path: Path) -> None:
-    written(plots.templates(np.zeros((64, 2)), (8, 8), ["a", "b"]), tmp_path)
-    written(plots.templates(np.zeros((48, 2)), (4, 4, 3), ["a", "b"]), tmp_path)
+    written(plots.templates(np.zeros((2, 64)), (8, 8), ["a", "b"]), tmp_path)
+    written(plots.templates(np.zeros((2, 48)), (4, 4, 3), ["a", "b"]), tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 3), (8, 8, 1), (8, 8, 3)])

@@ -46,7 +46,7 @@ def test_a_long_name_keeps_its_beginning(name: str, expected: str) -> None:
 @pytest.mark.exhaustive
 def test_a_hundred_classes_with_long_names_are_drawn(tmp_path: Path) -> None:
     written(plots.confusion_matrix(RNG.integers(0, 9, (100, 100)), LONG_NAMES), tmp_path)
-    written(plots.templates(RNG.normal(size=(16, 100)), (4, 4), LONG_NAMES), tmp_path)
+    written(plots.templates(RNG.normal(size=(100, 16)), (4, 4), LONG_NAMES), tmp_path)
     written(plots.neighbors_grid(**neighbours(4, 3, (8, 8, 3), 100), classes=LONG_NAMES), tmp_path)
     written(plots.worst_mistakes(**mistakes(24, (32, 32, 3), 100), classes=LONG_NAMES), tmp_path)
 
@@ -81,8 +81,8 @@ def test_bad_input_is_one_line_that_names_the_argument() -> None:
             "runs['a']['validation_loss']: shape (2,)",
             lambda: plots.training_curves({"a": history(3) | {"validation_loss": np.ones(2)}}),
         ),
-        ("shape: (64,) is not the shape of an image", lambda: plots.templates(np.ones((64, 4)), (64,), names)),
-        ("weights: shape (64, 3), expected (64, 4)", lambda: plots.templates(np.ones((64, 3)), (8, 8), names)),
+        ("shape: (64,) is not the shape of an image", lambda: plots.templates(np.ones((4, 64)), (64,), names)),
+        ("weights: shape (3, 64), expected (4, 64)", lambda: plots.templates(np.ones((3, 64)), (8, 8), names)),
         ("query_images: (64,) is not", lambda: plots.neighbors_grid(**neighbours(3, 2, (64,), 4), classes=names)),
         ("query_labels: holds", lambda: plots.neighbors_grid(**good | {"query_labels": [0, 1, 4]}, classes=names)),
         ("predictions: shape (2,)", lambda: plots.neighbors_grid(**good | {"predictions": [0, 1]}, classes=names)),

@@ -1,5 +1,6 @@
 """A checkpoint gives back bit for bit what went in; or an older one is used, or one clear line says why not."""
 
+import json
 import os
 import random
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import optax
 import pytest
 
 from funcgrad import models
+from funcgrad.files import DifferentRun
 from funcgrad.training import checkpoint
 
 pytestmark = pytest.mark.optimized
@@ -201,14 +204,14 @@ def test_damage_to_any_file_is_noticed_and_the_one_before_is_used(damage: str, t
 def test_every_single_byte_is_guarded(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, 1, {"a": jnp.arange(3.0)}, config={})
     path = tmp_path / "step-000000001"
-    assert not checkpoint._damage(path)
+    assert not checkpoint.damage(path)
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         data = file.read_bytes()
         for position in range(len(data)):
             file.write_bytes(data[:position] + bytes([data[position] ^ 0x20]) + data[position + 1 :])
-            assert checkpoint._damage(path), (file, position)
+            assert checkpoint.damage(path), (file, position)
         file.write_bytes(data)
-    assert not checkpoint._damage(path)
+    assert not checkpoint.damage(path)
 
 
 def test_nothing_whole_is_none_and_the_next_save_goes_on(tmp_path: Path) -> None:
@@ -230,12 +233,29 @@ def test_another_configuration_is_refused_with_every_difference(tmp_path: Path) 
     assert found(tmp_path, {}, config={**CONFIG, "hidden": (8, 4), "optimizer": "adam"}).step == 1
     assert found(tmp_path, {}).step == 1
     ours = {"learning_rate": 0.01, "hidden": [8], "schedule": None, "seed": 0}
-    with pytest.raises(checkpoint.Differs) as raised:
+    with pytest.raises(DifferentRun) as raised:
         checkpoint.restore(tmp_path, {}, config=ours)
     assert str(raised.value) == (
         f"checkpoint: step 1 in {tmp_path} was saved with learning rate 0.1 and not 0.01, hidden [8, 4] and not [8], "
         "seed none and not 0, optimizer adam and not none"
     )
+
+
+def test_a_checkpoint_in_another_format_is_refused(tmp_path: Path) -> None:
+    """Those without a number are of format 1; their weights may be square, so that no shape shows it."""
+    tree = {"weights": jnp.ones((3, 3))}
+    checkpoint.save(tmp_path, 1, tree, config={})
+    path = tmp_path / "step-000000001"
+    about = json.loads((path / "about.json").read_text())
+    unnumbered = {name: value for name, value in about.items() if name != "format"}
+    for written, found in ((unnumbered, 1), (about | {"format": 3}, 3)):
+        (path / "about.json").write_text(json.dumps(written))
+        lines = (path / "checksums").read_text().splitlines()
+        data = (path / "about.json").read_bytes()
+        ours = [f"{zlib.crc32(data):08x} {len(data)} about.json" if "about.json" in line else line for line in lines]
+        (path / "checksums").write_text("".join(f"{line}\n" for line in ours))
+        with pytest.raises(ValueError, match=rf"^checkpoint: step 1 in .* has format {found}, .* reads 2; train from"):
+            checkpoint.restore(tmp_path, tree)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from jax.experimental.multihost_utils import process_allgather
 from two_processes import checked_in_both, run_checks
 
 from funcgrad import losses, models, sharding, training
-from funcgrad.training import Checkpoint, Fit, checkpoint
-from funcgrad.training import batches as feeding
+from funcgrad.training import Checkpoint, Fit, Tuning, checkpoint
 
 COUNT, EPOCHS, BATCH, STEPS = 61, 3, 12, 6
 RNG = np.random.default_rng(0)
@@ -61,21 +60,21 @@ def assert_alike_in_both(fitted: Fit) -> None:
     assert ours.tobytes() == others.tobytes()
 
 
-def losses_are_those_of_one_process(folder: Path, hidden: int) -> None:
-    fitted = train(mesh=sharding.make_mesh(hidden=hidden))
+def losses_are_those_of_one_process(folder: Path) -> None:
+    fitted = train(mesh=sharding.make_mesh())
     assert fitted.stopped_by == "epochs"
     assert_nearly_same(fitted, train())
     assert_alike_in_both(fitted)
 
 
 def what_was_trained_predicts_in_each(folder: Path) -> None:
-    fitted, alone = train(mesh=sharding.make_mesh(hidden=2)), train()
+    fitted, alone = train(mesh=sharding.make_mesh()), train()
     scores, expected = (training.predict(RECIPE["model"], x.best_params, INPUTS) for x in (fitted, alone))
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
 
 
-def the_first_writes_and_both_go_on_to_the_same_bits(folder: Path, hidden: int) -> None:
-    mesh = sharding.make_mesh(hidden=hidden)
+def the_first_writes_and_both_go_on_to_the_same_bits(folder: Path) -> None:
+    mesh = sharding.make_mesh()
     expected = train(mesh=mesh)
     own = folder / f"of-{jax.process_index()}"
     assert_same_bits(train(mesh=mesh, checkpoint=Checkpoint(own)), expected)
@@ -94,10 +93,9 @@ def folders_that_differ_are_refused(folder: Path) -> None:
         train(mesh=mesh, checkpoint=Checkpoint(own, resume=True))
 
 
-def a_stop_in_one_stops_both(folder: Path, hidden: int) -> None:
-    mesh = sharding.make_mesh(hidden=hidden)
+def a_stop_in_one_stops_both(folder: Path) -> None:
+    mesh = sharding.make_mesh()
     kept = Checkpoint(folder / "kept", resume=True)
-    training._LOOK = 0.0
     for count, process in ((2, 1), (5, 0), (1, 1)):
         asked: list[int] = []
 
@@ -105,22 +103,23 @@ def a_stop_in_one_stops_both(folder: Path, hidden: int) -> None:
             asked.append(1)
             return jax.process_index() == process and len(asked) == count
 
-        stopped = train(mesh=mesh, checkpoint=kept, should_stop=stop)
+        stopped = train(mesh=mesh, checkpoint=kept, should_stop=stop, tuning=Tuning(poll_seconds=0.0))
         assert stopped.stopped_by == "interrupt"
         assert len(asked) == count
-    training._LOOK = 1.0
     assert checkpoint.steps(folder / "kept")[-1] == 8
     assert_same_bits(train(mesh=mesh, checkpoint=kept), train(mesh=mesh))
 
 
 def one_that_is_slow_does_the_same_steps(folder: Path) -> None:
     told: list[int] = []
-    training._LOOK = 0.01 + 10 * jax.process_index()  # each alone would look after other numbers of steps
+    tuning = Tuning(poll_seconds=0.01 + 10 * jax.process_index())  # each alone would poll after other numbers of steps
     pause = 0.02 * jax.process_index()
     fitted = train(
-        mesh=sharding.make_mesh(), should_stop=lambda: time.sleep(pause), on_steps=lambda done, *_: told.append(done)
+        mesh=sharding.make_mesh(),
+        should_stop=lambda: time.sleep(pause),
+        on_steps=lambda done, *_: told.append(done),
+        tuning=tuning,
     )
-    training._LOOK = 1.0
     assert_nearly_same(fitted, train())
     padded = np.array([*told, *[0] * (EPOCHS * STEPS - len(told))])
     ours, others = process_allgather(padded)
@@ -129,16 +128,14 @@ def one_that_is_slow_does_the_same_steps(folder: Path) -> None:
 
 def checkpoints_come_at_the_same_epochs(folder: Path) -> None:
     seconds = 0.0 if jax.process_index() else 3600.0
-    mesh = sharding.make_mesh(hidden=4)  # the parameters have to be gathered from both
+    mesh = sharding.make_mesh()
     fitted = train(mesh=mesh, checkpoint=Checkpoint(folder / "kept", seconds=seconds))
     assert_same_bits(fitted, train(mesh=mesh))
 
 
 def both_stream_to_the_same_bits(folder: Path) -> None:
-    mesh, before = sharding.make_mesh(), feeding._STRETCH
-    feeding._STRETCH = 4 * BATCH * INPUTS[0].nbytes
-    streamed = train(mesh=mesh, stream=True)
-    feeding._STRETCH = before
+    mesh = sharding.make_mesh()
+    streamed = train(mesh=mesh, stream=True, tuning=Tuning(chunk_bytes=4 * BATCH * INPUTS[0].nbytes))
     assert_same_bits(streamed, train(mesh=mesh, stream=False))
 
 
@@ -148,19 +145,13 @@ def batches_that_all_devices_cannot_share_are_refused(folder: Path) -> None:
 
 
 CHECKS: dict[str, Callable[[Path], None]] = {
-    f"{check.__name__.replace('_', ' ')}, {hidden} shares of the hidden units": partial(check, hidden=hidden)
-    for check in (
-        losses_are_those_of_one_process,
-        the_first_writes_and_both_go_on_to_the_same_bits,
-        a_stop_in_one_stops_both,
-    )
-    for hidden in (1, 2, 4)
-}
-CHECKS |= {
     check.__name__.replace("_", " "): check
     for check in (
+        losses_are_those_of_one_process,
         what_was_trained_predicts_in_each,
+        the_first_writes_and_both_go_on_to_the_same_bits,
         folders_that_differ_are_refused,
+        a_stop_in_one_stops_both,
         one_that_is_slow_does_the_same_steps,
         checkpoints_come_at_the_same_epochs,
         both_stream_to_the_same_bits,

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from funcgrad import models, sharding
+from funcgrad.files import DifferentRun
 from funcgrad.losses import make_loss
 from funcgrad.models import Model
-from funcgrad.training import Checkpoint, Fit, augment, checkpoint, fit, steps
-from funcgrad.training import batches as feeding
+from funcgrad.training import Checkpoint, Fit, Tuning, augment, batches, checkpoint, fit, steps
 from funcgrad.training.optimizers import make_optimizer
 
 pytestmark = pytest.mark.optimized
@@ -80,19 +80,14 @@ def assert_nearly_same_training(found: Fit, expected: Fit) -> None:
         close(values, expected.history[name], err_msg=name)
 
 
-@pytest.fixture
-def looks_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("funcgrad.training.loop._LOOK", 0.0)
-
-
-looking = pytest.mark.usefixtures("looks_after_every_step")
+EVERY_STEP = Tuning(poll_seconds=0.0)  # `on_steps` and `should_stop` are called after every step
 
 
 def stopped_and_resumed_after_every_step(folder: Path, **changes: Any) -> Fit:
     """One call of `fit` for each step."""
     for step in range(1, EPOCHS * STEPS + 1):
         kept = Checkpoint(folder, resume=True)
-        fitted = train(**changes, checkpoint=kept, should_stop=lambda: True)
+        fitted = train(**{"tuning": EVERY_STEP, **changes}, checkpoint=kept, should_stop=lambda: True)
         assert (fitted.stopped_by, fitted.epochs_done) == ("interrupt", step // STEPS)
         assert checkpoint.steps(folder)[-1] == step
     return train(**changes, checkpoint=Checkpoint(folder, resume=True), should_stop=lambda: True)
@@ -102,17 +97,15 @@ def stopped_and_resumed_after_every_step(folder: Path, **changes: Any) -> Fit:
 
 
 @pytest.mark.exhaustive
-@looking
 @pytest.mark.parametrize("after", [1, 3, 4, 6, 12])
 def test_a_training_stopped_at_any_step_goes_on_to_the_same_bits(after: int, tmp_path: Path) -> None:
     kept = Checkpoint(tmp_path / "kept", resume=True)
-    stopped = train(checkpoint=kept, should_stop=stopping(after))
+    stopped = train(checkpoint=kept, should_stop=stopping(after), tuning=EVERY_STEP)
     assert (stopped.stopped_by, stopped.epochs_done) == ("interrupt", after // STEPS)
     assert checkpoint.steps(tmp_path / "kept")[-1] == after
     assert_same_training(train(checkpoint=kept), train())
 
 
-@looking
 @pytest.mark.exhaustive
 def test_a_training_that_stops_after_every_step_comes_to_the_same_bits(tmp_path: Path) -> None:
     assert_same_training(stopped_and_resumed_after_every_step(tmp_path, **FULL), train(**FULL))
@@ -175,7 +168,7 @@ def test_a_checkpoint_of_another_training_is_refused(changes: dict, difference: 
     train(checkpoint=Checkpoint(tmp_path, config={"learning_rate": 0.1}))
     changes = {"config": {"learning_rate": 0.1}, **changes}
     kept = Checkpoint(tmp_path, resume=True, config=changes.pop("config"))
-    with pytest.raises(checkpoint.Differs, match=rf"^checkpoint: step 12 in .* was saved with {difference}$"):
+    with pytest.raises(DifferentRun, match=rf"^checkpoint: step 12 in .* was saved with {difference}$"):
         train(**changes, checkpoint=kept)
     assert checkpoint.steps(tmp_path) == [4, 8, 12]
 
@@ -318,12 +311,7 @@ def test_a_training_killed_again_and_again_comes_to_the_same_bits(tmp_path: Path
 # Streaming
 
 
-@pytest.fixture
-def stretches_of_three_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "_STRETCH", 3 * BATCH * IMAGES[0].nbytes)
-
-
-stretching = pytest.mark.usefixtures("stretches_of_three_steps")
+CHUNKED = Tuning(chunk_bytes=3 * BATCH * IMAGES[0].nbytes)  # three steps a chunk
 
 
 def mapped(folder: Path) -> np.ndarray:
@@ -331,45 +319,44 @@ def mapped(folder: Path) -> np.ndarray:
     return np.load(folder / "images.npy", mmap_mode="r")
 
 
-@stretching
-def test_stretches_hold_the_examples_of_an_epoch_in_its_order() -> None:
+def test_chunks_hold_the_examples_of_an_epoch_in_its_order() -> None:
     weights = np.arange(COUNT, dtype=np.float32)
     key_data = np.asarray(jax.random.key_data(jax.random.key(3)))
     order = np.asarray(steps.order_of(key_data, 5, COUNT, BATCH))
-    feed = feeding.make_feed(IMAGES, LABELS, weights, BATCH, mesh=None, stream=True)
+    examples = steps.Examples(IMAGES, LABELS, weights)
+    source = batches.make_source(examples, BATCH, mesh=None, stream=True, tuning=CHUNKED)
     for first, spans in ((0, [(0, 3), (3, 4)]), (2, [(0, 3), (3, 4)]), (3, [(3, 4)])):
-        stretches = list(feed(key_data, 5, first))
-        assert [(x.first, x.stop) for x in stretches] == spans
-        for stretch in stretches:
-            here = order[stretch.first : stretch.stop]
-            rows = np.asarray(stretch.order)[: len(here)]
-            assert len(stretch.examples.inputs) == 3 * BATCH
+        chunks = list(batches.chunks(source, key_data, 5, first))
+        assert [(x.first, x.stop) for x in chunks] == spans
+        for chunk in chunks:
+            here = order[chunk.first : chunk.stop]
+            rows = np.asarray(chunk.order)[: len(here)]
+            assert len(chunk.examples.inputs) == 3 * BATCH
             np.testing.assert_array_equal(rows < 0, here < 0)
-            for ours, all_of_them in zip(stretch.examples, (IMAGES, LABELS, weights), strict=True):
+            for ours, all_of_them in zip(chunk.examples, (IMAGES, LABELS, weights), strict=True):
                 np.testing.assert_array_equal(np.asarray(ours)[rows], all_of_them[here])
 
 
 @pytest.mark.exhaustive
-@stretching
 @every_recipe
 @pytest.mark.parametrize(
     "source", [lambda _: IMAGES, mapped, lambda _: jnp.asarray(IMAGES)], ids=["numpy", "memmap", "jax"]
 )
 def test_streamed_inputs_train_to_the_same_bits(source: Callable, recipe: dict[str, Any], tmp_path: Path) -> None:
-    assert_same_training(train(**recipe | {"inputs": source(tmp_path)}, stream=True), train(**recipe, stream=False))
+    assert_same_training(
+        train(**recipe | {"inputs": source(tmp_path)}, stream=True, tuning=CHUNKED), train(**recipe, stream=False)
+    )
 
 
-@stretching
-@looking
 @pytest.mark.exhaustive
-def test_a_streamed_training_stopped_within_a_stretch_comes_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_streamed_training_stopped_within_a_chunk_comes_to_the_same_bits(tmp_path: Path) -> None:
     streamed = {**FULL, "inputs": mapped(tmp_path), "stream": True}
-    found = stopped_and_resumed_after_every_step(tmp_path / "kept", **streamed)
+    tuning = CHUNKED._replace(poll_seconds=0.0)
+    found = stopped_and_resumed_after_every_step(tmp_path / "kept", **streamed, tuning=tuning)
     assert_same_training(found, train(**FULL))
 
 
-@stretching
-def test_what_a_stretch_cannot_read_ends_the_training() -> None:
+def test_what_a_chunk_cannot_read_ends_the_training() -> None:
     class Broken(np.ndarray):
         def __getitem__(self, rows: Any) -> Any:
             if isinstance(rows, np.ndarray):
@@ -377,50 +364,36 @@ def test_what_a_stretch_cannot_read_ends_the_training() -> None:
             return super().__getitem__(rows)
 
     with pytest.raises(OSError, match="the disk is gone"):
-        train(inputs=IMAGES.view(Broken), stream=True)
+        train(inputs=IMAGES.view(Broken), stream=True, tuning=CHUNKED)
 
 
 # Devices
 
-MESHES = {"2": (2, 1), "4": (4, 1), "2 × 2 hidden": (4, 2), "4 hidden": (4, 4)}
-every_mesh = pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 SPLIT = {**FULL, "optimizer": make_optimizer("momentum", 0.1, schedule="cosine", steps=EPOCHS * STEPS)}
 
 
-@pytest.mark.exhaustive
-@every_mesh
-def test_devices_that_share_a_training_find_what_one_finds(mesh: tuple[int, int]) -> None:
-    devices, hidden = mesh
-    there = sharding.make_mesh(devices, hidden=hidden)
-    fitted = train(**SPLIT, mesh=there)
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
+def test_devices_that_share_a_training_find_what_one_finds(devices: int) -> None:
+    fitted = train(**SPLIT, mesh=sharding.make_mesh(devices))
     assert_nearly_same_training(fitted, train(**SPLIT))
-    for params in (fitted.params, fitted.best_params):
-        for array in jax.tree.leaves(params):
-            divides = hidden > 1 and array.shape[-1] % hidden == 0
-            part = array.shape[-1] // hidden if divides else array.shape[-1]
-            assert [x.data.shape for x in array.addressable_shards] == [(*array.shape[:-1], part)] * devices
-    assert hidden == 1 or {x.is_fully_replicated for x in jax.tree.leaves(fitted.params)} == {True, False}
+    for array in jax.tree.leaves((fitted.params, fitted.best_params)):
+        assert [x.data.shape for x in array.addressable_shards] == [array.shape] * devices
 
 
-@looking
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("mesh", [(2, 1), (4, 2)], ids=["2", "2 × 2 hidden"])
-def test_a_training_of_several_devices_stops_and_goes_on_to_the_same_bits(
-    mesh: tuple[int, int], tmp_path: Path
-) -> None:
-    there = sharding.make_mesh(mesh[0], hidden=mesh[1])
+def test_a_training_of_several_devices_stops_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    options = {**SPLIT, "mesh": sharding.make_mesh(2), "tuning": EVERY_STEP}
     kept = Checkpoint(tmp_path, resume=True)
     for after in (2, 3, 3):
-        assert train(**SPLIT, mesh=there, checkpoint=kept, should_stop=stopping(after)).stopped_by == "interrupt"
+        assert train(**options, checkpoint=kept, should_stop=stopping(after)).stopped_by == "interrupt"
     assert checkpoint.steps(tmp_path)[-1] == 8
-    assert_same_training(train(**SPLIT, mesh=there, checkpoint=kept), train(**SPLIT, mesh=there))
+    assert_same_training(train(**options, checkpoint=kept), train(**options))
 
 
-@stretching
 @pytest.mark.exhaustive
 def test_several_devices_stream_to_the_same_bits() -> None:
     there = sharding.make_mesh(2)
-    assert_same_training(train(mesh=there, stream=True), train(mesh=there, stream=False))
+    assert_same_training(train(mesh=there, stream=True, tuning=CHUNKED), train(mesh=there, stream=False))
 
 
 def test_batches_that_devices_cannot_share_are_refused() -> None:
@@ -480,19 +453,17 @@ def test_patience_ends_a_training_after_so_many_epochs_without_a_rise(
 
 
 @pytest.mark.exhaustive
-@looking
 def test_every_look_is_told_the_steps_done_and_the_means_so_far() -> None:
     told: list[tuple[int, int, dict[str, float]]] = []
-    fitted = train(on_steps=lambda *x: told.append(x))
+    fitted = train(on_steps=lambda *x: told.append(x), tuning=EVERY_STEP)
     assert [x[:2] for x in told] == [(number, EPOCHS * STEPS) for number in range(1, EPOCHS * STEPS + 1)]
     for name, values in fitted.history.items():
         assert [x[2][name] for x in told[STEPS - 1 :: STEPS]] == values
 
 
-def test_looks_come_seldom_while_steps_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("funcgrad.training.loop._LOOK", 1e6)
+def test_on_steps_is_called_rarely_while_steps_are_fast() -> None:
     told: list[int] = []
-    train(on_steps=lambda done, *_: told.append(done))
+    train(on_steps=lambda done, *_: told.append(done), tuning=Tuning(poll_seconds=1e6))
     assert told == [1, 4, 5, 8, 9, 12]
 
 
@@ -526,9 +497,9 @@ def test_weights_count_by_their_ratios_alone() -> None:
     ("changes", "message"),
     [
         ({"weights": np.ones(36)}, r"^weights: needs one for each of the 37 inputs, got shape \(36,\)$"),
-        ({"weights": -np.ones(37)}, "^weights: needs finite numbers from 0 up, and one above 0$"),
-        ({"weights": np.zeros(37)}, "^weights: needs finite numbers from 0 up, and one above 0$"),
-        ({"weights": np.full(37, np.nan)}, "^weights: needs finite numbers from 0 up, and one above 0$"),
+        ({"weights": -np.ones(37)}, "^weights: needs finite numbers of at least 0, and one above 0$"),
+        ({"weights": np.zeros(37)}, "^weights: needs finite numbers of at least 0, and one above 0$"),
+        ({"weights": np.full(37, np.nan)}, "^weights: needs finite numbers of at least 0, and one above 0$"),
         ({"patience": 2}, "^patience: needs validation inputs and labels to watch$"),
         ({"patience": 0, "validation": (IMAGES, LABELS)}, "^patience: must be at least 1, got 0$"),
         ({"checkpoint": Checkpoint("nowhere", every=0)}, "^every: must be at least 1, got 0$"),
@@ -579,7 +550,8 @@ def test_a_gradient_of_mixed_images_is_that_of_the_plain_formula() -> None:
             total += number * (share * own + (1 - share) * other) / 10
         return total
 
-    found, (total, _) = steps.gradients(params, batch, model=PLAIN["model"], loss=SOFTMAX, mix=augment.mixup)
+    recipe = steps.Recipe(**PLAIN, mix=augment.mixup)
+    found, (total, _) = steps.gradients(params, batch, recipe)
     value, expected = jax.value_and_grad(plain)(params)
     np.testing.assert_allclose(total / 10, value, rtol=1e-5)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, expected)
@@ -590,19 +562,20 @@ def test_steps_in_bfloat16_with_augmentation_and_mixing_lower_for_cpu_gpu_and_tp
     inner = models.in_dtype(models.mlp((8,), 3, dropout=0.3, layer_norm=True), "bfloat16")
     model = models.standardized(inner, np.full(3, 0.5), np.full(3, 2.0))
     chosen = {"model": model, "augment": augment.make_augment("flip,shift:1,cutout:2"), "mix": augment.mixup}
-    options = {**chosen, "loss": SOFTMAX, "optimizer": FULL["optimizer"], "finite": "stop"}
+    recipe = steps.Recipe(**chosen, loss=SOFTMAX, optimizer=FULL["optimizer"])
     images = np.zeros((COUNT, 4, 3, 3), np.uint8)
-    state = steps.init_state(jax.random.key(0), model, options["optimizer"], images.shape[1:])
+    state = steps.init_state(jax.random.key(0), model, recipe.optimizer, images.shape[1:])
     key_data = jax.random.key_data(jax.random.key(0))
     examples = steps.Examples(images, LABELS.astype(np.int32), np.ones(COUNT, np.float32))
     order = steps.order_of(key_data, 1, COUNT, BATCH)
-    arguments = (state, steps.no_sums(), key_data, np.int32(1), examples, order, *map(np.int32, (0, 0, STEPS)))
+    span = steps.Span(*map(np.int32, (0, 0, STEPS)))
+    arguments = (state, steps.zero_sums(), (key_data, np.int32(1)), examples, order, span)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
-    run = jax.jit(lambda *x: steps.run_steps(*x, **options))
+    run = jax.jit(lambda *x: steps.run_steps(*x, recipe=recipe, nonfinite="stop"))
     exported = jax.export.export(run, platforms=("cpu", "cuda", "tpu"))(*shapes)
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert "bf16" in exported.mlir_module()
-    after = jax.tree.leaves((state, steps.no_sums()))
+    after = jax.tree.leaves((state, steps.zero_sums()))
     assert [(x.shape, x.dtype) for x in exported.out_avals] == [(x.shape, x.dtype) for x in after]
 
 

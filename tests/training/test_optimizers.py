@@ -1,6 +1,6 @@
 """Every optimizer trains, decay touches weights alone, schedules go where they say."""
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -13,8 +13,7 @@ from funcgrad import models
 from funcgrad.losses import make_loss
 from funcgrad.training import steps
 from funcgrad.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
-from funcgrad.training.steps import Batch, Examples, State
-from funcgrad.training.steps import step as one_step
+from funcgrad.training.steps import Batch, Examples, ModelState, Recipe, Span, gradients, update
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -43,10 +42,10 @@ def an_epoch_with_every_optimizer() -> dict[str, Any]:
             schedule = "constant" if name in ("rprop", "sm3") else "cosine"
             optimizer = make_optimizer(name, 0.01, schedule=schedule, steps=4)
             state = steps.init_state(key, LINEAR, optimizer, (4,))
-            functions = {"model": LINEAR, "loss": SOFTMAX, "optimizer": optimizer}
             examples = Examples(inputs, labels, jnp.ones(len(labels)))
-            after, (loss, _) = steps.epoch(state, key, examples, order, **functions)
-            outcomes[name] = state.params, after.params, loss
+            recipe, span = Recipe(LINEAR, SOFTMAX, optimizer), Span(0, 0, len(order))
+            after, sums = steps.many_steps(state, steps.zero_sums(), key, examples, order, span, recipe, nonfinite=None)
+            outcomes[name] = state.params, after.params, sums.means[0]
         return outcomes
 
     return all_of_them(KEY, INPUTS, LABELS)
@@ -64,11 +63,13 @@ def test_every_optimizer_trains_an_epoch(name: str) -> None:
 
 def after_steps_without_gradient(optimizer: optax.GradientTransformation, params: Any, steps: int = 1) -> Any:
     batch = Batch(jnp.zeros((2, 3)), jnp.zeros(2, jnp.int32), jnp.ones(2), jax.random.split(KEY, 2))
-    step = partial(one_step, model=LINEAR, loss=lambda scores, label, params: 0 * scores[0], optimizer=optimizer)
-    state = State(params, optimizer.init(params))
-    return jax.jit(lambda state: jax.lax.fori_loop(0, steps, lambda _, state: step(state, batch)[0], state))(
-        state
-    ).params
+    recipe = Recipe(LINEAR, lambda scores, label, params: 0 * scores[0], optimizer)
+
+    def step(_: int, state: ModelState) -> ModelState:
+        return update(state, gradients(state.params, batch, recipe)[0], optimizer)
+
+    state = ModelState(params, optimizer.init(params))
+    return jax.jit(lambda state: jax.lax.fori_loop(0, steps, step, state))(state).params
 
 
 @pytest.mark.exhaustive

@@ -1,6 +1,7 @@
 """Parameters come back from their file by name and bit for bit, or one clear line says why not."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcgrad import models
-from funcgrad.training import saved_model as parameters
+from funcgrad import models, training
+from funcgrad.training import saved_model
 
 
 def assert_same(loaded: Any, params: Any) -> None:
@@ -25,19 +26,19 @@ def test_parameters_come_back_by_their_names(tmp_path: Path) -> None:
 
     params = models.mlp((8, 4), 3, layer_norm=True).init(jax.random.key(0), (5,))
     path = tmp_path / "params.safetensors"
-    parameters.save_params(path, params, {"model": "mlp", "é": "\n"})
-    loaded, metadata = parameters.load_params(path)
+    saved_model.save_params(path, params, {"model": "mlp", "é": "\n"})
+    loaded, metadata = saved_model.load_params(path)
     assert metadata == {"model": "mlp", "é": "\n"}
     assert_same(loaded, params)
     assert {"hidden.0.weights", "hidden.1.scale", "output.bias"} < set(load_file(path))
-    parameters.save_params(path, ((np.ones((2, 3)).T, {"a": np.float16(1)}), [jnp.arange(3)]), {})
-    loaded, _ = parameters.load_params(path)
+    saved_model.save_params(path, ((np.ones((2, 3)).T, {"a": np.float16(1)}), [jnp.arange(3)]), {})
+    loaded, _ = saved_model.load_params(path)
     assert jax.tree.structure(loaded) == jax.tree.structure([[0, {"a": 0}], [0]])
     assert loaded[0][0].shape == (3, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["params.safetensors"]
     many = {"layers": [np.full(1, number) for number in range(12)]}
-    parameters.save_params(path, many, {})
-    assert_same(parameters.load_params(path)[0], many)
+    saved_model.save_params(path, many, {})
+    assert_same(saved_model.load_params(path)[0], many)
 
 
 @pytest.mark.parametrize(
@@ -45,28 +46,28 @@ def test_parameters_come_back_by_their_names(tmp_path: Path) -> None:
 )
 def test_parameters_that_their_names_would_not_tell_are_refused(params: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^params: needs dicts, lists and tuples of arrays"):
-        parameters.save_params(tmp_path / "params", params, {})
+        saved_model.save_params(tmp_path / "params", params, {})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_parameters_of_other_dtypes_and_reserved_metadata_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^params: a.0 is bfloat16; needs floats"):
-        parameters.save_params(tmp_path / "params", {"a": [jnp.ones(1, jnp.bfloat16)]}, {})
+        saved_model.save_params(tmp_path / "params", {"a": [jnp.ones(1, jnp.bfloat16)]}, {})
     with pytest.raises(ValueError, match=r"^params: 'a.b' lies below another array's name$"):
-        parameters.save_params(tmp_path / "params", {"a": jnp.ones(1), "a.b": jnp.ones(1)}, {})
-    with pytest.raises(ValueError, match=r"^metadata: 'sha256' is taken"):
-        parameters.save_params(tmp_path / "params", {"a": jnp.ones(1)}, {"sha256": ""})
+        saved_model.save_params(tmp_path / "params", {"a": jnp.ones(1), "a.b": jnp.ones(1)}, {})
+    with pytest.raises(ValueError, match=r"^metadata: 'sha256' is reserved"):
+        saved_model.save_params(tmp_path / "params", {"a": jnp.ones(1)}, {"sha256": ""})
 
 
 def test_a_damaged_file_of_parameters_is_one_clear_line(tmp_path: Path) -> None:
     path, params, metadata = tmp_path / "params.safetensors", {"a": [np.arange(3.0)]}, {"model": "linear"}
-    parameters.save_params(path, params, metadata)
+    saved_model.save_params(path, params, metadata)
     data = path.read_bytes()
     harmless = 0
     for position in range(len(data)):
         path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
         try:
-            loaded, said = parameters.load_params(path)
+            loaded, said = saved_model.load_params(path)
         except ValueError as caught:
             line = str(caught)
         else:
@@ -80,9 +81,37 @@ def test_a_damaged_file_of_parameters_is_one_clear_line(tmp_path: Path) -> None:
     for length in range(len(data)):
         path.write_bytes(data[:length])
         with pytest.raises(ValueError, match=r"params.safetensors is damaged"):
-            parameters.load_params(path)
+            saved_model.load_params(path)
     path.write_text(json.dumps({"a": 1}))
     with pytest.raises(ValueError, match=r"params.safetensors is damaged"):
-        parameters.load_params(path)
+        saved_model.load_params(path)
     with pytest.raises(FileNotFoundError, match="nothing does not exist"):
-        parameters.load_params(tmp_path / "nothing")
+        saved_model.load_params(tmp_path / "nothing")
+
+
+# What an earlier version wrote: weights are (inputs, outputs), and here all are square, so that no shape shows it.
+FORMAT_1 = Path(__file__).parent / "format_1"
+EXAMPLES = np.array([[1, 2, 3], [0, -1, 0.5]], np.float32)
+SCORES = [[-1.881325, -0.439425, -1.135375], [-1.073025, -0.834725, -0.928875]]  # by that version
+
+
+def test_a_model_in_the_earlier_format_gives_its_scores(tmp_path: Path) -> None:
+    saved = saved_model.load(FORMAT_1)
+    scores = training.predict(saved.model, saved.params, EXAMPLES)
+    np.testing.assert_allclose(scores, SCORES, rtol=1e-6)
+    assert scores.argmax(axis=1).tolist() == [1, 1]
+    with pytest.raises(ValueError, match=r"has format 1, not 2: its weights are \(inputs, outputs\)"):
+        saved_model.load_params(FORMAT_1 / "params.safetensors")
+    saved.write(tmp_path)
+    again = saved_model.load(tmp_path)
+    assert again == saved._replace(params=again.params)
+    assert_same(again.params, saved.params)
+    assert json.loads((tmp_path / "config.json").read_text())["format"] == 2
+
+
+@pytest.mark.parametrize("name", ["config.json", "params.safetensors"])
+def test_files_of_different_formats_are_not_mixed(name: str, tmp_path: Path) -> None:
+    saved_model.load(FORMAT_1).write(tmp_path)
+    shutil.copy(FORMAT_1 / name, tmp_path)
+    with pytest.raises(ValueError, match=r"^--model: the arrays of .* are not those of its config.json$"):
+        saved_model.load(tmp_path)

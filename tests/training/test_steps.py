@@ -21,13 +21,12 @@ from funcgrad.losses import make_loss
 from funcgrad.models import Model
 from funcgrad.training import fit, steps
 from funcgrad.training.optimizers import make_optimizer
-from funcgrad.training.steps import Batch, Examples, State
+from funcgrad.training.steps import Batch, Examples, ModelState, Recipe, Span
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(37, 4)).astype(np.float32)
 LABELS = (INPUTS[:, :2].sum(axis=1) > 0) + (INPUTS[:, 2] > 0.5).astype(np.int64)  # three classes, learnable
-WEIGHTY = jnp.ones(len(INPUTS))
 LINEAR, DROPPING = models.linear(3), models.mlp((8,), 3, dropout=0.5)
 SOFTMAX, SVM = make_loss("softmax", l2=0.01), make_loss("svm")
 SGD, ADAM = make_optimizer("sgd", 0.5), make_optimizer("adam", 0.01)
@@ -49,12 +48,12 @@ def train(key: jax.Array = KEY, **changes: Any) -> training.Fit:
     return fit(key, **options)
 
 
-def start(model: Model = LINEAR, optimizer: optax.GradientTransformation = SGD, shape: tuple = (4,)) -> State:
+def start(model: Model = LINEAR, optimizer: optax.GradientTransformation = SGD, shape: tuple = (4,)) -> ModelState:
     return jax.jit(partial(steps.init_state, model=model, optimizer=optimizer, shape=shape))(KEY)
 
 
 def run_epoch(
-    state: State,
+    state: ModelState,
     key: Any,
     number: Any,
     inputs: Any,
@@ -63,14 +62,20 @@ def run_epoch(
     batch_size: int,
     augment: Any = None,
     **functions: Any,
-) -> tuple[State, tuple[Any, Any]]:
+) -> tuple[ModelState, tuple[Any, Any]]:
     """Epoch `number`, as `fit` runs it."""
     key_data = jax.random.key_data(key)
     order = steps.order_of(key_data, number, len(labels), batch_size)
     examples = Examples(jnp.asarray(inputs), jnp.asarray(labels), jnp.ones(len(labels)))
-    options = {"augment": augment, "mix": None, "finite": "stop", **functions}
-    span = (np.int32(x) for x in (0, 0, len(order)))
-    state, sums = steps.run_steps(state, steps.no_sums(), key_data, number, examples, order, *span, **options)
+    return run_order(state, (key_data, number), examples, order, Recipe(augment=augment, **functions))
+
+
+def run_order(
+    state: ModelState, epoch_key: Any, examples: Examples, order: Any, recipe: Recipe
+) -> tuple[ModelState, tuple[Any, Any]]:
+    span = Span(*map(np.int32, (0, 0, len(order))))
+    options: dict[str, Any] = {"recipe": recipe, "nonfinite": "stop"}
+    state, sums = steps.run_steps(state, steps.zero_sums(), epoch_key, examples, order, span, **options)
     return state, sums.means
 
 
@@ -86,7 +91,7 @@ def assert_same_bits(a: Any, b: Any) -> None:
 
 def mean_loss(params: Any, inputs: Any, labels: Any) -> jax.Array:
     """What an epoch of full-batch training descends, written without funcgrad's models and losses."""
-    scores = inputs @ params["weights"] + jnp.expand_dims(params["bias"], 0)
+    scores = inputs @ params["weights"].T + jnp.expand_dims(params["bias"], 0)
     probabilities = jnp.exp(scores) / jnp.exp(scores).sum(axis=1, keepdims=True)
     return -jnp.log(probabilities[jnp.arange(len(labels)), labels]).mean() + 0.01 * jnp.sum(params["weights"] ** 2)
 
@@ -104,7 +109,7 @@ def test_an_epoch_of_one_batch_is_one_step_of_gradient_descent() -> None:
     )
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), after.params, expected)
     np.testing.assert_allclose(loss, mean_loss(params, INPUTS, LABELS), rtol=1e-5)
-    predictions = (INPUTS @ params["weights"] + params["bias"]).argmax(axis=1)
+    predictions = (INPUTS @ params["weights"].T + params["bias"]).argmax(axis=1)
     np.testing.assert_allclose(accuracy, np.mean(predictions == LABELS), rtol=1e-6)
 
 
@@ -113,9 +118,9 @@ def test_an_epoch_is_one_step_a_batch_in_the_order_given() -> None:
     order = np.append(np.random.default_rng(3).permutation(37), [-1] * 3).astype(np.int32)
     params = copied(start().params)
     order = order.reshape(-1, 8)
-    after, _ = jax.jit(partial(steps.epoch, **RECIPES["linear"]))(
-        start(), KEY, Examples(INPUTS, LABELS, WEIGHTY), order
-    )
+    examples = Examples(jnp.asarray(INPUTS), jnp.asarray(LABELS), jnp.ones(len(INPUTS)))
+    epoch_key = jax.random.key_data(KEY), np.int32(1)
+    after, _ = run_order(start(), epoch_key, examples, order, Recipe(**RECIPES["linear"]))
     for rows in order:
         rows = rows[rows >= 0]  # the last batch has five examples, and its mean is over five
         params = jax.tree.map(lambda p, g: p - 0.5 * g, params, jax.grad(mean_loss)(params, INPUTS[rows], LABELS[rows]))
@@ -124,16 +129,15 @@ def test_an_epoch_is_one_step_a_batch_in_the_order_given() -> None:
 
 @pytest.mark.exhaustive
 def test_an_example_of_weight_0_is_not_there() -> None:
-    step = jax.jit(partial(steps.step, **RECIPES["linear"]))
+    step = jax.jit(partial(steps.gradients, recipe=Recipe(**RECIPES["linear"])))
     weights = jnp.asarray(np.arange(37) % 3 != 0, float)
     kept = np.flatnonzero(weights)
     keys = jax.random.split(KEY, 37)
     labels = jnp.asarray(LABELS, jnp.int32)
-    weighted, sums = step(start(), Batch(jnp.asarray(INPUTS), labels, weights, keys))
-    fewer, sums_of_fewer = step(
-        start(), Batch(jnp.asarray(INPUTS[kept]), labels[kept], jnp.ones(len(kept)), keys[kept])
-    )
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), weighted.params, fewer.params)
+    params = start().params
+    weighted, sums = step(params, Batch(jnp.asarray(INPUTS), labels, weights, keys))
+    fewer, sums_of_fewer = step(params, Batch(jnp.asarray(INPUTS[kept]), labels[kept], jnp.ones(len(kept)), keys[kept]))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), weighted, fewer)
     np.testing.assert_allclose(sums, sums_of_fewer, rtol=1e-5)
 
 
@@ -151,7 +155,7 @@ def visits_loss(scores: jax.Array, label: jax.Array, params: jax.Array) -> jax.A
 def visits(
     key: jax.Array, number: int, labels: np.ndarray, batch_size: int, optimizer: optax.GradientTransformation
 ) -> tuple[np.ndarray, float]:
-    state = State(jnp.zeros(16), optimizer.init(jnp.zeros(16)))
+    state = ModelState(jnp.zeros(16), optimizer.init(jnp.zeros(16)))
     functions = {"model": TALLY, "loss": visits_loss, "optimizer": optimizer, "augment": None}
     inputs = np.arange(len(labels), dtype=np.int32)
     after, (loss, _) = run_epoch(state, key, np.int32(number), inputs, labels, batch_size=batch_size, **functions)
@@ -203,7 +207,7 @@ def test_no_two_examples_or_epochs_draw_the_same() -> None:
     inputs = np.arange(13, dtype=np.float32)
     draws = []
     for number in (1, 2):
-        state = State(jnp.zeros(13), optimizer.init(jnp.zeros(13)))
+        state = ModelState(jnp.zeros(13), optimizer.init(jnp.zeros(13)))
         after, _ = run_epoch(
             state,
             KEY,
@@ -235,7 +239,7 @@ def test_an_epoch_lowers_for_cpu_gpu_and_tpu(recipe: dict[str, Any]) -> None:
     functions = {"augment": None, **recipe}
     state = start(recipe["model"], recipe["optimizer"])
 
-    def one_epoch(state: State, key_data: jax.Array, number: Any, inputs: Any, labels: Any) -> Any:
+    def one_epoch(state: ModelState, key_data: jax.Array, number: Any, inputs: Any, labels: Any) -> Any:
         key = jax.random.wrap_key_data(key_data)
         return run_epoch(state, key, number, inputs, labels, batch_size=8, **functions)
 
@@ -376,14 +380,14 @@ def test_a_gradient_that_is_not_finite_names_its_array_and_step(name: str) -> No
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", [(), (5,), (40, 70), (3, 4, 5)])
 def test_a_single_number_that_is_not_finite_is_found_and_the_largest_are_finite(shape: tuple[int, ...]) -> None:
-    first_of = jax.jit(lambda x, zero: steps._first_not_finite(jnp.zeros(()), {"x": x}, zero))
+    first_of = jax.jit(lambda x: steps.first_nonfinite(jnp.zeros(()), {"x": x}))
     largest = np.full(shape, np.finfo(np.float32).max)
-    assert first_of(largest, 0) == first_of(-largest, 0) == -1
+    assert first_of(largest) == first_of(-largest) == -1
     for bad in (np.nan, np.inf, -np.inf):
         for place in {0, largest.size // 2, largest.size - 1}:
             x = largest.copy()
             x.flat[place] = bad
-            assert first_of(x, 0) == 1
+            assert first_of(x) == 1
 
 
 @pytest.mark.exhaustive
@@ -393,7 +397,7 @@ def test_steps_that_are_not_finite_can_be_left_out() -> None:
     fitted = train(loss=faulty, labels=labels, epochs=2, skip_nonfinite=True)
     assert fitted.stopped_by == "epochs"
     assert len(fitted.notes) == 2
-    assert fitted.notes[0].endswith("the gradient of bias is not finite; left out 1 of the 4 steps of this epoch")
+    assert fitted.notes[0].endswith("the gradient of bias is not finite; skipped 1 of the 4 steps of this epoch")
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(fitted.params))
     assert np.isfinite(fitted.history["train_loss"]).all()
 
@@ -493,13 +497,13 @@ def test_digits_are_recognized(model: Model, least: float) -> None:
         ({"labels": LABELS[:, None]}, r"labels: needs one for each of the 37 inputs, got shape \(37, 1\)"),
         ({"inputs": INPUTS[:0], "labels": LABELS[:0]}, "labels: needs one for each of the 0 inputs"),
         ({"labels": LABELS.astype(np.float32)}, "labels: needs integers, got float32"),
-        ({"labels": LABELS + 1}, "labels: go from 1 to 3, the model has classes 0 … 2"),
-        ({"labels": LABELS - 1}, "labels: go from -1 to 1, the model has classes 0 … 2"),
-        ({"labels": np.where(LABELS == 2, 2**32, LABELS)}, "labels: go from 0 to 4294967296"),
+        ({"labels": LABELS + 1}, "labels: range from 1 to 3, the model has classes 0 … 2"),
+        ({"labels": LABELS - 1}, "labels: range from -1 to 1, the model has classes 0 … 2"),
+        ({"labels": np.where(LABELS == 2, 2**32, LABELS)}, "labels: range from 0 to 4294967296"),
         ({"validation": INPUTS}, r"validation: needs a pair \(inputs, labels\), got"),
         ({"validation": (INPUTS[:, :1], LABELS)}, r"validation inputs: have shape \(1.*\), the inputs"),
         ({"validation": (INPUTS, LABELS[:-1])}, "validation labels: needs one for each of the 37 inputs"),
-        ({"validation": (INPUTS, LABELS + 1)}, "validation labels: go from 1 to 3, the model has classes 0 … 2"),
+        ({"validation": (INPUTS, LABELS + 1)}, "validation labels: range from 1 to 3, the model has classes 0 … 2"),
     ],
 )
 def test_a_wrong_argument_of_fit_is_named(changes: dict[str, Any], message: str) -> None:
