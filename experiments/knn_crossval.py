@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad import crossval, datasets, neighbors, plots, report
-from funcgrad.neighbors import cross_fold as folds
+from funcgrad import crossval, datasets, plots, report
 
 RESULTS = Path(__file__).parent / "results"
 KS = (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)
@@ -52,55 +51,12 @@ def measure(images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
-def compare(images: np.ndarray, metric: str, k: int = max(KS)) -> dict[str, Any]:
-    """Seconds with each pair measured once and with one search for each fold, which have to find the same."""
-    parts, index = crossval.split_folds(len(images), FOLDS), neighbors.prepare(images, metric)
-    shared: dict[str, float] = {}
-    alone: dict[str, float] = {}
-    with report.timed(shared):
-        found = folds.fold_neighbors(index, parts, k)
-    same = True
-    for fold in parts:
-        others = np.ones(len(images), bool)
-        others[fold] = False
-        with report.timed(alone):
-            expected = neighbors.kneighbors(images[fold], index, k, mask=others)
-        same &= bool((expected.indices == found.indices[fold]).all() and (expected[0] == found.distances[fold]).all())
-    seconds = {"each_pair_once": shared["run"], "one_search_a_fold": alone["run"]}
-    return {
-        "metric": metric,
-        "dtype": str(images.dtype),
-        "images": len(images),
-        "same": same,
-        **seconds,
-        "times": alone["run"] / shared["run"],
-    }
-
-
-def compare_all(images: np.ndarray) -> list[dict[str, Any]]:
-    """Bytes, whose distances are exact integers, and floats, whose numbers are bounds that a proof follows."""
-    floats = images.astype(np.float32) / 255
-    rows = []
-    for metric, these in (("l1", images), ("l2", images), ("l2", floats), ("cosine", floats)):
-        rows.append(row := compare(these, metric))
-        name, same = f"{metric} of {row['dtype']}", row["same"]
-        print(f"{name}: {row['times']:.2f} × the speed of one search a fold, same neighbours: {same}", flush=True)
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True, help="TFDS data with cifar10")
-    parser.add_argument("--images", type=int, default=IMAGES, metavar="N", help="of `--compare` [5000]")
-    parser.add_argument("--compare", action="store_true", help="only compare the two ways to search; write nothing")
-    arguments = parser.parse_args()
-    train = datasets.load("cifar10", data_dir=arguments.data_dir, limit_train=arguments.images).train
-    if arguments.compare:
-        compare_all(train.images)
-        return
-    train = datasets.Split(*(x[:IMAGES] for x in train))
+    data_dir = parser.parse_args().data_dir
+    train = datasets.load("cifar10", data_dir=data_dir, limit_train=IMAGES).train
     measured = measure(train.images, train.labels)
-    measured["compared"] = compare_all(train.images)
     course = dict(zip(KS, measured["course"]["mean"], strict=True))
     series = {name: [row["folds"] for row in measured["rows"] if row["metric"] == name] for name in ("l2", "l1")}
     print("  k   course, L2       L2       L1")

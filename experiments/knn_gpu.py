@@ -23,12 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcgrad import datasets, distances, neighbors, report
-from funcgrad.distances.kernels import l1_float32, l1_uint8
 
 RESULTS = Path(__file__).parent / "results" / "knn_gpu.json"
 K, CHECKED = 10, 30
 SEARCHES = (("l1", "uint8"), ("l2", "uint8"), ("l2", "float32"), ("cosine", "float32"), ("l1", "float32"))
-KERNELS = {"uint8": l1_uint8, "float32": l1_float32}
+KERNELS = ("uint8", "float32")
 
 
 def seconds_of(call: Callable[[], Any], repeats: int) -> float:
@@ -44,7 +43,7 @@ def seconds_of(call: Callable[[], Any], repeats: int) -> float:
 def kernel_row(dtype: str, queries: Any, points: Any) -> dict[str, Any]:
     """All pairs by the kernel, and by XLA from the same definition."""
     queries, points = jnp.asarray(queries), jnp.asarray(points)
-    kernel = jax.jit(KERNELS[dtype].all_pairs)
+    kernel = jax.jit(lambda a, b: distances.fastest_ranking_distances(a, b, "l1"))
     plain = jax.jit(lambda a, b: distances.ranking_distances(a, b, "l1"))
     seconds = seconds_of(lambda: kernel(queries, points), 20)
     sample = queries[:1000]

@@ -91,7 +91,7 @@ def neighbors_grid(
     # One brightness scale for all, or a query and its neighbour could not be compared by eye.
     shown = _displayable(np.concatenate([queries[:, None], neighbors], axis=1), in_colour=queries.shape[3:] == (3,))
     right = predicted == truth
-    sections = [(name, rows) for name, rows in (("right", right), ("wrong", ~right)) if rows.any()]
+    sections = [x for x in (("right", right, _RIGHT, "✓"), ("wrong", ~right, _WRONG, "✗")) if x[1].any()]
     width = _VERDICT + _GAP + (k + 1) * (_TILE + 0.15) - 0.15
     height = count * (_TILE + 0.45) + len(sections) * _HEADER
     heading = title or f"{count} queries and their {k} nearest neighbours: {right.sum()} right, {(~right).sum()} wrong"
@@ -100,8 +100,7 @@ def neighbors_grid(
     figure, axes, left = _page(width, height, heading, note)
     names = [short(name, 16) for name in classes]
     y = 0.0
-    for name, in_section in sections:
-        color, sign = (_RIGHT, "✓") if name == "right" else (_WRONG, "✗")
+    for name, in_section, color, sign in sections:
         y += _HEADER
         axes.plot([left, left + width], [y - 0.4, y - 0.4], color=color, linewidth=1)
         text = f"{sign} classified {name} ({in_section.sum()} of the {count} shown)"
