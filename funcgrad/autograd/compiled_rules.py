@@ -45,12 +45,12 @@ def _compile_rules(name: str, rules: tuple[Rule | None, ...]) -> Function:
 @lru_cache(maxsize=1024)
 def _compiled(name: str, rules: tuple[Rule | None, ...], ints: tuple[int | None, ...]) -> Function:
     """The rules as a compiled function of the float arguments; `ints` has a value for each of the others."""
+    places = [i for i, n in enumerate(ints) if n is None]
 
     def by_the_rules(t: Any, ans: Any, *floats: Any) -> tuple[Any, ...]:
-        remaining = iter(floats)
-        return apply_rules(rules, t, ans, *[next(remaining) if n is None else n for n in ints])
+        return apply_rules(rules, t, ans, *pytrees.replace_at(places, floats, ints))
 
-    names = ["ct", "ans", *(f"x{i}" for i in range(ints.count(None)))]
+    names = ["ct", "ans", *(f"x{i}" for i in range(len(places)))]
     leaves = [1.0] * len(names)
     graph, _ = trace_graph(by_the_rules, leaves, list(range(len(names))), pytrees.tuple_of_leaves(len(names)), names)
     signature = Signature.of(name, names)

@@ -121,18 +121,17 @@ class Signature(NamedTuple):
     def of(cls, title: str, names: Sequence[str]) -> "Signature":
         """Of a function of plain floats."""
         count = len(names)
-        title, *parameters = input_names([title, *names])
-        return cls(title, parameters, (pytrees.LEAF,) * count, parameters, list(range(count)), [0.0] * count)
+        return cls.nested(title, names, (pytrees.LEAF,) * count, names, list(range(count)), [0.0] * count)
 
     @classmethod
     def nested(
         cls,
         title: str,
-        parameters: list[str],
+        parameters: Sequence[str],
         arguments: tuple[Tree, ...],
-        names: list[str],
+        names: Sequence[str],
         places: list[int],
-        leaves: Any,
+        leaves: list[Any],
     ) -> "Signature":
         """Of a function of containers, whose leaves have these names."""
         title, *safe = input_names([title, *parameters, *names])
@@ -147,37 +146,32 @@ class Signature(NamedTuple):
     def checks(self) -> tuple[list[str], dict[str, Any]]:
         """Lines that unpack the arguments into the leaves, or return `again`; and the objects that they name."""
         constants: dict[str, Any] = {}
-        if not self.leaves:
-            return [], constants
-        leaf = iter(range(len(self.leaves)))
-        chosen = dict(zip(self.places, self.names, strict=True))
-        again = f"    return again({', '.join(self.parameters)})"
         lines: list[str] = []
-        floats: list[str] = []
+        if not self.leaves:
+            return lines, constants
+        leaf = iter(range(len(self.leaves)))
+        inputs = dict(zip(self.places, self.names, strict=True))
+        again = f"    return again({', '.join(self.parameters)})"
+
+        def named(prefix: str, number: int, value: Any) -> str:
+            constants[f"{prefix}_{number}"] = value
+            return f"{prefix}_{number}"
 
         def unpack(tree: Tree, text: str) -> None:
             if tree == pytrees.LEAF:
                 at = next(leaf)
-                if at in chosen:
-                    if chosen[at] != text:
-                        lines.append(f"{chosen[at]} = {text}")
-                    floats.append(f"type({chosen[at]}) is float")
-                else:
-                    name = f"given_{at}"
-                    constants[name] = self.leaves[at]
-                    lines.append(f"if type({text}) is not type({name}) or {text} != {name}:")
-                    lines.append(again)
+                if at not in inputs:
+                    name = named("given", at, self.leaves[at])
+                    lines.extend([f"if type({text}) is not type({name}) or {text} != {name}:", again])
+                elif inputs[at] != text:
+                    lines.append(f"{inputs[at]} = {text}")
                 return
-            kind = f"kind_{len(constants)}"
-            constants[kind] = tree.kind
+            kind = named("kind", len(constants), tree.kind)
             size = f" or len({text}) != {len(tree.children)}" if tree.kind is not type(None) else ""
-            lines.append(f"if type({text}) is not {kind}{size}:")
-            lines.append(again)
+            lines.extend([f"if type({text}) is not {kind}{size}:", again])
             if tree.kind is dict:
-                keys = f"keys_{len(constants)}"
-                constants[keys] = tree.extra
-                lines.append(f"if not all(key in {text} for key in {keys}):")
-                lines.append(again)
+                keys = named("keys", len(constants), tree.extra)
+                lines.extend([f"if not all(key in {text} for key in {keys}):", again])
             for i, child in enumerate(tree.children):
                 part = f"{text}[{keys}[{i}]]" if tree.kind is dict else f"{text}[{i}]"
                 if child != pytrees.LEAF:
@@ -187,7 +181,8 @@ class Signature(NamedTuple):
 
         for parameter, tree in zip(self.parameters, self.arguments, strict=True):
             unpack(tree, parameter)
-        if floats:
+        if self.names:
+            floats = [f"type({name}) is float" for name in self.names]
             lines += [f"if not ({' and '.join(floats)}):", again]
         return lines, constants
 

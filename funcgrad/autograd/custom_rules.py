@@ -1,8 +1,9 @@
 """Functions with derivatives of their own: a user's rule in place of what the function's steps would give."""
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
+from functools import reduce, update_wrapper
 from inspect import signature
 from typing import Any
 
@@ -34,20 +35,15 @@ class _Custom(ABC):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         args = self._positional(args, kwargs)
-        skipped = {i % len(args) for i in self.nondiff}
-        args = tuple(self.fixed(x) if i in skipped else x for i, x in enumerate(args))
-        free = tuple(x for i, x in enumerate(args) if i not in skipped)
-        leaves, tree = pytrees.flatten(free)
+        places = self._places(args)
+        args = tuple([x if i in places else self.fixed(x) for i, x in enumerate(args)])
+        leaves, tree = pytrees.flatten(tuple([args[i] for i in places]))
         leaves = [_unwrapped(x) for x in leaves]
-        traces = [x.trace for x in leaves if isinstance(x, Traced)]
-        derivatives = [trace for trace in traces if not (trace.comparisons or trace.plain)]
-        if not derivatives:
+        traces = [x.trace for x in leaves if isinstance(x, Traced) and not (x.trace.comparisons or x.trace.plain)]
+        if not traces:
             return self.fun(*args)
-        trace = max(derivatives, key=lambda trace: trace.level)
-        args = tuple(
-            pytrees.map_leaves(lambda x: _below(trace, x), x) if i in skipped else x for i, x in enumerate(args)
-        )
-        fixed = [args[i] for i in self.nondiff]
+        trace = max(traces, key=lambda trace: trace.level)
+        fixed = [pytrees.map_leaves(lambda x: _below(trace, x), args[i]) for i in self.nondiff]
         outer = [trace.value(x) for x in leaves]
         outputs, out_tree, push, pull = self.rule(args, fixed, outer, tree, [trace.owns(x) for x in leaves])
         results = [trace.new(x) for x in outputs]
@@ -61,6 +57,11 @@ class _Custom(ABC):
     @abstractmethod
     def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
         """The leaves of the value, how they are nested, and how tangents are pushed and cotangents pulled through."""
+
+    def _places(self, args: Sequence[Any]) -> list[int]:
+        """The positions of the arguments that are not in nondiff_argnums."""
+        fixed = {i % len(args) for i in self.nondiff}
+        return [i for i in range(len(args)) if i not in fixed]
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """All arguments by position, defaults filled in. Raises TypeError for one that has no position."""
@@ -124,10 +125,8 @@ class custom_jvp(_Custom):
         def jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
             value = self(*primals)
             parts = [rule(t, value, *primals) for rule, t in zip(jvps, tangents, strict=True) if rule is not None]
-            total = parts[0] if parts else pytrees.map_leaves(lambda _: 0.0, value)
-            for part in parts[1:]:
-                total = pytrees.map_leaves(lambda x, y: x + y, total, part)
-            return value, total
+            add = lambda total, part: pytrees.map_leaves(operator.add, total, part)  # noqa: E731
+            return value, reduce(add, parts) if parts else pytrees.map_leaves(lambda _: 0.0, value)
 
         self.jvp = jvp
 
@@ -185,9 +184,9 @@ class custom_vjp(_Custom):
         if self.fwd is None or self.bwd is None:
             raise self._missing("defvjp")
         bwd, name = self.bwd, self.name
-        free = iter(pytrees.unflatten(tree, primals))
-        skipped = {i % len(args) for i in self.nondiff}
-        result = run(self.fwd, tuple(x if i in skipped else next(free) for i, x in enumerate(args)), {})
+        args = pytrees.replace_at(self.nondiff, fixed, args)
+        args = pytrees.replace_at(self._places(args), pytrees.unflatten(tree, primals), args)
+        result = run(self.fwd, tuple(args), {})
         value, residuals = pair(f"the forward rule of {name} must return a pair (value, residuals)", result)
         values, out_tree = pytrees.flatten(value)
 

@@ -176,16 +176,15 @@ def _agree(one: Graph, other: Graph) -> bool:
     They are not where what the function closes over has changed in between; then the earlier path is out of date.
     """
     for (p, xs, _), (q, ys, _) in zip(one.equations, other.equations, strict=False):
-        if p is not q or len(xs) != len(ys):
-            return False
-        if p.name == "guard" and xs[0].index == ys[0].index and xs[1] != ys[1]:
+        if p.name == q.name == "guard" and xs[0].index == ys[0].index and xs[1] != ys[1]:
             return True
-        for x, y in zip(xs, ys, strict=True):
-            if isinstance(x, Traced) != isinstance(y, Traced):
-                return False
-            if x.index != y.index if isinstance(x, Traced) else repr(x) != repr(y):
-                return False
+        if p is not q or [*map(_operand, xs)] != [*map(_operand, ys)]:
+            return False
     return False
+
+
+def _operand(x: Any) -> int | str:
+    return x.index if isinstance(x, Traced) else repr(x)
 
 
 def jit(fun: Function, static_argnums: int | Sequence[int] = (), max_paths: int = 64) -> Jitted:

@@ -12,13 +12,10 @@ from functools import reduce, wraps
 from typing import Any
 
 from funcgrad.autograd import primitives as p
-from funcgrad.autograd import pytrees
+from funcgrad.autograd import pytrees, tracing
 from funcgrad.autograd.custom_rules import custom_jvp, stop_gradient
 from funcgrad.autograd.graph import Primitive
 from funcgrad.autograd.tracing import Traced, concrete, is_int, number
-from funcgrad.autograd.tracing import floor_divide as _floor_divide
-from funcgrad.autograd.tracing import power as _power
-from funcgrad.autograd.tracing import remainder as _remainder
 
 Function = Callable[..., Any]
 _MODULES = {"nn": "jax.nn", "special": "jax.scipy.special", "linalg": "jax.numpy.linalg", "numpy": "jax.numpy"}
@@ -176,25 +173,15 @@ def reciprocal(x: Any) -> Any:
     return p.integer_pow(x, -1)
 
 
-@_of_numbers()
-def floor_divide(x: Any, y: Any) -> Any:
-    """The largest whole number that is at most x / y; its derivative is zero."""
-    return _floor_divide(x, y)
-
-
-@_of_numbers()
-def remainder(x: Any, y: Any) -> Any:
-    """x - floor(x / y) · y, with the sign of y, as Python's %."""
-    return _remainder(x, y)
-
-
-mod = _of_numbers(name="mod")(remainder)
+floor_divide = _of_numbers()(tracing.floor_divide)
+remainder = _of_numbers()(tracing.remainder)
+mod = _of_numbers(name="mod")(tracing.remainder)
 
 
 def power(x: Any, y: Any) -> Any:
     """x to the power y. An int y is a product of x with itself; a float y takes x >= 0, or a whole y."""
     if is_int(y) and not is_int(x) and number(x) is not NotImplemented:
-        return _power(number(x), y)
+        return tracing.power(number(x), y)
     return _real_power(x, y)
 
 
@@ -311,10 +298,7 @@ def round(x: Any, decimals: Any = 0) -> Any:
     """x rounded to this number of decimals, halves to even."""
     if not is_int(decimals) and not (type(decimals) is float and decimals.is_integer()):
         raise TypeError(f"ops.round: decimals must be an int, got {type(decimals).__name__}: {decimals!r:.80}")
-    if decimals > 308:  # every float has fewer
-        return x
-    factor = 10.0**decimals
-    return p.round_(x) if factor == 1 else p.div(p.round_(p.mul(x, factor)), factor)
+    return tracing.round_decimals(x, decimals)
 
 
 @_of_numbers()

@@ -140,9 +140,7 @@ class Traced(Var):
     def __round__(self, ndigits: int | None = None) -> Any:
         if ndigits is None:
             return int(p.round_(self)) if p.lt(p.abs_(self), math.inf) else p.round_(self)
-        if ndigits > 308:  # there is nothing to round away
-            return self
-        return p.div(p.round_(p.mul(self, 10.0**ndigits)), 10.0**ndigits)
+        return round_decimals(self, ndigits)
 
     def __floor__(self) -> int:
         return int(p.floor(self))
@@ -214,18 +212,26 @@ def is_int(x: Any) -> bool:
 
 
 def remainder(x: Any, y: Any) -> Any:
-    """x - floor(x / y) · y, with the sign of y."""
+    """x - floor(x / y) · y, with the sign of y, as Python's %."""
     rest = p.rem(x, y)
     wrong = p.and_(p.ne(p.lt(rest, 0.0), p.lt(y, 0.0)), p.ne(rest, 0.0))
     return p.select(wrong, p.add(rest, y), rest)
 
 
 def floor_divide(x: Any, y: Any) -> Any:
-    """The largest whole number that is at most x / y, as a float."""
+    """The largest whole number that is at most x / y, as a float; its derivative is zero."""
     rest = p.rem(x, y)
     quotient = p.div(p.select(p.eq(y, 0.0), x, p.sub(x, rest)), y)
     wrong = p.and_(p.ne(rest, 0.0), p.ne(p.sign(y), p.sign(rest)))
     return p.round_(p.select(wrong, p.sub(quotient, 1.0), quotient))
+
+
+def round_decimals(x: Any, decimals: int) -> Any:
+    """x rounded to this number of decimals, halves to even."""
+    if decimals == 0 or decimals > 308:  # every float has fewer decimals
+        return p.round_(x) if decimals == 0 else x
+    factor = 10.0**decimals
+    return p.div(p.round_(p.mul(x, factor)), factor)
 
 
 def power(x: Any, y: Any) -> Any:
