@@ -199,12 +199,12 @@ def _dot(text: str, special: str) -> str:
 
 # SVG
 
-_FONT_SIZE = 12.0  # of the letters
+_FONT_SIZE = 12.0
 _LINE = 17.0
 _PAD = 7.0
 _LETTER = 0.63 * _FONT_SIZE  # the widest of the fonts below
 _FONTS = "'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"
-_LONGEST = 20  # letters of a name; a longer one is cut, and whole in the tooltip
+_MAX_NAME = 20  # characters of a name; a longer one is cut, and whole in the tooltip
 
 
 def _width(text: str) -> float:
@@ -212,7 +212,7 @@ def _width(text: str) -> float:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= _MAX_NAME else text[: _MAX_NAME - 1] + "…"
 
 
 def _size(box: Box) -> BoxSize:

@@ -78,9 +78,9 @@ def _column_of_each(sources: Sequence[Sequence[int]]) -> list[int]:
     """The length of the longest path to each box; for one without sources the last column before its users."""
     column: list[int] = []
     first_user: dict[int, int] = {}
-    for its in sources:
-        column.append(max((column[source] + 1 for source in its), default=0))
-        for source in its:
+    for operands in sources:
+        column.append(max((column[source] + 1 for source in operands), default=0))
+        for source in operands:
             first_user[source] = min(column[-1], first_user.get(source, column[-1]))
     return [first_user[box] - 1 if box in first_user and not sources[box] else at for box, at in enumerate(column)]
 
@@ -88,8 +88,8 @@ def _column_of_each(sources: Sequence[Sequence[int]]) -> list[int]:
 def _columns(column: Sequence[int], sources: Sequence[Sequence[int]]) -> Columns:
     depth = max(column, default=-1) + 1
     last = list(column)  # the last column that an edge of this box passes
-    for box, its in enumerate(sources):
-        for source in its:
+    for box, operands in enumerate(sources):
+        for source in operands:
             last[source] = max(last[source], column[box] - 1)
     if sum(last) - sum(column) + len(column) > MAX_ITEMS:
         raise ValueError(
@@ -108,7 +108,7 @@ def _columns(column: Sequence[int], sources: Sequence[Sequence[int]]) -> Columns
 
 def _walk(sources: Sequence[Sequence[int]]) -> list[int]:
     """The boxes in the order in which a depth-first walk from the last ones to their sources meets them."""
-    used = {source for its in sources for source in its}
+    used = {source for operands in sources for source in operands}
     waiting = [box for box in reversed(range(len(sources))) if box not in used]
     met: dict[int, None] = {}
     while waiting:
@@ -138,9 +138,9 @@ def _aligned(columns: Columns, heights: Sequence[dict[int, float]]) -> list[dict
                 near = [middle[i][other] + shift for i, other, shift in neighbors[at, item] if middle[i]]
                 wanted.append(sum(near) / len(near) if near else middle[at].get(item, 0.0))
             middle[at] = _apart(wanted, heights[at])
-    tops = [middle[at][item] - height / 2 for at, its in enumerate(heights) for item, height in its.items()]
+    tops = [middle[at][item] - height / 2 for at, column in enumerate(heights) for item, height in column.items()]
     top = min(tops, default=0.0)
-    return [{item: y - top + MARGIN for item, y in its.items()} for its in middle]
+    return [{item: y - top + MARGIN for item, y in column.items()} for column in middle]
 
 
 def _apart(wanted: Sequence[float], heights: dict[int, float]) -> dict[int, float]:
@@ -202,7 +202,7 @@ def _drawn(
             curve = f"C{half:.1f} {y:.1f} {half:.1f} {end:.1f} {starts[at + 1]:.1f} {end:.1f}"
             paths.append(f"M{stops[at]:.1f} {y:.1f}{curve}H{until:.1f}")
     bottoms = [y + size.height / 2 for (_, y), size in zip(boxes, sizes, strict=True)]
-    lanes = [y for its in middle for y in its.values()]
+    lanes = [y for items in middle for y in items.values()]
     return Layout(
         max(stops, default=0.0) + MARGIN, max([*bottoms, *lanes], default=0.0) + MARGIN, boxes, circles_at, paths, heads
     )

@@ -150,10 +150,9 @@ def _parts(equation: Equation, cotangents: list[float], names: Mapping[int, str]
     """For each argument the rule of its cotangent, the same with numbers, and the cotangent; None for zero."""
     primitive, inputs, _ = equation
     outputs = ag.outputs_of(equation)
-    if not primitive.rules:
-        call: Any = primitive  # of a function with a custom rule
+    if pull := getattr(primitive, "pull", None):  # a call of a function with a custom rule
         text = f"{primitive.name.strip('_')}'s own rule"
-        yield from [None if sent is None else (text, text, sent) for sent in call.pull(cotangents)]
+        yield from [None if sent is None else (text, text, sent) for sent in pull(cotangents)]
         return
     given = [(cotangents[0], f"ct({names[outputs[0].index]})"), (outputs[0].value, names[outputs[0].index])]
     operands = [*given, *((_value(x), names[x.index] if isinstance(x, Var) else "") for x in inputs)]
@@ -162,7 +161,7 @@ def _parts(equation: Equation, cotangents: list[float], names: Mapping[int, str]
 
 
 def _traced_rule(rule: Any, operands: Sequence[tuple[Any, str]]) -> tuple[str, str, float]:
-    """What a rule computes of its operands, (value, name) each: with their names, with their values, and the result."""
+    """A rule applied to operands, (value, name) each: the formula with names, the same with values, and the result."""
     graph = ag.make_graph(lambda *args: rule(*args))(*[value for value, _ in operands])
     floats = [(value, name or format_number(value)) for value, name in operands if type(value) is float]
     named = {x.index: name for x, (_, name) in zip(graph.inputs, floats, strict=True)}
@@ -171,7 +170,7 @@ def _traced_rule(rule: Any, operands: Sequence[tuple[Any, str]]) -> tuple[str, s
 
 
 def _written(graph: Graph, texts: dict[int, str]) -> str:
-    """The first output of a small graph as one formula of its inputs' texts."""
+    """The first output of a small graph as one formula of `texts`, those of its inputs."""
     for primitive, inputs, output in graph.equations:
         texts[output.index] = _formula(primitive.name, [_text(x, texts) for x in inputs])
     return _text(graph.outputs[0], texts)
@@ -184,7 +183,7 @@ _INFIX = {
 
 
 def _formula(name: str, operands: Sequence[str]) -> str:
-    """A primitive of operands as one writes it."""
+    """A primitive applied to operands, in Python's notation."""
     inner = [f"({x})" if " " in x or x.startswith("-") else x for x in operands]
     if name in _INFIX:
         return f" {_INFIX[name]} ".join(inner)
@@ -231,15 +230,15 @@ def sections(explanation: Explanation) -> list[tuple[str, list[str]]]:
         ("graph", explanation.graph.splitlines()),
         ("forward", _numbered(_columns(forward)) or ["nothing to compute"]),
         (
-            f"backward: ct(v), the cotangent of v, is the derivative of {explanation.output} by v",
-            _numbered(_columns(backward), start=0) if explanation.picture.equations else ["nothing to send"],
+            f"backward: ct(v), the cotangent of v, is the derivative of {explanation.output} with respect to v",
+            _numbered(_columns(backward), start=0) if explanation.picture.equations else ["nothing to propagate"],
         ),
         ("compiled value and gradient" if names else "compiled value", explanation.source.rstrip().splitlines()),
     ]
 
 
 def _columns(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
-    """Rows with their columns aligned; a column that is long in a few rows does not push the others away."""
+    """Rows with their columns aligned; a long text in a column moves only the rest of its own row."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if not right:
         widths = [min(width, 48) for width in widths]

@@ -1,7 +1,7 @@
 """An expression that a user typed, as a function of its variables.
 
-It is parsed with Python's own grammar and never evaluated by Python: each kind of node that is allowed becomes a
-function of `autograd.ops`, all others are refused.
+It is parsed with Python's grammar but never evaluated by Python: each kind of node that is allowed becomes a function
+of `autograd.ops`, all others are refused.
 """
 
 import ast
@@ -13,13 +13,14 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple, NoReturn
 
 from funcgrad.autograd import ops
+from funcgrad.files import shorten
 
-LONGEST = 10_000  # letters of an expression
-DEEPEST = 100  # levels of nesting, which are levels of Python's own stack here; a long sum or product is one level
+MAX_LENGTH = 10_000  # characters
+MAX_DEPTH = 100  # levels of nesting, each a few frames of Python's stack; a long sum or product is one level
 Values = Mapping[str, Any]
 Run = Callable[[Values], Any]
 
@@ -34,11 +35,11 @@ class Expression(NamedTuple):
 
 # Parsing
 
-_BINARY: dict[type, Callable[[Any, Any], Any]] = {
+_OPERATORS: dict[type, Callable[..., Any]] = {
     **{ast.Add: ops.add, ast.Sub: ops.subtract, ast.Mult: ops.multiply, ast.Div: ops.divide},
     **{ast.FloorDiv: ops.floor_divide, ast.Mod: ops.remainder, ast.Pow: ops.power},
+    **{ast.USub: ops.negative, ast.UAdd: ops.positive},
 }
-_UNARY: dict[type, Callable[[Any], Any]] = {ast.USub: ops.negative, ast.UAdd: ops.positive}
 _COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
     **{ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge},
     **{ast.Eq: operator.eq, ast.NotEq: operator.ne},
@@ -53,15 +54,15 @@ def parse(text: str) -> Expression:
     >>> parse("a*b + max([a, 1])").run({"a": 2.0, "b": 3.0})
     8.0
     """
-    if len(text) > LONGEST:
-        raise ValueError(f"the expression is too long: {len(text):,} letters, of at most {LONGEST:,}")
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"the expression is too long: {len(text):,} characters, of at most {MAX_LENGTH:,}")
     text = re.sub(r"\s", " ", text).rstrip()
     lead = len(text) - len(text.lstrip())
     if not text:
         raise ValueError("the expression is empty")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about spellings, such as `1if x else 2`
+            warnings.simplefilter("ignore")  # SyntaxWarning, such as for `1if x else 2`
             body = ast.parse(text.lstrip(), mode="eval").body
     except SyntaxError as error:
         place = f" at column {error.offset + lead}" if error.offset else ""
@@ -91,21 +92,26 @@ class _Parser(NamedTuple):
 
     def excerpt(self, node: ast.expr) -> str:
         """The text of a node, shortened."""
-        text = self.text.encode()[node.col_offset : node.end_col_offset].decode()
-        return text if len(text) <= 40 else f"{text[:39]}…"
+        return shorten(self.text.encode()[node.col_offset : node.end_col_offset].decode(), 40)
 
     def run_of(self, node: ast.expr, depth: int) -> Run:
         """The function of the variables' values that a node stands for."""
-        if depth > DEEPEST:
-            self.refuse(node, f"the expression is nested too deeply, more than {DEEPEST} levels")
+        if depth > MAX_DEPTH:
+            self.refuse(node, f"the expression is nested too deeply, more than {MAX_DEPTH} levels")
         make = _NODES.get(type(node))
         if make is None:
             self.refuse(node, f"{self.excerpt(node)} is not allowed; an expression has {_ALLOWED}")
         run: Run = make(self, node, depth + 1)
         return run
 
+    def function_of(self, node: ast.BinOp | ast.UnaryOp) -> Callable[..., Any]:
+        """The function of an operator."""
+        if (function := _OPERATORS.get(type(node.op))) is None:
+            self.refuse(node, f"{self.excerpt(node)} has an operator that floats do not have; there are {_ALLOWED}")
+        return function
+
     def number(self, node: ast.Constant, _: int) -> Run:
-        """An int is a float, but as an exponent: there it is a product, as in Python."""
+        """Every number is a float; only `binary` and `element` read ints."""
         value = node.value
         if isinstance(value, bool) or value is None:
             return lambda values: value
@@ -124,18 +130,14 @@ class _Parser(NamedTuple):
         return lambda values: values[name] if name in values else _CONSTANTS[name]
 
     def binary(self, node: ast.BinOp, depth: int) -> Run:
-        """Operators; those of a long sum or product follow each other in a loop."""
-        steps: list[tuple[Callable[[Any, Any], Any], Run]] = []
-        first: ast.expr = node
-        chain: list[ast.BinOp] = []
-        while isinstance(first, ast.BinOp):
-            chain.append(first)
-            first = first.left
-        start = self.run_of(first, depth)
+        """Operators; a long sum or product is a loop. An exponent that is an int makes a product, as in Python."""
+        chain = [node]
+        while isinstance(left := chain[-1].left, ast.BinOp):
+            chain.append(left)
+        start = self.run_of(left, depth)
+        steps: list[tuple[Callable[..., Any], Run]] = []
         for one in reversed(chain):
-            if (function := _BINARY.get(type(one.op))) is None:
-                self.refuse(one, f"{self.excerpt(one)} has an operator that floats do not have; there are {_ALLOWED}")
-            exponent = _whole(one.right) if isinstance(one.op, ast.Pow) else None
+            function, exponent = self.function_of(one), _whole(one.right) if isinstance(one.op, ast.Pow) else None
             steps.append((function, self.run_of(one.right, depth) if exponent is None else _always(exponent)))
 
         def run(values: Values) -> Any:
@@ -148,26 +150,20 @@ class _Parser(NamedTuple):
 
     def unary(self, node: ast.UnaryOp, depth: int) -> Run:
         """A sign."""
-        if (function := _UNARY.get(type(node.op))) is None:
-            self.refuse(node, f"{self.excerpt(node)} has an operator that floats do not have; there are {_ALLOWED}")
-        inner = self.run_of(node.operand, depth)
+        function, inner = self.function_of(node), self.run_of(node.operand, depth)
         return lambda values: self.applied(node, function, inner(values))
 
     def comparison(self, node: ast.Compare, depth: int) -> Run:
         """One comparison, or a chain of them: all must hold."""
-        functions = [_COMPARISONS.get(type(op)) for op in node.ops]
+        functions = [_COMPARISONS[type(op)] for op in node.ops if type(op) in _COMPARISONS]
         sides = [self.run_of(side, depth) for side in (node.left, *node.comparators)]
-        if None in functions:
+        if len(functions) < len(node.ops):
             self.refuse(node, f"{self.excerpt(node)} is not a comparison of floats; there are < <= > >= == !=")
 
         def run(values: Values) -> Any:
             xs = [side(values) for side in sides]
             pairs = zip(functions, xs, xs[1:], strict=False)
-            holds = [self.applied(node, _of_floats(function), x, y) for function, x, y in pairs if function]
-            together = holds[0]
-            for one in holds[1:]:
-                together = together & one
-            return together
+            return reduce(operator.and_, [self.applied(node, _compare, *pair) for pair in pairs])
 
         return run
 
@@ -177,12 +173,12 @@ class _Parser(NamedTuple):
         return lambda values: then(values) if test(values) else other(values)
 
     def sequence(self, node: ast.List | ast.Tuple, depth: int) -> Run:
-        """A list or a tuple, for a function of sequences."""
+        """A list or a tuple, as an argument of a function of sequences."""
         parts = [self.run_of(part, depth) for part in node.elts]
         return lambda values: [part(values) for part in parts]
 
     def element(self, node: ast.Subscript, depth: int) -> Run:
-        """One number of a list, such as that which softmax returns."""
+        """One number of a list, such as softmax returns."""
         index = _whole(node.slice)
         if index is None:
             self.refuse(node, f"{self.excerpt(node)}: an index is a whole number")
@@ -231,8 +227,8 @@ class _Parser(NamedTuple):
         try:
             return function(*args)
         except (TypeError, ValueError, ArithmeticError) as error:
-            said = error.args[-1] if error.args else type(error).__name__  # an OverflowError has a number first
-            raise ValueError(f"column {self.column(node)}: {self.excerpt(node)}: {said}") from error
+            message = error.args[-1] if error.args else type(error).__name__  # an OverflowError begins with errno
+            raise ValueError(f"column {self.column(node)}: {self.excerpt(node)}: {message}") from error
 
 
 _NODES: dict[type, Callable[[_Parser, Any, int], Run]] = {
@@ -249,13 +245,10 @@ _NODES: dict[type, Callable[[_Parser, Any, int], Run]] = {
 }
 
 
-def _of_floats(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def compare(x: Any, y: Any) -> Any:
-        if isinstance(x, list) or isinstance(y, list):  # Python would compare element by element
-            raise TypeError("only numbers are compared")
-        return function(x, y)
-
-    return compare
+def _compare(function: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
+    if isinstance(x, list) or isinstance(y, list):  # Python would compare element by element
+        raise TypeError("only numbers are compared")
+    return function(x, y)
 
 
 def _always(value: Any) -> Run:
@@ -263,7 +256,7 @@ def _always(value: Any) -> Run:
 
 
 def _whole(node: ast.expr) -> int | None:
-    """The whole number that is written here; None for anything else."""
+    """The int literal that a node is, with its sign; None for anything else."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         inner = _whole(node.operand) if isinstance(node.operand, ast.Constant) else None
         return None if inner is None else -inner
@@ -276,7 +269,7 @@ def assigned(pairs: Sequence[str], expression: Expression) -> dict[str, float]:
     values: dict[str, float] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
-        name = unicodedata.normalize("NFKC", name.strip())  # as Python has identifiers
+        name = unicodedata.normalize("NFKC", name.strip())  # as Python normalizes identifiers
         if not equals or not name.isidentifier():
             raise ValueError(f"a variable is given as name=value, such as x=1.5, got {pair!r}")
         if name in values:

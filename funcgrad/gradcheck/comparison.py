@@ -249,9 +249,11 @@ def runnable(program: RandomProgram, case: Case, order: int) -> str:
     """A program that prints a number as computed here and by JAX, or all numbers where computing them raised."""
     names = number_names(program.inputs, order)
     chosen = f"[{names.index(case.what)}]" if case.what in names else ""
-    return f"""from math import inf, nan
+    return f"""import math
+from math import inf, nan
 import jax
 from funcgrad import autograd as ag
+from funcgrad.autograd import ops
 from funcgrad.gradcheck import JAX, derivatives
 
 {program.source()}

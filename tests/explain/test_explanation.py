@@ -21,7 +21,7 @@ from funcgrad import autograd as ag
 from funcgrad import cli
 from funcgrad.autograd import ops
 from funcgrad.explain import explain, sections
-from funcgrad.explain.parser import LONGEST, parse
+from funcgrad.explain.parser import MAX_LENGTH, parse
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -338,7 +338,7 @@ WRONG = [
     (["softmax([x])[x]", "x=1"], "an index is a whole number"),
     (["x < 2", "x=1"], "the expression is True, not a float"),
     (["None"], "the expression is None, not a float"),
-    (["x" * (LONGEST + 1)], "too long: 10,001 letters"),
+    (["x" * (MAX_LENGTH + 1)], "too long: 10,001 characters"),
     (["(" * 300 + "x" + ")" * 300, "x=1"], "cannot be read"),
     (["-" * 9_000 + "x", "x=1", "--quiet"], "funcgrad explain: "),
     (["(-" + "-" * 9_000 + "x)", "x=1"], "nested too deeply"),
