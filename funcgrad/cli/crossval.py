@@ -135,16 +135,10 @@ def _outcome(
         for row in rows
     ]
     table.append([*[""] * (len(best.setting) - 1), "test", percent(test), "", "once"])
-    cv = [
-        {
-            **row.setting,
-            "mean": row.mean,
-            "std": row.std,
-            "folds": list(row.folds),
-            **({"diverged": row.diverged} if row.diverged else {}),
-        }
-        for row in rows
-    ]
+    cv = [{**row.setting, "mean": row.mean, "std": row.std, "folds": row.folds} for row in rows]
+    for row, entry in zip(rows, cv, strict=True):
+        if row.diverged:
+            entry["diverged"] = row.diverged
     label = ", ".join(f"{name} = {value}" for name, value in best.setting.items())
     return Outcome(
         {"cv": cv, "best": best.setting, "test_accuracy": test},

@@ -34,13 +34,16 @@ def knn(dataset: Dataset, options: KnnOptions, run: Run) -> Outcome:
         columns.append(f"top {TOP}")
         rows = [[*row, percent(share)] for row, share in zip(rows, top.values(), strict=True)]
     best = int(np.argmax(shares))
-    title = f"{dataset.name}: k-NN, {options.metric.upper()}"
+    title, k = f"{dataset.name}: k-NN, {options.metric.upper()}", options.k[best]
+    figures = {"confusion.png": confusion_figure(dataset, predictions[best], f"{title}, k = {k}")}
+    if plots.is_image_shape(dataset.test.images.shape[1:]):
+        figures["neighbors.png"] = lambda: _neighbors_grid(dataset, found, predictions[best], k, title)
     return Outcome(
         {**measured, "search": found.info._asdict()},
         seconds,
         columns,
         rows,
-        _figures(dataset, found, predictions[best], options.k[best], title),
+        figures,
         arrays={"predictions.npz": lambda: _probabilities(dataset, found, predictions, options)},
     )
 
@@ -118,15 +121,6 @@ def confusion_figure(dataset: Dataset, predictions: np.ndarray, title: str) -> C
     return lambda: plots.confusion_matrix(
         metrics.confusion_matrix(predictions, labels, len(classes)), classes, title=title
     )
-
-
-def _figures(
-    dataset: Dataset, found: neighbors.Neighbors, predictions: np.ndarray, k: int, title: str
-) -> dict[str, Callable[[], Any]]:
-    figures = {"confusion.png": confusion_figure(dataset, predictions, f"{title}, k = {k}")}
-    if plots.is_image_shape(dataset.test.images.shape[1:]):
-        figures["neighbors.png"] = lambda: _neighbors_grid(dataset, found, predictions, k, title)
-    return figures
 
 
 def _neighbors_grid(dataset: Dataset, found: neighbors.Neighbors, predictions: np.ndarray, k: int, title: str) -> Any:

@@ -3,8 +3,8 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -68,26 +68,27 @@ def run_on_data(command: DataCommand, arguments: argparse.Namespace, **given: An
     if not is_coordinator or arguments.quiet or arguments.json:
         given["progress"] = partial(given["progress"], shown=False)
     run = Run(arguments.seed, arguments.out, values.get("resume", False), **given)
-    with (
-        _saved_after_errors(command, arguments.out),
-        report.output(arguments.out if is_coordinator else None) as folder,
-    ):
-        start = time.perf_counter()
-        with run.progress("decoding") as report_progress:
-            dataset = _load(arguments, report_progress)
-        load = time.perf_counter() - start
-        outcome = command.run(dataset, chosen, run)
-        seconds = {"load": load, **outcome.seconds}
-        config = options.recorded(groups, values)
-        result = report.make_result(arguments.command, config, dataset, outcome.metrics, seconds)
-        written = [] if folder is None else _write(folder, outcome, result)
-    if arguments.out is not None:
-        command.remove_saved(arguments.out)
+    describe_saved = (lambda: "") if run.out is None else partial(command.describe_saved, run.out)
+    try:
+        with report.output(run.out if is_coordinator else None) as folder:
+            start = time.perf_counter()
+            with run.progress("decoding") as report_progress:
+                dataset = _load(arguments, report_progress)
+            load = time.perf_counter() - start
+            outcome = command.run(dataset, chosen, run)
+            config, seconds = options.recorded(groups, values), {"load": load, **outcome.seconds}
+            result = report.make_result(arguments.command, config, dataset, outcome.metrics, seconds)
+            written = [] if folder is None else _write(folder, outcome, result)
+    except (Exception, KeyboardInterrupt) as error:
+        if not isinstance(error, files.DifferentRun) and (saved := describe_saved()):
+            raise Unfinished(saved) from error
+        raise
+    if run.out is not None:
+        command.remove_saved(run.out)
     if is_coordinator:
         _print(arguments, dataset, outcome, result, written)
         if outcome.failed:
-            saved = command.describe_saved(arguments.out) if arguments.out is not None else ""
-            message = "; ".join(filter(None, [outcome.failed, saved]))
+            message = "; ".join(filter(None, [outcome.failed, describe_saved()]))
             print(f"funcgrad {arguments.command}: {message}", file=sys.stderr)
     return 1 if outcome.failed else 0
 
@@ -109,17 +110,6 @@ def join_distributed_run(how: str | None) -> bool:
     import jax
 
     return jax.process_index() == 0
-
-
-@contextmanager
-def _saved_after_errors(command: DataCommand, out: Path | None) -> Iterator[None]:
-    """Raises `Unfinished` from whatever ends the run early, if something of this run is saved."""
-    try:
-        yield
-    except (Exception, KeyboardInterrupt) as error:
-        if out is not None and not isinstance(error, files.DifferentRun) and (saved := command.describe_saved(out)):
-            raise Unfinished(saved) from error
-        raise
 
 
 def _load(arguments: argparse.Namespace, report_progress: console.ReportProgress | None) -> Any:
