@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from funcgrad import crossval, losses, metrics, plots
+from funcgrad import crossval, metrics, plots
 from funcgrad.cli import knn, train
 from funcgrad.cli.console import percent
 from funcgrad.cli.options import (
@@ -79,13 +80,13 @@ def crossval_training(dataset: Dataset, options: SweepOptions, run: Run) -> Outc
     settings = dict(zip(swept, grid, strict=True))
     examples, seconds = len(dataset.train.labels), dict[str, float]()
     for setting in zip(*grid, strict=True):  # what is wrong raises before anything is compiled
-        one = pick(TrainOptions, {**vars(base), **dict(zip(swept, map(float, setting), strict=True))})
+        values: dict[str, Any] = dict(zip(swept, map(float, setting), strict=True))
+        one = replace(base, **values)
         train.make_optimizer(one, examples)
-        losses.make_loss(one.loss, l1=one.l1, l2=one.l2, smoothing=one.label_smoothing)
+        train.make_loss(one)
 
     def loss(scores: jax.Array, label: jax.Array, params: Any, setting: Any) -> jax.Array:
-        l1, l2, smoothing = (setting.get(name, getattr(base, name)) for name in ("l1", "l2", "label_smoothing"))
-        return losses.make_loss(base.loss, l1=l1, l2=l2, smoothing=smoothing)(scores, label, params)
+        return train.make_loss(replace(base, **setting))(scores, label, params)
 
     count = options.folds * options.seeds * grid.shape[1]
     with run.progress(f"{count} trainings") as report_progress, timed(seconds):
@@ -96,7 +97,7 @@ def crossval_training(dataset: Dataset, options: SweepOptions, run: Run) -> Outc
             dataset.train.labels,
             settings,
             loss=loss,
-            optimizer=lambda setting: train.make_optimizer(base, examples, **setting),
+            optimizer=lambda setting: train.make_optimizer(replace(base, **setting), examples),
             epochs=options.epochs,
             batch_size=options.batch_size,
             folds=options.folds,
@@ -106,7 +107,7 @@ def crossval_training(dataset: Dataset, options: SweepOptions, run: Run) -> Outc
             memory=options.memory,
             on_epoch=report_progress,
         )
-    chosen = pick(TrainOptions, {**vars(base), **crossval.best(rows).setting, "validation": 0.0})
+    chosen = replace(base, **crossval.best(rows).setting, validation=0.0)
     trained = train.train_one(dataset, chosen, run._replace(out=None), seconds)
     outcome = _outcome(dataset, rows, trained.scores.argmax(axis=1), seconds)
     title = f"{dataset.name}: {train.name_of(base)}, {options.folds}-fold cross-validation"

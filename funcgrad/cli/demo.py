@@ -55,7 +55,7 @@ def demo(dataset: Dataset, options: DemoOptions, run: Run) -> Outcome:
         trained[name] = train.train_one(dataset, recipe, run, seconds)
         add({name: trained[name].metrics["test_accuracy"]}, seconds)
         collected[name] = {**trained[name].metrics, "history": trained[name].fit.history}
-    figures["curves.png"] = train.curves(trained, {name: recipe.loss for name, recipe in RECIPES.items()}, dataset.name)
+    figures["curves.png"] = train.curves(trained, dataset.name)
     first = next(iter(RECIPES))
     figures |= train.template_figures(dataset, RECIPES[first], trained[first], f"{dataset.name}: {first}")
     return Outcome(collected, total, ["classifier", "test accuracy", "right", "compile s", "run s"], table, figures)

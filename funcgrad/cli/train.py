@@ -14,12 +14,11 @@ import numpy as np
 from funcgrad import files, losses, metrics, models, plots, sharding, training
 from funcgrad.cli.console import ReportProgress, percent
 from funcgrad.cli.knn import confusion_figure
-from funcgrad.cli.options import TrainOptions
+from funcgrad.cli.options import NetworkOptions, TrainOptions, pick
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset, Split
 from funcgrad.folds import hold_out
 from funcgrad.report import timed
-from funcgrad.training import augment, checkpoint
 
 CHECKPOINT_SECONDS = 10.0  # between two checkpoints, unless they are to come after so many epochs
 
@@ -35,7 +34,7 @@ def train(dataset: Dataset, options: TrainOptions, run: Run) -> Outcome:
     title = f"{dataset.name}: {name}"
     figures = {}
     if fit.history:
-        figures["curves.png"] = curves({name: trained}, {name: options.loss}, dataset.name)
+        figures["curves.png"] = curves({name: trained}, dataset.name)
     figures["confusion.png"] = confusion_figure(dataset, trained.scores.argmax(axis=1), title)
     figures["learning_rate.png"] = lambda: plots.learning_rate_curve(
         trained.rates, epochs=options.epochs, title=f"{title}: learning rate"
@@ -94,7 +93,7 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
         validation = inputs[held_out], labels[held_out]
         inputs, labels = training.select_rows(inputs, others), labels[others]
     steps, schedule = training.steps_per_epoch(len(labels), options.batch_size), _schedule(options, len(labels))
-    loss = losses.make_loss(options.loss, l1=options.l1, l2=options.l2, smoothing=options.label_smoothing)
+    loss = make_loss(options)
     mesh = None if options.num_devices == 1 else sharding.make_mesh(options.num_devices)
     defer_interrupts = Run().defer_interrupts if run.out is None else run.defer_interrupts
     with run.progress(name_of(options), unit="images") as report_progress, timed(seconds):
@@ -109,7 +108,7 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
                 optimizer=make_optimizer(options, len(labels)),
                 epochs=options.epochs,
                 batch_size=options.batch_size,
-                augment=None if options.augment is None else augment.make_augment(options.augment),
+                augment=None if options.augment is None else training.augment.make_augment(options.augment),
                 mix=_mixing(options.mixup) if options.mixup else None,
                 validation=validation,
                 patience=options.patience,
@@ -149,8 +148,7 @@ def untrained(dataset: Dataset, options: TrainOptions, inputs: Any) -> training.
     """The model with what belongs to it, not yet trained."""
     kind = {"initialization": options.initialization} if options.initialization else {}
     if options.model == "mlp":
-        names = ("hidden", "activation", "dropout", "layer_norm", "residual")
-        kind |= {name: getattr(options, name) for name in names}
+        kind |= vars(pick(NetworkOptions, vars(options)))
     mean, deviation = (np.asarray(x).tolist() for x in models.mean_and_deviation(inputs))
     return training.SavedModel(
         kind={"model": options.model, **kind, "dtype": options.dtype},
@@ -184,7 +182,7 @@ def _saved_in(out: Path) -> Path:
 
 
 def describe_saved(out: Path) -> str:
-    steps = checkpoint.steps(_saved_in(out))
+    steps = training.checkpoint.steps(_saved_in(out))
     return f"the checkpoint of step {steps[-1]:,} is saved in {_saved_in(out)}, and --resume goes on" if steps else ""
 
 
@@ -218,7 +216,7 @@ def _steps_as_images(
 
 @lru_cache(maxsize=256)  # for which programs are compiled
 def _mixing(alpha: float) -> Callable[..., Any]:
-    return lambda key, one, other: augment.mixup(key, one, other, alpha)
+    return lambda key, one, other: training.augment.mixup(key, one, other, alpha)
 
 
 def _mistakes(dataset: Dataset, scores: np.ndarray, title: str) -> Any:
@@ -252,12 +250,16 @@ def _steps(options: TrainOptions, examples: int) -> dict[str, int]:
     return {"steps": steps * options.epochs, "warmup_steps": round(steps * options.warmup)}
 
 
-def make_optimizer(options: TrainOptions, examples: int, **swept: Any) -> Any:
+def make_loss(options: TrainOptions) -> losses.Loss:
+    return losses.make_loss(options.loss, l1=options.l1, l2=options.l2, smoothing=options.label_smoothing)
+
+
+def make_optimizer(options: TrainOptions, examples: int) -> Any:
     return training.make_optimizer(
         options.optimizer,
-        swept.get("lr", options.lr),
+        options.lr,
         schedule=options.schedule,
-        weight_decay=swept.get("weight_decay", options.weight_decay),
+        weight_decay=options.weight_decay,
         clip_norm=options.clip_norm,
         **_steps(options, examples),
     )
@@ -276,9 +278,9 @@ _LOSS_NAMES = {
 }
 
 
-def curves(runs: Mapping[str, Trained], kinds: Mapping[str, str], title: str) -> Callable[[], Any]:
+def curves(runs: Mapping[str, Trained], title: str) -> Callable[[], Any]:
     histories = {name: trained.fit.history for name, trained in runs.items() if trained.fit.history}
-    loss_names = {name: _LOSS_NAMES[kinds[name]] for name in histories}
+    loss_names = {name: _LOSS_NAMES[runs[name].classifier.loss] for name in histories}
     return lambda: plots.training_curves(histories, losses=loss_names, title=f"{title}: loss and accuracy by epoch")
 
 
