@@ -6,8 +6,10 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,23 @@ def test_temporary_folders_of_dead_writers_are_removed_and_others_are_not(cache:
         os.utime(cache / name, (time.time() - age,) * 2)
     datasets.load(pets)
     assert sorted(path.name for path in cache.glob(".*")) == [living, foreign]
+
+
+def test_two_threads_fill_the_cache_at_once(cache: Path, pets: Path, caplog: pytest.LogCaptureFixture) -> None:
+    both_decoded = threading.Barrier(2, timeout=60)
+
+    def progress(done: int, total: int) -> None:
+        if done == total:
+            both_decoded.wait()
+
+    def load(_: int) -> datasets.Dataset:
+        return datasets.load(pets, progress=progress)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(load, range(2))
+    assert_same(first, second)
+    assert len(list(cache.iterdir())) == 1
+    assert caplog.records == []
 
 
 def test_two_processes_fill_the_cache_at_once(cache: Path, pets: Path) -> None:
