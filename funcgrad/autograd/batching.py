@@ -20,15 +20,14 @@ MAX_PATHS = 64
 
 
 class CompiledPath(NamedTuple):
-    """One path. `run` takes columns of inputs and returns the conditions of the path, as pairs (column, outcome), and
-    the columns of the outputs."""
+    """One path: `run(*columns)` gives its conditions, as pairs (column, required outcome), and the output columns."""
 
     run: Function
     out_tree: Tree
 
 
 class Group(NamedTuple):
-    """Lanes with one result: which they are, how it is nested, and its leaves, each a column or one value for all."""
+    """The results of some lanes: which lanes, the tree of the result, and its leaves: columns, or one value for all."""
 
     lanes: Any
     out_tree: Tree
@@ -73,7 +72,7 @@ def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0) -> Function:
             groups = _groups(fun, tree, columns, lanes, cache, warned)
         return _placed(_joined(groups, lanes), out_axes)
 
-    mapped.compiles_arrays = True  # type: ignore[attr-defined]  # `jit` of it has nothing to add
+    mapped.compiles_arrays = True  # type: ignore[attr-defined]  # `jit` of it does not compile again
     return mapped
 
 
@@ -157,9 +156,9 @@ def _groups(
             if outcomes not in paths:
                 if len(paths) >= MAX_PATHS:
                     if not warned:
-                        warned.append(f"vmap of {getattr(fun, '__name__', 'a function')}: {MAX_PATHS} paths are")
-                        message = f"{warned[0]} compiled, the other lanes run one by one, uncompiled"
-                        warnings.warn(message, RuntimeWarning, stacklevel=3)
+                        name = getattr(fun, "__name__", "a function")
+                        warned.append(f"vmap of {name}: {MAX_PATHS} paths are compiled, other lanes run one by one")
+                        warnings.warn(warned[0], RuntimeWarning, stacklevel=3)
                     done += _one_by_one(fun, tree, columns, chosen)
                     break
                 paths[outcomes] = CompiledPath(_columnwise(graph), graph.out_tree)
@@ -200,7 +199,7 @@ def _one_by_one(fun: Function, tree: Tree, columns: Sequence[Any], chosen: Itera
 
 
 def _by_constants(columns: Sequence[Any], lanes: int) -> list[tuple[dict[int, Any], Any]]:
-    """The lanes by the values of their columns that are no floats: those are constants to the compiler."""
+    """The lanes grouped by the values of their columns that are not floats: the compiler's constants."""
     import numpy as np
 
     odd = [i for i, x in enumerate(columns) if type(x) is not float]
@@ -221,7 +220,7 @@ def _columnwise(graph: Graph) -> Function:
     writer.count(block)
     checks = [step for step in block.steps if isinstance(step, Check)]
     nodes = [step for step in block.steps if isinstance(step, Node) and step.number in writer.uses]
-    writer.write_run(nodes, "    ", [*(check.condition for check in checks), *block.outputs])
+    writer.write_nodes(nodes, "    ", [*(check.condition for check in checks), *block.outputs])
     conditions = [f"({writer.operand(check.condition)}, {check.outcome!r})" for check in checks]
     outputs = [writer.operand(x) for x in block.outputs]
     lines = [*writer.parts, f"def columns({', '.join(writer.inputs)}):", *writer.lines]
@@ -236,7 +235,9 @@ def _column_functions() -> dict[str, Function]:
     same = "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt cbrt square logaddexp logaddexp2"
     same += " asin acos atan atan2 asinh acosh atanh signbit floor ceil abs"
 
-    def power(x: Any, y: Any) -> Any:  # of columns only: for a single exponent NumPy may take a root, other at -0, -inf
+    def power(
+        x: Any, y: Any
+    ) -> Any:  # of arrays only: for a scalar exponent NumPy may take a root, which differs at -0, -inf
         x, y = np.broadcast_arrays(x, y)
         return np.power(x, y.copy())
 
@@ -298,7 +299,7 @@ def _joined(groups: list[Group], lanes: int) -> Any:
         if group.out_tree != tree:
             kinds = f"{tree} and {group.out_tree}"
             raise TypeError(f"vmap: the function must return the same containers for all examples, got {kinds}")
-    if len(groups) == 1:  # usual: all lanes take one path; each result is an array of its own
+    if len(groups) == 1:  # the usual case: all lanes take one path; copies, as results must not share memory
         return _nested(tree, iter([_column(output, lanes).copy() for output in groups[0].outputs]), lanes)
     joined = []
     for parts in zip(*[group.outputs for group in groups], strict=True):
@@ -311,7 +312,7 @@ def _joined(groups: list[Group], lanes: int) -> Any:
 
 
 def _column(output: Any, lanes: int) -> Any:
-    """An output of a group of lanes as a column of its own. Raises TypeError if it is no number."""
+    """An output of a group of lanes as a column of its own. Raises TypeError if it is not numeric."""
     import numpy as np
 
     column = output if pytrees.is_array(output) and output.shape else np.full(lanes, output)
@@ -321,7 +322,7 @@ def _column(output: Any, lanes: int) -> Any:
 
 
 def _nested(tree: Tree, columns: Iterator[Any], lanes: int) -> Any:
-    """The columns in the containers of the result, with those of one array as one array (lanes, *shape)."""
+    """The columns in the containers of the result, those of an array stacked to (lanes, *shape)."""
     import numpy as np
 
     if tree == LEAF:
@@ -333,7 +334,7 @@ def _nested(tree: Tree, columns: Iterator[Any], lanes: int) -> Any:
 
 
 def _axes_of_children(what: str, axes: Axes, x: Any, count: int) -> list[Axes]:
-    """The axes for each child of a container: those given for it, or the one given for all."""
+    """The axes for each child of a container: one for each, or one for all."""
     if not isinstance(axes, dict | tuple | list):
         return [axes] * count
     if isinstance(axes, dict):
@@ -347,7 +348,7 @@ def _axes_of_children(what: str, axes: Axes, x: Any, count: int) -> list[Axes]:
 
 
 def _placed(out: Any, axes: Axes) -> Any:
-    """The arrays with their lanes along `axes` instead of 0; None is a value that all lanes share."""
+    """The arrays with their lanes along `axes` instead of 0; with None, the value that all lanes share."""
     import numpy as np
 
     if type(axes) is int and axes == 0:

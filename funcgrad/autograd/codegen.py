@@ -1,7 +1,8 @@
-"""Graphs as Python source: straight-line code with common subexpressions shared and what is not needed left out.
+"""Graphs as Python source: straight-line code without common subexpressions and dead code.
 
-A function that branches on values has one graph for each path that was taken. They agree up to the condition in which
-they differ, so together they are a tree: `Block`s of computations with a condition at the end of each but the last.
+A function that branches on values has one graph for each path that was taken. Two of them agree up to the first
+condition with different outcomes, so together they form a tree: `Block`s of computations that end in a condition, or
+in the outputs.
 """
 
 import builtins
@@ -16,9 +17,9 @@ from typing import Any, NamedTuple
 from funcgrad.autograd.graph import Graph, Primitive, Var
 from funcgrad.autograd.primitives import TABLE
 
-# What is written with an operator that never raises, and means the same on NumPy's columns.
+# Written with an operator that never raises, and that means the same for NumPy arrays.
 INFIX = frozenset({"add", "sub", "mul", "neg", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor"})
-LARGEST = 5000  # computations in one Python function; a longer run of them is split
+LARGEST = 5000  # computations in one Python function; longer sequences are split
 
 
 class Ref(NamedTuple):
@@ -36,14 +37,14 @@ class Node(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A condition with the one outcome that was met."""
+    """A condition of which only this outcome has been seen."""
 
     condition: Ref
     outcome: Any
 
 
 class Block(NamedTuple):
-    """Steps, then either a condition and a block for each outcome that was met, or the outputs of one path."""
+    """Steps, then either a condition and a block for each outcome seen, or the outputs of one path."""
 
     steps: list[Node | Check]
     condition: Ref | None
@@ -58,7 +59,7 @@ def build(graphs: Sequence[Graph]) -> Block:
     nodes: dict[int, Node] = {}
 
     def block(
-        paths: list[int], start: int, known: dict[int, Any], shared: dict[Any, Ref], met: dict[Ref, Any]
+        paths: list[int], start: int, known: dict[int, Any], shared: dict[Any, Ref], seen: dict[Ref, Any]
     ) -> Block:
         graph = graphs[paths[0]]
         needed = set().union(*[live[i] for i in paths])
@@ -68,7 +69,7 @@ def build(graphs: Sequence[Graph]) -> Block:
             return known[x.index] if isinstance(x, Var) else x
 
         def make(primitive: Primitive, *operands: Any) -> Any:
-            """What stands for primitive(*operands): something simpler, a node that is there already, or a new one."""
+            """The value of primitive(*operands): something simpler, an existing node, or a new one."""
             if (simpler := _simplified(primitive, operands, make, nodes)) is not None:
                 return simpler
             key = (primitive.name, *map(_key, operands))
@@ -85,18 +86,18 @@ def build(graphs: Sequence[Graph]) -> Block:
                     known[output.index] = make(primitive, *map(read, inputs))
                 continue
             condition = read(inputs[0])
-            if not isinstance(condition, Ref) or condition in met:
-                continue  # its outcome is known here
+            if not isinstance(condition, Ref) or condition in seen:
+                continue  # its outcome is already known
             groups: dict[Any, list[int]] = {}
             for i in paths:
                 groups.setdefault(graphs[i].equations[at].inputs[1], []).append(i)
             if len(groups) > 1:
                 below = {
-                    outcome: block(group, at + 1, dict(known), dict(shared), {**met, condition: outcome})
+                    outcome: block(group, at + 1, dict(known), dict(shared), {**seen, condition: outcome})
                     for outcome, group in groups.items()
                 }
                 return Block(steps, condition, below, [], -1)
-            met[condition] = inputs[1]
+            seen[condition] = inputs[1]
             steps.append(Check(condition, inputs[1]))
         return Block(steps, None, {}, [read(x) for x in graph.outputs], paths[0])
 
@@ -105,7 +106,7 @@ def build(graphs: Sequence[Graph]) -> Block:
 
 
 def _needed(graph: Graph) -> set[int]:
-    """The numbers on which an output or a condition depends."""
+    """The indices of the variables on which an output or a condition depends."""
     needed = {x.index for x in graph.outputs if isinstance(x, Var)}
     for primitive, inputs, output in reversed(graph.equations):
         if primitive.name == "guard" or output.index in needed:
@@ -178,7 +179,7 @@ class Writer:
         self.names_of: dict[int, list[tuple[int, int]]] = {}
 
     def count(self, block: Block) -> None:
-        """How often the source will name each node, in all blocks; a node that it does not name is not computed."""
+        """Counts how often the source refers to each node, in all blocks; an unused node is not computed."""
         for below in block.outcomes.values():
             self.count(below)
         self._use(block.condition, *block.outputs)
@@ -195,7 +196,7 @@ class Writer:
                 self.uses[x.number] = self.uses.get(x.number, 0) + 1
 
     def named(self, node: Node) -> list[tuple[int, int]]:
-        """The nodes and inputs that the expression of this one names, and how often."""
+        """The nodes and inputs to which the expression of this node refers, and how often."""
         if node.number not in self.names_of:
             template = self.template(node)
             self.names_of[node.number] = [
@@ -204,7 +205,7 @@ class Writer:
         return self.names_of[node.number]
 
     def template(self, node: Node) -> str:
-        """How the computation is written; empty for a call of the primitive by its name."""
+        """The format string of the computation; empty for a call of the primitive by name."""
         name = node.primitive.name
         if self.careful and name not in INFIX:
             return ""
@@ -213,22 +214,22 @@ class Writer:
         return node.primitive.source
 
     def write(self, block: Block, indent: str, finish: Callable[[Block], str], missed: str) -> None:
-        """The lines of a block and of those below it; `finish` gives the statement at the end of a path."""
-        run: list[Node] = []
+        """Writes a block and those below it; `finish` gives the statement at the end of a path."""
+        nodes: list[Node] = []
         for step in block.steps:
             if isinstance(step, Node):
                 if step.number in self.uses:
-                    run.append(step)
+                    nodes.append(step)
                 continue
-            self.write_run(run, indent, [step.condition])
+            self.write_nodes(nodes, indent, [step.condition])
             self._check(step.condition, step.outcome, indent, missed)
-            run = []
-        self.write_run(run, indent, [block.condition, *block.outputs])
+            nodes = []
+        self.write_nodes(nodes, indent, [block.condition, *block.outputs])
         if block.condition is None:
             self.lines.append(indent + finish(block))
             return
         *others, last = sorted(block.outcomes, key=lambda outcome: _paths(block.outcomes[outcome]))
-        for outcome in others:  # the outcome with most paths below it needs no further indentation
+        for outcome in others:  # the outcome with most paths below it is not indented further
             self.lines.append(f"{indent}if {_is(self.operand(block.condition), outcome)}:")
             self.write(block.outcomes[outcome], indent + "    ", finish, missed)
         if type(last) is not bool:
@@ -240,15 +241,15 @@ class Writer:
         other = _is(text, not outcome) if type(outcome) is bool else f"{text} != {outcome!r}"
         self.lines += [f"{indent}if {other}:", f"{indent}    {missed}"]
 
-    def write_run(self, nodes: list[Node], indent: str, ends: Sequence[Any]) -> None:
-        """Computations in a row; `ends` are the operands of what comes right after them."""
+    def write_nodes(self, nodes: list[Node], indent: str, ends: Sequence[Any]) -> None:
+        """Writes consecutive computations; `ends` are the operands of the statement after them."""
         if len(nodes) > LARGEST:
             self._write_parts(nodes, indent)
         else:
             self._write_nodes(nodes, indent, {x.number for x in ends if isinstance(x, Ref)})
 
     def _write_nodes(self, nodes: Sequence[Node], indent: str, ends: Collection[int] = ()) -> None:
-        """An expression for each node: within that of its only user if this is here, or else a line of its own."""
+        """Writes each node as an expression inside its only use, if that is near, else on a line of its own."""
         used = set(ends)
         for node in nodes:
             used.update([number for number, _ in self.named(node)])
@@ -262,7 +263,7 @@ class Writer:
                 self.lines.append(f"{indent}t{number} = {text}")
 
     def _write_parts(self, nodes: list[Node], indent: str) -> None:
-        """Many nodes in pieces, each a function of the numbers that it needs, which returns those needed after it."""
+        """Writes many nodes in pieces, each a function of the values it needs that returns those needed later."""
         for piece in (nodes[i : i + LARGEST] for i in range(0, len(nodes), LARGEST)):
             own = {node.number: self.uses[node.number] for node in piece}
             needs = set()
@@ -292,7 +293,7 @@ class Writer:
         return f"{called}({', '.join(operands)})"
 
     def operand(self, x: Any) -> str:
-        """A constant or a reference as source. What is no number, a string too, is passed by name, never as text."""
+        """A constant or a reference as source. Constants that are not numbers, strings too, are passed by name."""
         if isinstance(x, Ref):
             return self.inputs[-1 - x.number] if x.number < 0 else self.text[x.number]
         if type(x) is float:
@@ -314,7 +315,7 @@ class Writer:
 
 @lru_cache(maxsize=1024)
 def _times(template: str, operand: int) -> int:
-    """How often a template names an operand; a call by name does so once."""
+    """How often a template refers to an operand; a call by name does so once."""
     return template.count(f"{{{operand}}}") if f"{{{operand}}}" in template else 1
 
 
@@ -327,7 +328,7 @@ def _paths(block: Block) -> int:
 
 
 def input_names(names: Iterable[str]) -> list[str]:
-    """Names that Python accepts, that differ, and that nothing else in the source has."""
+    """Valid and distinct Python names that clash with nothing else in the source."""
     given: dict[str, None] = {}
     for i, name in enumerate(names):
         if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or name.startswith("__"):

@@ -1,4 +1,4 @@
-"""A function's recorded equations as straight-line Python that runs by itself."""
+"""The graphs of a function's paths as one compiled Python function."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -23,12 +23,12 @@ class CompiledFunction(NamedTuple):
 def compile_graphs(
     graphs: Sequence[Graph], signature: "Signature", missed: Function, again: Function
 ) -> CompiledFunction:
-    """Emits all paths as one function.
+    """Compiles all paths to one function.
 
-    It checks that its arguments are nested as those it was traced with and that their leaves are floats, and else
-    returns `again(*args)`. Where an argument takes a way that is on no path it returns `missed(*leaves)`. Python's
-    operators and `math` raise where IEEE 754 gives inf or nan: then the same computations run again, by the
-    primitives' own values.
+    It checks that its arguments are nested like those it was traced with and that their leaves are floats; if not, it
+    returns `again(*args)`. Where the arguments take a path that is not compiled it returns `missed(*leaves)`. Python's
+    operators and `math` raise where IEEE 754 gives inf or nan: then the same computations run again, carefully, with
+    the primitives' own values.
     """
     tree = build(graphs)
     leaves = ", ".join(signature.names)
@@ -66,7 +66,7 @@ def compile_graphs(
     return CompiledFunction(execute(source, names, signature.title), source, fast.operations)
 
 
-class _MissingPath(Exception):  # it never leaves the compiled code
+class _MissingPath(Exception):  # never leaves the compiled code
     """The arguments take a path that has not been compiled."""
 
 
@@ -97,17 +97,19 @@ def _nested(tree: Tree, leaves: Any, writer: Writer) -> str:
 
 
 def execute(source: str, names: dict[str, Any], title: str) -> Function:
-    """The function called `title` that the source defines, where these names have these values."""
+    """Runs the source with these values of names, and returns the function called `title` that it defines."""
     space = dict(names)
-    exec(compile(source, f"<compiled {title}>", "exec"), space)  # our own text: names are checked, strings are objects
+    exec(
+        compile(source, f"<compiled {title}>", "exec"), space
+    )  # only our own text: names are checked, strings passed by name
     function: Function = space[title]
     return function
 
 
 class Signature(NamedTuple):
-    """How a function was called: its parameters, the containers and constants in its arguments, its inputs' names.
+    """How a function was called: its parameters, the trees of its arguments, and the names of its inputs.
 
-    `places` says which of the `leaves` are inputs; the others are constants. All names are fit for the source.
+    `places` are the positions of the inputs among the `leaves`; the others are constants. All names are valid Python.
     """
 
     title: str
@@ -139,12 +141,12 @@ class Signature(NamedTuple):
         at = 0
         for parameter, tree in zip(parameters, arguments, strict=True):
             if tree == pytrees.LEAF:
-                safe[at] = parameter  # it is no container: the leaf is the argument
+                safe[at] = parameter  # the argument itself is a leaf
             at += pytrees.size(tree)
         return cls(title, parameters, arguments, [safe[i] for i in places], places, leaves)
 
     def checks(self) -> tuple[list[str], dict[str, Any]]:
-        """Lines that unpack the arguments into the leaves, or return `again`; and the objects that they name."""
+        """Lines that unpack the arguments into the leaves, or return `again`; and the constants they refer to."""
         constants: dict[str, Any] = {}
         lines: list[str] = []
         if not self.leaves:
@@ -187,7 +189,7 @@ class Signature(NamedTuple):
         return lines, constants
 
     def simple(self) -> bool:
-        """Whether all containers are of kinds that `checks` can unpack."""
+        """Whether `checks` can unpack all containers."""
 
         def known(tree: Tree) -> bool:
             usual = tree.kind in (None, tuple, list, dict, type(None)) or pytrees.is_named_tuple(tree.kind)

@@ -1,4 +1,4 @@
-"""Functions with derivatives of their own: a user's rule in place of what the function's steps would give."""
+"""Functions with custom derivatives: a user's rule replaces the derivative of the function's own operations."""
 
 import operator
 from abc import ABC, abstractmethod
@@ -17,12 +17,11 @@ Function = Callable[..., Any]
 
 def stop_gradient(x: Any) -> Any:
     """x, as a constant: its derivative is zero, to any order."""
-
     return pytrees.map_leaves(primitives.stop_gradient, x)
 
 
 class _Custom(ABC):
-    """What custom_jvp and custom_vjp share: the arguments, and the call at the innermost level that differentiates."""
+    """Shared by custom_jvp and custom_vjp: the arguments, and the call at the innermost level that differentiates."""
 
     def __init__(self, fun: Function, nondiff_argnums: Sequence[int] = ()) -> None:
         update_wrapper(self, fun)
@@ -52,11 +51,11 @@ class _Custom(ABC):
 
     @abstractmethod
     def fixed(self, x: Any) -> Any:
-        """An argument of nondiff_argnums as the function and the rule see it: what it depends on does not count."""
+        """An argument in nondiff_argnums as the function and the rule receive it: a constant."""
 
     @abstractmethod
     def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
-        """The leaves of the value, how they are nested, and how tangents are pushed and cotangents pulled through."""
+        """The leaves of the value, their tree, and the functions that push tangents and pull cotangents through."""
 
     def _places(self, args: Sequence[Any]) -> list[int]:
         """The positions of the arguments that are not in nondiff_argnums."""
@@ -64,7 +63,7 @@ class _Custom(ABC):
         return [i for i in range(len(args)) if i not in fixed]
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """All arguments by position, defaults filled in. Raises TypeError for one that has no position."""
+        """All arguments by position, defaults filled in. Raises TypeError for keyword-only ones."""
         try:
             bound = signature(self.fun).bind(*args, **kwargs)
         except ValueError:  # a function without a signature
@@ -72,13 +71,11 @@ class _Custom(ABC):
         bound.apply_defaults()
         if bound.kwargs:
             names = ", ".join(bound.kwargs)
-            raise TypeError(
-                f"{self.name}: arguments of a function with a rule must have a position, but {names} has none"
-            )
+            raise TypeError(f"{self.name}: a function with a custom rule takes no keyword-only arguments, got {names}")
         return bound.args
 
     def _missing(self, what: str) -> AttributeError:
-        return AttributeError(f"no rule was given for {self.name}: call its {what} first")
+        return AttributeError(f"{self.name} has no derivative rule: define one with {self.name}.{what}")
 
 
 def _unwrapped(x: Any) -> Any:
@@ -88,17 +85,17 @@ def _unwrapped(x: Any) -> Any:
 
 
 def _below(trace: Trace, x: Any) -> Any:
-    """A constant as it is outside this trace and those within."""
+    """A constant as it is outside this trace and those inside it."""
     while isinstance(x, Traced) and x.trace.level >= trace.level:
         x = x.value
     return x
 
 
 class custom_jvp(_Custom):
-    """A function whose derivative is given by a rule: `@custom_jvp` above it, then `@f.defjvp` above the rule.
+    """A function with a custom derivative: decorate it with `@custom_jvp`, then the rule with `@f.defjvp`.
 
     The rule is `rule(*nondiff_args, primals, tangents) -> (value, tangent)`, the tangent linear in the tangents;
-    reverse mode is its transpose. `nondiff_argnums` are arguments without a derivative, such as functions.
+    reverse mode is its transpose. `nondiff_argnums` are positions of arguments without a derivative, such as functions.
 
     >>> from funcgrad import autograd as ag
     >>> @ag.custom_jvp
@@ -134,7 +131,7 @@ class custom_jvp(_Custom):
         return stop_gradient(x)
 
     def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
-        """Records the rule as a function of the tangents, which it is linear in: pushing and pulling through it."""
+        """Records the rule as a linear function of the tangents, to push and pull through."""
         if self.jvp is None:
             raise self._missing("defjvp")
         with Trace() as linear:
@@ -158,7 +155,7 @@ class custom_jvp(_Custom):
 
 
 class custom_vjp(_Custom):
-    """A function whose reverse-mode derivative is given by two rules: `f.defvjp(fwd, bwd)`.
+    """A function with a custom reverse-mode derivative, given by two rules: `f.defvjp(fwd, bwd)`.
 
     `fwd` takes f's arguments and returns (value, residuals); `bwd(*nondiff_args, residuals, cotangent)` returns a
     tuple with a cotangent for each argument, None for zero. Forward mode raises TypeError.
@@ -175,8 +172,8 @@ class custom_vjp(_Custom):
         for leaf in pytrees.flatten(x)[0]:
             if isinstance(_unwrapped(leaf), Traced) and not _unwrapped(leaf).trace.comparisons:
                 raise TypeError(
-                    f"{self.name}: an argument in nondiff_argnums of a custom_vjp function is differentiated by; make "
-                    f"it an ordinary argument, and let the backward rule return None for it"
+                    f"{self.name}: an argument in nondiff_argnums of a custom_vjp function depends on a differentiated "
+                    f"argument; make it an ordinary argument, for which the backward rule returns None"
                 )
         return x
 

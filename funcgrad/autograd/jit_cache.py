@@ -1,7 +1,7 @@
 """jit: a function that compiles itself, path by path.
 
-It is traced at the first call; from then on the Python source that came of it runs. A branch on a value is a condition
-in the source; where a call takes the other way, that way is traced and added.
+It is traced at the first call; later calls run the compiled Python source. A branch on a value is a condition in the
+source; a call that takes another branch is traced, and its path is added.
 """
 
 import threading
@@ -23,7 +23,7 @@ Function = Callable[..., Any]
 
 
 class Jitted:
-    """A function that compiles itself, path by path. Its cache of paths is the one object here that changes."""
+    """A function that compiles itself, path by path. Its cache of paths is the only mutable state here."""
 
     def __init__(self, fun: Function, static_argnums: int | Sequence[int], max_paths: int) -> None:
         update_wrapper(self, fun)
@@ -50,21 +50,21 @@ class Jitted:
 
     @property
     def source(self) -> str:
-        """The Python that runs, of all kinds of calls so far."""
-        return "\n".join(variant.program.source for variant in self.variants.values() if variant.program)
+        """The Python source compiled so far."""
+        return "\n".join(variant.compiled.source for variant in self.variants.values() if variant.compiled)
 
     @property
     def operations(self) -> int:
-        """The number of computations in the source, a call of a function counted as one."""
-        return sum(variant.program.operations for variant in self.variants.values() if variant.program)
+        """The number of computations in the source; a function call counts as one."""
+        return sum(variant.compiled.operations for variant in self.variants.values() if variant.compiled)
 
     def _slow(self, *args: Any, **kwargs: Any) -> Any:
-        """Any call: finds the variant for the kinds of its arguments, or traces it."""
+        """Any call: finds or compiles the variant for its arguments, or runs the function uncompiled."""
         if self.static and kwargs:  # a static argument may be given by its name
             bound = signature(self.fun).bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
         static = [i % len(args) for i in self.static if -len(args) <= i < len(args)]
-        if len(static) < len(self.static):  # what is not given has a default
+        if len(static) < len(self.static):  # the others have defaults
             self._check_static(len(args))
         free = tuple(None if i in static else x for i, x in enumerate(args))
         leaves, tree = pytrees.flatten((free, list(kwargs.values())))
@@ -80,9 +80,11 @@ class Jitted:
             else:
                 raise TypeError(
                     f"jit of {getattr(self.fun, '__name__', 'a function')}: arguments must be floats (ints, bools, "
-                    f"strings) in containers, got {type(x).__name__}: {x!r:.80}; static_argnums takes others"
+                    f"strings) in containers, got {type(x).__name__}: {x!r:.80}; pass other values as static_argnums"
                 )
-        if pytrees.has_array(tree):  # one input for each element would be a long program: only `vmap` compiles arrays
+        if pytrees.has_array(
+            tree
+        ):  # only `vmap` compiles for arrays: an input for each element would be a long program
             if getattr(self.fun, "compiles_arrays", False):
                 return self.fun(*args, **kwargs)
             return run(self.fun, args, kwargs)
@@ -110,7 +112,7 @@ class Jitted:
 
 
 class _Variant:
-    """The compiled paths for one nesting of the arguments and one value of those that are constants."""
+    """The compiled paths for one nesting of the arguments and one set of constants among them."""
 
     def __init__(
         self, owner: Jitted, args: Any, kwargs: Any, static: list[int], leaves: list[Any], tree: Tree, places: list[int]
@@ -119,7 +121,7 @@ class _Variant:
         self.static = {i: args[i] for i in static}
         self.tree, self.places, self.leaves = tree, places, leaves
         self.graphs: list[Graph] = []
-        self.program: CompiledFunction | None = None
+        self.compiled: CompiledFunction | None = None
         free = [None if i in static else x for i, x in enumerate(args)]
         self.keywords = tuple(kwargs)
         self.names = leaf_names(owner.fun, free, kwargs)
@@ -132,23 +134,23 @@ class _Variant:
             self.signature = Signature.of(title, [self.names[i] for i in places])
 
     def run(self, *leaves: float) -> Any:
-        """The value at these leaves: compiled if their path is, or else traced there and compiled for the next time."""
-        if self.program is None:
+        """The value at these leaves: by compiled code, or by tracing if their path is not compiled yet."""
+        if self.compiled is None:
             return self.trace(*leaves)
         if not self.direct:
-            return self.program.function(*leaves)
-        return self.program.function(*pytrees.unflatten(self.tree, self.whole(leaves))[0])
+            return self.compiled.function(*leaves)
+        return self.compiled.function(*pytrees.unflatten(self.tree, self.whole(leaves))[0])
 
     def whole(self, leaves: Sequence[Any]) -> list[Any]:
         return pytrees.replace_at(self.places, leaves, self.leaves)
 
     def function(self, args: Any, keyword_values: Any) -> Any:
-        """The owner's function, its static arguments in their places."""
+        """The owner's function, with the static arguments filled in."""
         keywords = zip(self.keywords, keyword_values, strict=True)
         return self.owner.fun(*[self.static.get(i, x) for i, x in enumerate(args)], **dict(keywords))
 
     def trace(self, *leaves: float) -> Any:
-        """Traces and adds the path that these leaves take. Past max_paths it runs uncompiled, and says so once."""
+        """Traces and compiles the path of these leaves. Beyond max_paths it runs uncompiled, with one warning."""
         owner = self.owner
         if owner.paths >= owner.max_paths:
             with owner.lock:
@@ -164,16 +166,16 @@ class _Variant:
             graph, value = trace_graph(self.function, self.whole(leaves), self.places, self.tree, self.names)
             self.graphs = [*(other for other in self.graphs if _agree(other, graph)), graph]
             owner.paths += 1
-            self.program = compile_graphs(self.graphs, self.signature, self.trace, owner._slow)
+            self.compiled = compile_graphs(self.graphs, self.signature, self.trace, owner._slow)
             if self.direct:
-                owner.arity, owner.fast = len(self.signature.parameters), self.program.function
+                owner.arity, owner.fast = len(self.signature.parameters), self.compiled.function
         return value
 
 
 def _agree(one: Graph, other: Graph) -> bool:
-    """Whether two paths are of one function: the same equations up to a condition with two outcomes.
+    """Whether two paths have the same equations up to a condition with different outcomes.
 
-    They are not where what the function closes over has changed in between; then the earlier path is out of date.
+    If not, a value that the function closes over has changed in between, and the earlier path is out of date.
     """
     for (p, xs, _), (q, ys, _) in zip(one.equations, other.equations, strict=False):
         if p.name == q.name == "guard" and xs[0].index == ys[0].index and xs[1] != ys[1]:
@@ -190,9 +192,9 @@ def _operand(x: Any) -> int | str:
 def jit(fun: Function, static_argnums: int | Sequence[int] = (), max_paths: int = 64) -> Jitted:
     """fun, compiled to straight-line Python when it is first called. `.source` shows it.
 
-    Floats, in any containers, are its inputs; an int, a bool or a string is a constant, and another one is compiled
-    anew; so are branches on values when they are first met, up to `max_paths` in all: past that, calls run
-    uncompiled, with one warning. Values that the function closes over are constants, as in JAX.
+    Floats, in any containers, are its inputs. Ints, bools and strings are constants: other values are compiled anew.
+    So is each new path through branches on values, up to `max_paths` in all; beyond that, calls run uncompiled, with
+    one warning. Values that the function closes over are constants, as in JAX.
 
     >>> from funcgrad import autograd as ag
     >>> double = ag.jit(lambda x: 2.0 * x)

@@ -179,7 +179,7 @@ mod = _of_numbers(name="mod")(tracing.remainder)
 
 
 def power(x: Any, y: Any) -> Any:
-    """x to the power y. An int y is a product of x with itself; a float y takes x >= 0, or a whole y."""
+    """x to the power y: for an int y a product of x with itself; a float y requires x >= 0 or an integral y."""
     if is_int(y) and not is_int(x) and number(x) is not NotImplemented:
         return tracing.power(number(x), y)
     return _real_power(x, y)
@@ -221,7 +221,7 @@ hypot = _primitive("hypot", p.hypot)
 
 @_of_numbers()
 def sinc(x: Any) -> Any:
-    """sin(πx) / (πx), and 1 at 0: by the Taylor series of the sine at the nearest whole number."""
+    """sin(πx) / (πx), and 1 at 0: by the Taylor series of the sine at the nearest integer."""
     whole = p.round_(x)
     rest = p.select(p.lt(p.abs_(x), math.inf), p.sub(x, whole), 0.0)
     squared = p.square(rest)
@@ -255,7 +255,7 @@ ceil = _primitive("ceil", p.ceil)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """x where the condition holds, y elsewhere. Both are computed: the derivative of the other is 0 times its own."""
+    """x if the condition holds, else y. Both are computed: the other one contributes 0 times its derivative."""
     if any(map(_is_jax, (condition, x, y))):
         return _call_jax("numpy", "where", (condition, x, y), {})
     x, y = (number(branch) for branch in (x, y))
@@ -316,7 +316,7 @@ def heaviside(x: Any, at_zero: Any) -> Any:
 
 @_of_numbers()
 def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
-    """x, with numbers for nan and the infinities, by default 0 and the largest floats. `copy` has no meaning here."""
+    """x, with nan and infinities replaced, by default by 0 and the largest floats. `copy` is ignored."""
     x = p.select(p.ne(x, x), number(nan), x)
     x = p.select(p.eq(x, math.inf), sys.float_info.max if posinf is None else number(posinf), x)
     return p.select(p.eq(x, -math.inf), -sys.float_info.max if neginf is None else number(neginf), x)
@@ -453,31 +453,31 @@ def entr(x: Any) -> Any:
 
 @_of_sequences()
 def sum(xs: Sequence[Any]) -> Any:
-    """The sum; 0 of nothing."""
+    """The sum; 0 for no elements."""
     return reduce(p.add, xs) if xs else 0.0
 
 
 @_of_sequences()
 def mean(xs: Sequence[Any]) -> Any:
-    """The mean; nan of nothing."""
+    """The mean; nan for no elements."""
     return p.div(sum(xs), float(len(xs)))
 
 
 @_of_sequences()
 def prod(xs: Sequence[Any]) -> Any:
-    """The product; 1 of nothing."""
+    """The product; 1 for no elements."""
     return reduce(p.mul, xs) if xs else 1.0
 
 
 @_of_sequences()
 def max(xs: Sequence[Any]) -> Any:
-    """The largest; equal ones share the derivative."""
+    """The maximum; equal elements share the derivative."""
     return _extreme("max", xs)
 
 
 @_of_sequences()
 def min(xs: Sequence[Any]) -> Any:
-    """The smallest; equal ones share the derivative."""
+    """The minimum; equal elements share the derivative."""
     return _extreme("min", xs)
 
 
@@ -510,9 +510,9 @@ _EXTREMES = {"max": _extreme_of(p.max_), "min": _extreme_of(p.min_)}
 
 @_of_sequences()
 def dot(xs: Sequence[Any], ys: Sequence[Any]) -> Any:
-    """The sum of the products of two sequences of one length."""
+    """The sum of the products of two sequences of equal length."""
     if len(xs) != len(ys):
-        raise ValueError(f"ops.dot takes two sequences of one length, got {len(xs)} and {len(ys)}")
+        raise ValueError(f"ops.dot takes two sequences of equal length, got {len(xs)} and {len(ys)}")
     return sum([p.mul(x, y) for x, y in zip(xs, ys, strict=True)])
 
 

@@ -42,7 +42,7 @@ def primitive(
 
 
 def ieee(function: Callable[..., float], otherwise: float | Callable[..., float]) -> Callable[..., float]:
-    """The function, and where it raises the value that IEEE 754 gives instead: a number, or a function of the same."""
+    """The function; where it raises, `otherwise`: the value of IEEE 754, or a function of the arguments."""
 
     def value(*args: float) -> float:
         try:
@@ -106,7 +106,7 @@ square = primitive("square", lambda x: x * x, lambda t, ans, x: mul(t, mul(2.0, 
 
 def _integer_pow_rule(t: Any, ans: Any, x: Any, n: int) -> Any:
     if n == 0:
-        return 0.0  # as in JAX a number in forward mode, which times inf is nan, and nothing in reverse mode
+        return 0.0  # as in JAX: a number in forward mode, where 0 · inf is nan, but no cotangent in reverse mode
     if n == 1:
         return t
     return mul(t, mul(float(n), x if n == 2 else integer_pow(x, n - 1)))
@@ -147,7 +147,7 @@ def _at_the_pole(x: float) -> float:
 
 
 log: Primitive = of_math("log", lambda t, ans, x: div(t, x), otherwise=_at_the_pole)
-log_or_zero: Primitive = primitive(  # JAX's way to keep log(0) out of the derivative of a power
+log_or_zero: Primitive = primitive(  # as in JAX, keeps log(0) out of the derivative of a power
     "log_or_zero",
     lambda x: log.value(x) if x else 0.0,
     lambda t, ans, x: select(eq(x, 0.0), 0.0, div(t, x)),
@@ -164,7 +164,7 @@ def _logistic(x: float) -> float:
     return e / (1.0 + e)
 
 
-def _finite(x: Any) -> Any:  # JAX's way to keep inf - inf out of a derivative
+def _finite(x: Any) -> Any:  # as in JAX, keeps inf - inf out of a derivative
     return select(eq(x, inf), 0.0, x)
 
 
@@ -262,7 +262,7 @@ def _round(function: Callable[[float], int], x: float) -> float:
 def _maximum(x: float, y: float) -> float:
     if x > y or x != x:
         return x
-    return y if y > x or y != y or x else x + y  # of +0 and -0, +0
+    return y if y > x or y != y or x else x + y  # +0 for +0 and -0
 
 
 def _minimum(x: float, y: float) -> float:
@@ -275,9 +275,7 @@ def _share(x: float, z: float, y: float) -> float:
 
 def _guard(x: Any, outcome: Any) -> Any:
     if x != outcome and x == x:
-        raise ValueError(
-            f"these arguments take another branch: the graph was traced where a condition was {outcome}, not {x}"
-        )
+        raise ValueError(f"these arguments take another branch: in this graph a condition is {outcome}, here it is {x}")
     return x
 
 
@@ -308,7 +306,7 @@ _rules_of_extremes = (
 )
 max_ = primitive("max", _maximum, *_rules_of_extremes)
 min_ = primitive("min", _minimum, *_rules_of_extremes)
-share: Primitive = primitive("share", _share, None, None, None)  # the part of its slope that max or min gives to x
+share: Primitive = primitive("share", _share, None, None, None)  # the derivative of max or min with respect to x
 relu = primitive(
     "relu",
     lambda x: x if x > 0.0 or x != x else 0.0,
@@ -332,14 +330,14 @@ rem = primitive(
     lambda t, ans, x, y: mul(neg(t), mul(sign(div(x, y)), floor(abs_(div(x, y))))),
     source="math.fmod({}, {})",
 )
-to_int = primitive("int", int, None, source="int({})")  # only ever seen by a guard
+to_int = primitive("int", int, None, source="int({})")  # only used by guards
 
 # Special functions
 
 _TWO_OVER_ROOT_PI = 2 / math.sqrt(pi)
 erf = of_math("erf", lambda t, ans, x: mul(_TWO_OVER_ROOT_PI, mul(t, gaussian(x))))
 erfc = of_math("erfc", lambda t, ans, x: mul(-_TWO_OVER_ROOT_PI, mul(t, gaussian(x))))
-gaussian: Primitive = primitive(  # exp(-x²); its derivative goes to zero with it, where x is infinite too
+gaussian: Primitive = primitive(  # exp(-x²); its derivative vanishes with it, at infinite x too
     "gaussian",
     special.gaussian,
     lambda t, ans, x: mul(t, select(eq(ans, 0.0), 0.0, mul(-2.0, mul(x, ans)))),

@@ -50,7 +50,7 @@ def _dict_parts(x: dict[Any, Any]) -> tuple[list[Any], Any]:
     return [x[key] for key in keys], (x.default_factory, keys) if isinstance(x, defaultdict) else keys
 
 
-# For each type of container: x -> (children, extra), and back again.
+# For each type of container: x -> (children, extra), and (extra, children) -> x.
 _CONTAINERS: dict[type, tuple[Callable[[Any], tuple[Iterable[Any], Any]], Callable[[Any, Any], Any]]] = {
     type(None): (lambda x: ((), None), lambda extra, children: None),
     tuple: (lambda x: (x, None), lambda extra, children: tuple(children)),
@@ -81,7 +81,7 @@ def flatten(x: Any) -> tuple[list[Any], Tree]:
         for child in x:
             if type(child) is not float:
                 break
-        else:  # usual, and fast
+        else:  # the usual case, kept fast
             return list(x), tuple_of_leaves(len(x))
     leaves: list[Any] = []
     return leaves, _flatten(x, leaves)
@@ -104,7 +104,7 @@ def _flatten(x: Any, leaves: list[Any]) -> Tree:
 
 @lru_cache(maxsize=1024)
 def _may_contain(kind: Any) -> bool:
-    """Whether an object of this type may be a container: some NumPy arrays are, others not."""
+    """Whether an object of this type may be a container; a NumPy array is one unless it is zero-dimensional."""
     return kind in _CONTAINERS or issubclass(kind, (tuple, getattr(sys.modules.get("numpy"), "ndarray", tuple)))
 
 
@@ -159,7 +159,7 @@ def replace_at(places: Iterable[int], replacements: Iterable[Any], xs: Iterable[
 
 
 def map_leaves(function: Callable[..., Any], x: Any, *others: Any) -> Any:
-    """The same containers with `function` of the leaves of x (and of the others, nested alike)."""
+    """The containers of x with `function` of its leaves (and of the leaves of the others, nested alike)."""
     leaves, tree = flatten(x)
     columns = [leaves]
     for other in others:
@@ -177,7 +177,7 @@ def is_array(x: Any) -> bool:
 
 
 def numpy_kind(x: Any) -> str:
-    """ "f", "i", "u" or "b" for a number of NumPy, or a NumPy array without axes, of that kind; "" for all else."""
+    """ "f", "i", "u" or "b": the kind of a NumPy number or zero-dimensional array; "" for everything else."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(x, numpy.generic | numpy.ndarray) or x.shape:
         return ""
@@ -196,7 +196,7 @@ def has_array(tree: Tree) -> bool:
 
 
 def array(parts: list[Any], shape: tuple[int, ...]) -> Any:
-    """A NumPy array of this shape: of floats where all parts are numbers or arrays alike, of objects otherwise."""
+    """A NumPy array of this shape: numeric if all parts are numbers, or arrays of one shape; of objects otherwise."""
     import numpy
 
     inner = {part.shape for part in parts if is_array(part)}

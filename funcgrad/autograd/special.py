@@ -1,10 +1,9 @@
 """Special functions of one Python float, in double precision, from the standard library alone.
 
-What `jax.scipy.special` has for arrays, for scalars: the normal distribution, the error function's inverse, and the
-gamma function's logarithm with all its derivatives. Every function takes any float and raises for none: what has no
-value is nan and what has no bound is ±inf, each where JAX's float64 says so, except that a finite value which JAX
-loses on the way (n! overflows, a subnormal number counts as zero) is that value here. Where the function is well
-conditioned the result is within 4 units in the last place, measured against 50 digits.
+The scalar counterparts of `jax.scipy.special`: the normal distribution, the inverse error function, and the logarithm
+of the gamma function with all its derivatives. Every function accepts any float and never raises: undefined values are
+nan and poles ±inf, as in JAX's float64, except that finite values which JAX loses to overflow or underflow are returned
+here. Where the function is well conditioned the result is within 4 units in the last place, measured against 50 digits.
 """
 
 import math
@@ -18,13 +17,13 @@ _TWO_OVER_ROOT_PI = 1.1283791670955126
 _HALF_ROOT_PI = 0.886226925452758
 _HALF_LOG_2_PI = 0.9189385332046728
 
-# 1/√2 and the one positive root of ψ, each as a double and what that double lacks.
+# 1/√2 and the positive root of ψ, each as a double and the remainder.
 _ROOT_HALF, _ROOT_HALF_REST = 0.7071067811865476, -4.833646656726457e-17
 _PSI_ROOT, _PSI_ROOT_REST = 1.4616321449683622, 9.549995429965697e-17
 
-# Each table of a polynomial has its highest power first.
+# Polynomial coefficients, the highest power first.
 
-# Our own fits at Chebyshev's points of two functions without their roots, which keep the relative accuracy there:
+# Fits at Chebyshev points of two functions divided by their roots, which keeps the relative accuracy there:
 # log Γ(x) / ((x − 1)(x − 2)) for 1 ≤ x ≤ 2.5 in x − 1.75, and ψ(x) / (x − root) for 1 ≤ x ≤ 2 in x − 1.5.
 # Their relative errors are 6.4e-18 and 1.6e-17.
 _LOG_GAMMA_FIT = (
@@ -45,7 +44,7 @@ _DIGAMMA_FIT = (
     *(-0.4236274212814605, 0.951055876031833),
 )
 
-# Bernoulli numbers B(2k), k = 1 …, and what three asymptotic series make of them.
+# Bernoulli numbers B(2k), k = 1 …, and the coefficients of three asymptotic series.
 _BERNOULLI = (
     *(1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330),
     *(854513 / 138, -236364091 / 2730, 8553103 / 6),
@@ -118,7 +117,7 @@ def _over_root_2(x: float) -> tuple[float, float]:
 
 
 def ndtr(x: float) -> float:
-    """Φ(x), the normal distribution function: erfc(−x/√2)/2, with the rounding error of x/√2 put right.
+    """Φ(x), the normal distribution function: erfc(−x/√2)/2, corrected for the rounding error of x/√2.
 
     That error costs the left tail x² units in the last place, up to a thousand; one step of Taylor's series removes
     it. Abramowitz & Stegun, 7.1.1 and 26.2.29.
@@ -154,12 +153,12 @@ def _normal_middle(q: float) -> float:
 
 
 def _normal_tail(p: float) -> float:
-    """−Φ⁻¹(p) for 0 < p ≤ 0.075: Wichura's value and a step of Newton's for the logarithm, which has no underflow."""
+    """−Φ⁻¹(p) for 0 < p ≤ 0.075: Wichura's value and a Newton step for the logarithm, which has no underflow."""
     log_p = math.log(p)
     r = math.sqrt(-log_p)
     (numerator, denominator), r = (_TAIL, r - 1.6) if r <= 5.0 else (_FAR_TAIL, r - 5.0)
     z = _polynomial(numerator, r) / _polynomial(denominator, r)
-    # The slope of −log Φ(−z) to the digit or two that so small a step needs: Sampford's bound, Ann. Math. Stat. 24.
+    # The slope of −log Φ(−z), to the digit or two that so small a step needs: Sampford, Ann. Math. Stat. 24.
     slope = 0.25 * (3.0 * z + math.sqrt(z * z + 8.0))
     return z + (log_ndtr(-z) - log_p) / slope
 
@@ -168,7 +167,7 @@ def ndtri(p: float) -> float:
     """Φ⁻¹(p), the normal quantile: −inf at 0, inf at 1 and nan outside [0, 1].
 
     Wichura, Algorithm AS 241: The Percentage Points of the Normal Distribution, Applied Statistics 37 (1988), and a
-    step of Newton's, which halves the rounding error.
+    Newton step, which halves the rounding error.
     """
     if not 0.0 < p < 1.0:
         return -_INF if p == 0.0 else _INF if p == 1.0 else _NAN
@@ -227,7 +226,7 @@ def gammaln(x: float) -> float:
 
 
 def _pi_cotangent(x: float) -> float:
-    """π cot(πx) of an x that is no integer, from its exact distance to the nearest one."""
+    """π cot(πx) for a non-integer x, from its exact distance to the nearest one."""
     f = x - round(x)
     if abs(f) <= 0.25:
         return math.pi / math.tan(math.pi * f)
@@ -326,7 +325,7 @@ def polygamma(n: int, x: float) -> float:
     f = x - round(x)
     distance = abs(f)
     if distance == 0.5 and not odd:
-        return polygamma(n, 1.0 - x)  # all that follows cancels
+        return polygamma(n, 1.0 - x)  # everything below cancels
     zeta_sign = 1.0 if odd else math.copysign(1.0, f)
     if n > 170:
         return sign * zeta_sign * _INF
@@ -337,7 +336,7 @@ def polygamma(n: int, x: float) -> float:
 
 
 def gaussian(x: float) -> float:
-    """exp(-x²), of a square that is not rounded: the larger part of x has an exact one (Dekker 1971)."""
+    """exp(-x²) without rounding the square: that of the high part of x is exact (Dekker 1971)."""
     if not abs(x) < 28:
         return x if x != x else 0.0
     large, small = _halves(x)

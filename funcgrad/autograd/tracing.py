@@ -1,8 +1,8 @@
 """Running a Python function on traced floats, which record every operation as an equation.
 
-A `Trace` is one run of one transformation. Its `Traced` floats carry their value, which may itself be traced by a
-transformation further out: so each nesting level records its own graph, and the innermost is always served first. To
-the function a traced float is a float: it has Python's operators, and the functions in `funcgrad.autograd.ops`.
+A `Trace` is one run of one transformation. Its `Traced` floats carry their value, which may itself be traced by an
+outer transformation: each nesting level records its own graph, the innermost first. A traced float behaves like a
+float: it has Python's operators, and the functions in `funcgrad.autograd.ops` take it.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from funcgrad.autograd import primitives as p
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.graph import Primitive, Var
 
-_levels = itertools.count()  # what starts later is nested deeper
+_levels = itertools.count()  # of nesting: a trace that starts later is deeper
 _active = threading.local()
 
 
@@ -26,11 +26,11 @@ def active() -> bool:
 
 
 class Trace:
-    """The equations that one run records; closed when the run is over. `comparisons` says whether it is to be compiled.
+    """The equations that one run records; closed when the run is over.
 
-    A trace that differentiates records what has a derivative, and acts on the values for all else. One that is to be
-    compiled records comparisons too, and each branch that was taken on one, as a `guard`. A plain one is there for the
-    arithmetic alone: traced floats follow IEEE 754.
+    A trace for derivatives records only what has a derivative. With `comparisons`, for compilation, it also records
+    comparisons, and each branch taken on one as a `guard`. With `plain` it records for nobody: it only makes arithmetic
+    follow IEEE 754.
     """
 
     __slots__ = ("closed", "comparisons", "equations", "level", "plain", "size")
@@ -40,7 +40,7 @@ class Trace:
         self.comparisons = comparisons
         self.plain = plain
         self.size = 0
-        self.equations: list[tuple[Primitive, tuple[Any, ...], Any]] = []  # plain tuples: they are made faster
+        self.equations: list[tuple[Primitive, tuple[Any, ...], Any]] = []  # plain tuples are faster to create
         self.closed = False
 
     def __enter__(self) -> "Trace":
@@ -49,7 +49,7 @@ class Trace:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         _active.depth -= 1
-        self.closed = not self.plain  # nothing is lost with a number of a plain one
+        self.closed = not self.plain  # the numbers of a plain trace may outlive it
 
     def new(self, value: Any) -> "Traced":
         """A number of this trace: an input, or the result of an equation that the caller records."""
@@ -58,27 +58,27 @@ class Trace:
         return traced
 
     def apply(self, primitive: Primitive, args: tuple[Any, ...]) -> Any:
-        """Computes on the values, one level further out, and records the equation."""
+        """Computes with the values, at the next outer level, and records the equation."""
         if self.closed:
             raise EscapedError
-        if len(args) == 1 and type(x := args[0].value) is float:  # usual, and fast
+        if len(args) == 1 and type(x := args[0].value) is float:  # the usual case, kept fast
             value = primitive.value(x)
         else:
             values = [x.value if type(x) is Traced and x.trace is self else x for x in args]
             value = primitive(*values) if Traced in map(type, values) else primitive.value(*values)
         if not (primitive.smooth or self.comparisons):
-            return self.new(value)  # a constant here, but still a float that follows IEEE 754
+            return self.new(value)  # a constant at this level, whose arithmetic still follows IEEE 754
         output = Traced(self, self.size, value)
         self.size += 1
         self.equations.append((primitive, args, output))
         return output
 
     def owns(self, x: Any) -> bool:
-        """Whether x is a number of this trace; all else is a constant to it."""
+        """Whether x belongs to this trace; everything else is a constant at this level."""
         return isinstance(x, Traced) and x.trace is self
 
     def value(self, x: Any) -> Any:
-        """x one level further out. Raises EscapedError for a number whose own trace is over."""
+        """x at the next outer level. Raises EscapedError for a number whose own trace is closed."""
         if isinstance(x, Traced):
             if x.trace is self:
                 return x.value
@@ -92,13 +92,13 @@ class EscapedError(RuntimeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "a traced float escaped: it was kept (in a global, a list, an attribute) and used after the transformation "
-            "that made it had returned. Return what you need from the function, with has_aux=True if it is no result"
+            "a traced float escaped: it was stored (in a global, a list, an attribute) and used after its "
+            "transformation had returned. Return it from the function instead, with has_aux=True if it is not a result"
         )
 
 
 class Traced(Var):
-    """A float that records what is done with it. `value` is what it is at this run."""
+    """A float that records the operations on it. `value` is its value in this run."""
 
     __slots__ = ()
 
@@ -111,7 +111,7 @@ class Traced(Var):
         return f"Traced({concrete(self)!r})"
 
     def __copy__(self) -> "Traced":
-        return self  # it never changes, and a copy's equations would be lost
+        return self  # immutable, and operations on a copy would not be recorded
 
     def __deepcopy__(self, memo: Any) -> "Traced":
         return self
@@ -129,7 +129,7 @@ class Traced(Var):
         return int(whole._outcome() if isinstance(whole, Traced) else whole)
 
     def _outcome(self) -> Any:
-        """What this is, as a plain Python value: from here on a trace to be compiled holds for this outcome alone."""
+        """The plain Python value. A trace for compilation is valid for this outcome only from here on."""
         if self.trace.closed:
             raise EscapedError
         if not self.trace.comparisons:
@@ -153,8 +153,8 @@ class Traced(Var):
 
     def __float__(self) -> float:
         raise TypeError(
-            "a traced float cannot become a plain float here: its derivative would be lost. Instead of the functions "
-            "of math, use those of funcgrad.autograd.ops, under NumPy's names: ops.sin, ops.arctan2, ops.power, …"
+            "a traced float cannot be converted to a plain float: its derivative would be lost. The functions of "
+            "math and NumPy take plain floats only: use those of funcgrad.autograd.ops (ops.sin, ops.arctan2, …)"
         )
 
     __complex__ = __index__ = __float__
@@ -174,7 +174,7 @@ class Traced(Var):
 
 
 def run(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """fun(*args, **kwargs), uncompiled, with the arithmetic of traced floats: inf and nan where Python would raise."""
+    """fun(*args, **kwargs), uncompiled, with IEEE 754 arithmetic: inf and nan where Python would raise."""
     leaves, tree = pytrees.flatten((args, kwargs))
     with Trace(plain=True) as trace:
         args, kwargs = pytrees.unflatten(tree, [trace.new(x) if type(x) is float else x for x in leaves])
@@ -183,14 +183,14 @@ def run(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def concrete(x: Any) -> Any:
-    """The plain float, bool or int below all levels."""
+    """The plain float, bool or int inside all levels of tracing."""
     while isinstance(x, Traced):
         x = x.value
     return x
 
 
 def number(x: Any) -> Any:
-    """x as a primitive takes it: a float, a bool, or traced. NotImplemented for what is not a number."""
+    """x as an argument of a primitive: a float, a bool, or traced. NotImplemented if x is not a number."""
     kind = type(x)
     if kind is float or kind is Traced or kind is bool:
         return x
@@ -235,7 +235,7 @@ def round_decimals(x: Any, decimals: int) -> Any:
 
 
 def power(x: Any, y: Any) -> Any:
-    """x to the power y; a whole number that is an int, not a float, is a product of x with itself."""
+    """x to the power y; a power with an int exponent is a product of x with itself."""
     return p.integer_pow(x, int(y)) if is_int(y) else p.pow(x, y)
 
 
@@ -247,14 +247,14 @@ def _operator(function: Callable[..., Any], reflected: bool, logical: bool = Fal
             if other is NotImplemented:
                 return NotImplemented
         if not logical:
-            x, other = _counted(x), _counted(other)
+            x, other = _bool_as_float(x), _bool_as_float(other)
         return function(other, x) if reflected else function(x, other)
 
     return method
 
 
-def _counted(x: Any) -> Any:
-    """1 for true and 0 for false, all else as it is: arithmetic is for floats."""
+def _bool_as_float(x: Any) -> Any:
+    """A bool as 1.0 or 0.0, everything else unchanged: arithmetic is on floats."""
     if type(concrete(x)) is bool:
         return p.select(x, 1.0, 0.0) if isinstance(x, Traced) else float(x)
     return x
@@ -264,8 +264,8 @@ _new = object.__new__
 
 
 def _arithmetic(primitive: Any, reflected: bool) -> Callable[[Traced, Any], Any]:
-    """An operator that is one primitive: `_operator`, with a short way for plain floats of one trace, as usual."""
-    usual, value = _operator(primitive, reflected), primitive.value
+    """An operator that is one primitive: `_operator` with a fast path for plain floats in one trace, the usual case."""
+    general, value = _operator(primitive, reflected), primitive.value
 
     def method(self: Traced, other: Any) -> Any:
         trace, x = self.trace, self.value
@@ -273,8 +273,8 @@ def _arithmetic(primitive: Any, reflected: bool) -> Callable[[Traced, Any], Any]
             other = float(other)
         y = other.value if type(other) is Traced and other.trace is trace else other
         if type(x) is not float or type(y) is not float or trace.closed:
-            return usual(self, other)
-        output: Traced = _new(Traced)  # and its attributes, faster than by its constructor
+            return general(self, other)
+        output: Traced = _new(Traced)  # faster than the constructor
         output.trace, output.index, output.value = trace, trace.size, value(y, x) if reflected else value(x, y)
         trace.size += 1
         trace.equations.append((primitive, (other, self) if reflected else (self, other), output))
@@ -319,13 +319,13 @@ setattr(Traced, "__pow__", _power_operator)  # noqa: B010
 
 
 def leaves_of(name: str, args: Iterable[Any]) -> tuple[list[Any], pytrees.Tree]:
-    """The leaves of the arguments to differentiate by, as floats. Raises TypeError for one that is no float."""
+    """The leaves of differentiated arguments, as floats. Raises TypeError for one that is not a float."""
     leaves, tree = pytrees.flatten(tuple(args))
     return [x if type(x) is float else differentiable(name, x) for x in leaves], tree
 
 
 def differentiable(name: str, x: Any) -> Any:
-    """x as a float, or traced. Raises TypeError otherwise."""
+    """x as a float or traced float. Raises TypeError for anything else."""
     if type(x) is float or (isinstance(x, Traced) and type(concrete(x)) is float):
         return x
     if is_float(x):
@@ -333,7 +333,7 @@ def differentiable(name: str, x: Any) -> Any:
     if isinstance(x, int | Traced) or pytrees.numpy_kind(x):
         raise TypeError(
             f"{name} requires real-valued (float) inputs, but got {type(concrete(x)).__name__} {concrete(x)!r}: "
-            f"it has no derivative; pass {float(concrete(x))!r}, or leave it out of argnums"
+            f"it has no derivative; pass {float(concrete(x))!r}, or exclude the argument from argnums"
         )
     raise TypeError(
         f"{name} requires Python floats, nested in tuples, lists or dicts, but got {type(x).__name__}: {x!r:.80}"

@@ -1,8 +1,8 @@
 """Derivatives of functions of nested floats: each is one walk over the equations that the function recorded.
 
 Forward mode pushes tangents through the equations in order; reverse mode pulls cotangents through them in reverse. Both
-keep what they know of each number in a local table and take the derivatives from the one table of primitives. A rule is
-made of primitives, so it works on floats and on floats that an outer transformation traces: derivatives nest.
+keep the tangents or cotangents in a local table and take the rules from the table of primitives. A rule is made of
+primitives, so it works on floats and on floats that an outer transformation traces: derivatives nest.
 
 Signatures and results are those of JAX's functions of the same names, with Python floats for arrays.
 """
@@ -35,7 +35,7 @@ class Recording(NamedTuple):
 
 
 def record(name: str, fun: Function, leaves: Sequence[Any], tree: Tree, has_aux: bool = False) -> Recording:
-    """Runs fun on traced floats. Raises TypeError if a result is no float."""
+    """Runs fun on traced floats. Raises TypeError if a result is not a float."""
     with Trace() as trace:
         inputs = [trace.new(x) for x in leaves]
         out = fun(*pytrees.unflatten(tree, inputs))
@@ -43,16 +43,16 @@ def record(name: str, fun: Function, leaves: Sequence[Any], tree: Tree, has_aux:
     if has_aux:
         out, aux = pair(f"{name} with has_aux=True: the function must return a pair (output, aux)", out)
         aux = pytrees.map_leaves(trace.value, aux)
-    if type(out) is Traced and out.trace is trace and type(out.value) is float:  # usual, and fast
+    if type(out) is Traced and out.trace is trace and type(out.value) is float:  # the usual case, kept fast
         return Recording(trace, inputs, [out], pytrees.LEAF, aux, tree)
     outputs, out_tree = pytrees.flatten(out)
     for x in outputs:
-        trace.value(x)  # raises for one that escaped from another transformation
+        trace.value(x)  # raises if it escaped from another transformation
     return Recording(trace, inputs, [_real(name, x) for x in outputs], out_tree, aux, tree)
 
 
 def pair(requirement: str, x: Any) -> tuple[Any, Any]:
-    """The two elements of x. Raises TypeError, which states the requirement, if it is no pair."""
+    """The two elements of x. Raises TypeError with this requirement if x is not a pair."""
     if not isinstance(x, tuple | list) or len(x) != 2:
         raise TypeError(f"{requirement}, got {x!r:.80}")
     return x[0], x[1]
@@ -67,7 +67,7 @@ def _real(name: str, x: Any) -> Any:
 
 
 class Call(Primitive):
-    """One call of a function with a user's rule, as a primitive with as many outputs as the function has leaves."""
+    """One call of a function with a custom rule: a primitive with an output for each leaf of its value."""
 
     __slots__ = ("pull", "push")
 
@@ -79,7 +79,7 @@ class Call(Primitive):
 def push(recording: Recording, tangents: Sequence[Any]) -> list[Any]:
     """Forward mode: the tangents of the outputs for these tangents of the inputs."""
     trace = recording.trace
-    table: list[Any] = [None] * trace.size  # None is a tangent that is zero because nothing depends on the inputs
+    table: list[Any] = [None] * trace.size  # None: zero, because it does not depend on the inputs
     for x, tangent in zip(recording.inputs, tangents, strict=True):
         table[x.index] = tangent
     for primitive, inputs, output in trace.equations:
@@ -95,7 +95,7 @@ def push(recording: Recording, tangents: Sequence[Any]) -> list[Any]:
         for i, (tangent, rule) in enumerate(zip(given, primitive.rules, strict=True)):
             if tangent is None or rule is None:
                 continue
-            if type(tangent) is float and type(output.value) is float:  # the same rule, compiled
+            if type(tangent) is float and type(output.value) is float:  # by the compiled rules
                 part = primitive.jvp(tangent, output.value, *args)[i]
             else:
                 part = rule(tangent, output.value, *args)
@@ -107,7 +107,7 @@ def push(recording: Recording, tangents: Sequence[Any]) -> list[Any]:
 def pull(recording: Recording, cotangents: Sequence[Any]) -> list[Any]:
     """Reverse mode: the cotangents of the inputs for these cotangents of the outputs. Backpropagation is this loop."""
     trace = recording.trace
-    table: list[Any] = [None] * trace.size  # the sum of what the users of each number have sent back so far
+    table: list[Any] = [None] * trace.size  # for each number the sum of the cotangents from its uses so far
     for x, ct in zip(recording.outputs, cotangents, strict=True):
         if trace.owns(x):
             old = table[x.index]
@@ -122,9 +122,8 @@ def pull(recording: Recording, cotangents: Sequence[Any]) -> list[Any]:
             ct = table[output.index]
             if ct is None:
                 continue
-            if (
-                len(inputs) == 1
-            ):  # one and two arguments are the usual cases: the loop below, unrolled, in half the time
+            # One and two arguments are the usual cases: what stands below for any number, unrolled, in half the time.
+            if len(inputs) == 1:
                 (x,) = inputs
                 (part,) = primitive.vjp(ct, output.value, x.value)
                 if part is not None:
@@ -181,8 +180,8 @@ def value_and_grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: boo
     """A function that returns fun's value and its gradient with respect to the arguments at `argnums`.
 
     The gradient is nested like the argument; a tuple of gradients where argnums is a sequence. With has_aux=True fun
-    returns (value, aux) and this ((value, aux), gradient). Raises TypeError if such an argument or the value is no
-    float.
+    returns (value, aux) and this ((value, aux), gradient). Raises TypeError if such an argument or the value is not
+    a float.
 
     >>> from funcgrad import autograd as ag
     >>> ag.value_and_grad(lambda x, y: x * y)(3.0, 4.0)
@@ -222,7 +221,7 @@ def grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False)
 
 
 def jacrev(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
-    """A function that returns the Jacobian of fun, one pull for each output: for fewer outputs than inputs.
+    """A function that returns the Jacobian of fun, one backward pass for each output: best for few outputs.
 
     It is nested like the output, and in it each leaf is nested like the argument (or a tuple, for a sequence of
     argnums).
@@ -278,7 +277,7 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
 
 
 def jacfwd(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
-    """A function that returns the Jacobian of fun, one push for each input. Its nesting is that of `jacrev`."""
+    """A function that returns the Jacobian of fun, one forward pass for each input; it is nested as by `jacrev`."""
 
     @wraps(fun)
     def jacobian(*args: Any, **kwargs: Any) -> Any:
@@ -299,7 +298,7 @@ def hessian(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = Fal
 def hvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """The Hessian of fun times a vector, without the Hessian: the derivative of the gradient in a direction.
 
-    A tuple like `primals`, or the one element of it where there is one.
+    A tuple like `primals`; for a single primal its one element.
     """
     argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
     return jvp(grad(fun, argnums), primals, tangents)[1]
@@ -316,7 +315,7 @@ def _record_call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Recording:
-    """The recording of fun as a function of the arguments at argnums alone. Raises TypeError for other argnums."""
+    """Records fun as a function of the arguments at argnums only. Raises TypeError for invalid argnums."""
     numbers = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
     if not all(isinstance(i, int) or pytrees.numpy_kind(i) in ("i", "u") for i in numbers):
         raise TypeError(f"{name}: argnums must be an int or a sequence of ints, got {argnums!r}")
