@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,3 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         for name in {**wanted, **saved}
         if plain(saved.get(name)) != plain(wanted.get(name))
     )
-
-
-def offset_progress(
-    report_progress: Callable[[int, int], None] | None, before: int, total: int
-) -> Callable[[int, int], None] | None:
-    """What a part of a task calls with (done, its own total): counts from `before`, of `total`. None stays None."""
-    if report_progress is None:
-        return None
-    return lambda done, _: report_progress(before + done, total)

@@ -68,13 +68,3 @@ def test_every_difference_of_two_configurations_is_named() -> None:
     expected = "batch size 128 and not 64, seed none and not 0, epochs none and not 3, lr 0.1 and not none"
     assert files.differences(saved, wanted) == expected
     assert files.differences(saved, saved) == ""
-
-
-def test_a_part_reports_its_progress_as_that_of_the_whole() -> None:
-    calls: list[tuple[int, int]] = []
-    report_progress = files.offset_progress(lambda done, total: calls.append((done, total)), 200, 360)
-    assert report_progress is not None
-    for done in (50, 100):
-        report_progress(done, 100)
-    assert calls == [(250, 360), (300, 360)]
-    assert files.offset_progress(None, 200, 360) is None
