@@ -34,7 +34,7 @@ import numpy as np
 from funcgrad.files import DifferentRun, differences, one_line
 
 FORMAT = 2  # of about.json and of what `fit` saves. Until format 1, which had no number, weights were (inputs, outputs)
-_FOLDER = re.compile(r"step-(\d{9,})(\.replaced)?")  # the second only while a step is saved once more
+_FOLDER = re.compile(r"step-(\d{9,})")
 
 
 class Restored(NamedTuple):
@@ -59,9 +59,9 @@ def saver(
       config: what has to be the same when a run is resumed; anything that JSON can hold.
       keep: how many checkpoints stay; None keeps all.
 
-    `tree` is any pytree of arrays (JAX, NumPy; typed keys too) and plain Python values: None, bool, int, float, str,
-    and dicts and lists of these. Of several processes only the first writes, and each array has to be replicated or on
-    devices that it can address.
+    `tree` is any pytree of arrays (JAX's or NumPy's; of keys, their `jax.random.key_data`) and plain Python values:
+    None, bool, int, float, str, and dicts and lists of these. Of several processes only the first writes, and each
+    array has to be replicated or on devices that it can address.
 
     Raises:
       ValueError: keep or step out of range, an array that is spread over other processes, two leaves with one name.
@@ -155,15 +155,14 @@ def remove(folder: str | Path) -> None:
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """(step, its folder), oldest first; what was to be replaced comes before its replacement."""
+    """(step, its folder), oldest first."""
     names = os.listdir(folder) if folder.is_dir() else []
-    found = [(int(match[1]), match[2] is None, name) for name in names if (match := _FOLDER.fullmatch(name))]
-    return [(step, folder / name) for step, _, name in sorted(found)]
+    return sorted((int(match[1]), folder / name) for name in names if (match := _FOLDER.fullmatch(name)))
 
 
 def _remove(path: Path) -> None:
     """Renames a checkpoint first, so that a half-removed one does not look like one."""
-    temporary_path = path.with_name(f".{path.name}")
+    temporary_path = path.with_name(f".{path.name}.removed")
     os.replace(path, temporary_path)
     shutil.rmtree(temporary_path)
 
@@ -176,7 +175,7 @@ def _remove_unfinished(folder: Path) -> None:
 
 def _write(folder: Path, step: int, arrays: dict[str, np.ndarray], about: str, keep: int | None) -> None:
     path = folder / f"step-{step:09}"
-    temporary_path, replaced = path.with_name(f".{path.name}"), path.with_name(f"{path.name}.replaced")
+    temporary_path = path.with_name(f".{path.name}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(folder)
@@ -185,12 +184,9 @@ def _write(folder: Path, step: int, arrays: dict[str, np.ndarray], about: str, k
             _orbax().save(temporary_path / "arrays", arrays)
         (temporary_path / "about.json").write_text(about, encoding="utf-8")
         (temporary_path / "checksums").write_bytes(_checksums(temporary_path))
-        if path.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-            os.replace(path, replaced)
+        if path.exists():  # damaged, or saved by a run that was resumed from before it
+            _remove(path)
         os.replace(temporary_path, path)
-        if replaced.exists():
-            _remove(replaced)
         existing = [other for _, other in _checkpoints(folder)]
         here = existing.index(path)
         first = 0 if keep is None else max(0, here + 1 - keep)
@@ -237,9 +233,6 @@ def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
 # Trees. Arrays go to Orbax by their paths; a dict or list of plain values only is one leaf and goes into about.json.
 
 
-_KINDS = (np.number, np.bool_, jax.dtypes.prng_key)
-
-
 def _plain(x: Any) -> bool:
     if type(x) is dict:
         return all(isinstance(name, str) and _plain(value) for name, value in x.items())
@@ -256,14 +249,10 @@ def _leaves(tree: Any) -> tuple[dict[str, Any], Any]:
         raise ValueError("tree: two leaves have the same path once its parts are joined by dots")
     for name, leaf in leaves.items():
         dtype = getattr(leaf, "dtype", np.dtype(object))
-        if not (_plain(leaf) or any(jax.numpy.issubdtype(dtype, kind) for kind in _KINDS)):
+        if not (_plain(leaf) or any(jax.numpy.issubdtype(dtype, kind) for kind in (np.number, np.bool_))):
             kind = dtype if hasattr(leaf, "dtype") else type(leaf).__name__
             raise TypeError(f"tree: {name} is {kind}; needs arrays of numbers and plain Python values")
     return leaves, structure
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _name(path: tuple[Any, ...]) -> str:
@@ -281,8 +270,7 @@ def _on_host(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     for name, leaf in arrays.items():
         if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
             raise ValueError(f"tree: {name} is spread over several processes; replicate it before it is saved")
-    data = {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in arrays.items()}
-    copies = {name: np.array(value) for name, value in jax.device_get(data).items()}
+    copies = {name: np.array(value) for name, value in jax.device_get(arrays).items()}
     return copies, {name: _describe(leaf) for name, leaf in leaves.items()}
 
 
@@ -302,12 +290,7 @@ def _read(path: Path, saved: dict[str, Any], like: Any, where: str) -> Any:
     def value(name: str, leaf: Any) -> Any:
         if _plain(leaf):
             return saved[name]["value"]
-        if not leaf.size:
-            return leaf
-        if _is_key(leaf):
-            data = jax.numpy.asarray(arrays[name])
-            return _placed(jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)), leaf)
-        return _placed(arrays[name], leaf)
+        return _placed(arrays[name], leaf) if leaf.size else leaf
 
     return jax.tree.unflatten(structure, [value(name, leaf) for name, leaf in leaves.items()])
 

@@ -12,7 +12,6 @@ cache off: on a CPU, a program from the cache may round differently from one tha
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -29,31 +28,14 @@ from funcgrad.losses import Loss
 from funcgrad.models import Model, Params
 from funcgrad.sharding import min_across_processes
 from funcgrad.training import checkpoint as checkpoints
+from funcgrad.training import steps
+from funcgrad.training import validation as checks
 from funcgrad.training.augment import Augment
 from funcgrad.training.batches import Source, chunks, make_source
 from funcgrad.training.evaluation import mean_metrics
 from funcgrad.training.placement import batch_size_for, on_host, placed_like, replicate
-from funcgrad.training.steps import (
-    Examples,
-    Mix,
-    ModelState,
-    Recipe,
-    Span,
-    Sums,
-    init_state,
-    order_of,
-    run_steps,
-    steps_per_epoch,
-    zero_sums,
-)
+from funcgrad.training.steps import Examples, Mix, ModelState, Recipe, Span, Sums
 from funcgrad.training.tuning import TUNING, Tuning
-from funcgrad.training.validation import (
-    check_counts,
-    check_labels,
-    checked_examples,
-    checked_validation,
-    checked_weights,
-)
 
 
 class Checkpoint(NamedTuple):
@@ -163,22 +145,22 @@ def fit(
         training (`files.DifferentRun`), and other arguments that do not fit together.
       OSError: a checkpoint could not be written; earlier ones are intact.
     """
-    inputs, labels = checked_examples("", inputs, labels)
-    check_counts(epochs=epochs, batch_size=batch_size, patience=patience)
+    inputs, labels = checks.checked_examples("", inputs, labels)
+    checks.check_counts(epochs=epochs, batch_size=batch_size, patience=patience)
     if patience is not None and validation is None:
         raise ValueError("patience: needs validation inputs and labels to watch")
-    examples = Examples(inputs, labels, checked_weights(weights, len(labels)))
+    examples = Examples(inputs, labels, checks.checked_weights(weights, len(labels)))
     size = batch_size_for(mesh, min(batch_size, len(labels)), len(labels))
     init_key, epochs_key = jax.random.split(key)
-    model_state = replicate(mesh, _init_state(init_key, model, optimizer, inputs.shape[1:]))
-    check_labels("labels", labels, model, model_state.params, inputs)
-    held_out = None if validation is None else checked_validation(validation, inputs, model, model_state.params)
+    model_state = replicate(mesh, _init_state(init_key, model=model, optimizer=optimizer, shape=inputs.shape[1:]))
+    checks.check_labels("labels", labels, model, model_state.params, inputs)
+    held_out = None if validation is None else checks.checked_validation(validation, inputs, model, model_state.params)
     run = _Run(
         recipe=Recipe(model, loss, optimizer, augment, mix),
         source=make_source(examples, size, mesh=mesh, stream=stream, tuning=tuning),
         held_out=replicate(mesh, held_out),
         epochs=epochs,
-        steps=steps_per_epoch(len(labels), size),
+        steps=steps.steps_per_epoch(len(labels), size),
         patience=patience,
         skip_nonfinite=skip_nonfinite,
         mesh=mesh,
@@ -209,14 +191,8 @@ def fit(
     return Fit(params, best, state.history, state.epochs, stopped_by, tuple(notes))
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3))
-def _init_state(key: Array, model: Model, optimizer: optax.GradientTransformation, shape: tuple[int, ...]) -> Any:
-    return init_state(key, model, optimizer, shape)
-
-
-@partial(jax.jit, static_argnums=0)
-def _zeros(dtype: Any) -> Sums:
-    return zero_sums(dtype)
+_init_state = jax.jit(steps.init_state, static_argnames=("model", "optimizer", "shape"))
+_zeros = jax.jit(steps.zero_sums, static_argnames="dtype")
 
 
 def _copied(params: Params) -> Params:
@@ -235,7 +211,7 @@ def _resumed(
     """
     state, notes = fresh, list[str]()
     if checkpoint is not None:
-        check_counts(every=checkpoint.every)
+        checks.check_counts(every=checkpoint.every)
         if not checkpoint.resume:
             checkpoints.remove(checkpoint.folder)
         elif found := checkpoints.restore(checkpoint.folder, fresh, config={**checkpoint.config, **config}):
@@ -281,7 +257,9 @@ def _run_epoch(run: _Run, state: TrainState) -> tuple[TrainState, bool]:
         while state.step < chunk.stop:
             began, stop = time.perf_counter(), min(state.step + pace, chunk.stop)
             span = Span(*(np.int32(x) for x in (chunk.first, state.step - chunk.first, stop - chunk.first)))
-            model, sums = run_steps(state.model, state.sums, epoch_key, chunk.examples, chunk.order, span, **options)
+            model, sums = steps.run_steps(
+                state.model, state.sums, epoch_key, chunk.examples, chunk.order, span, **options
+            )
             failed = int(sums.bad_step) >= 0 and not run.skip_nonfinite  # waits for the steps
             pace = max(1, int(run.poll_seconds * (stop - state.step) / (time.perf_counter() - began)))
             state = state._replace(model=placed_like(model, state.model), sums=sums, step=stop)
@@ -333,7 +311,7 @@ def _end_of_training(run: _Run, state: TrainState) -> str:
 
 
 def _zero_sums(run: _Run, dtype: Any) -> Sums:
-    return replicate(run.mesh, _zeros(dtype))
+    return replicate(run.mesh, _zeros(dtype=dtype))
 
 
 def _train_metrics(sums: Sums) -> dict[str, float]:
@@ -371,8 +349,8 @@ def run_epoch(
 ) -> tuple[ModelState, float, bool]:
     """One epoch → the new state, its mean loss, and whether all numbers stayed finite. Consumes the state."""
     epoch_key = jax.random.key_data(key), np.int32(number)
-    order = order_of(*epoch_key, len(examples.labels), min(batch_size, len(examples.labels)))
+    order = steps.order_of(*epoch_key, len(examples.labels), min(batch_size, len(examples.labels)))
     span = Span(*map(np.int32, (0, 0, len(order))))
-    sums = _zeros(examples.weights.dtype)
-    state, sums = run_steps(state, sums, epoch_key, examples, order, span, recipe=recipe, nonfinite="stop")
+    sums = _zeros(dtype=examples.weights.dtype)
+    state, sums = steps.run_steps(state, sums, epoch_key, examples, order, span, recipe=recipe, nonfinite="stop")
     return state, float(sums.means[0]), int(sums.bad_step) < 0 and not _nonfinite_parameter(state.params)

@@ -12,21 +12,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from funcgrad.models import Model
+from funcgrad.training import steps
+from funcgrad.training import validation as checks
 from funcgrad.training.evaluation import evaluate
-from funcgrad.training.steps import (
-    Examples,
-    ModelState,
-    Recipe,
-    Span,
-    Sums,
-    init_state,
-    many_steps,
-    shuffled,
-    steps_per_epoch,
-    zero_sums,
-)
+from funcgrad.training.steps import Examples, ModelState, Recipe, Span, Sums
 from funcgrad.training.tuning import TUNING
-from funcgrad.training.validation import check_counts, check_labels, checked_examples, checked_weights
 
 
 class Sweep(NamedTuple):
@@ -78,8 +68,8 @@ def train_settings(
 
     Raises `ValueError` for settings of different lengths, and for what `fit` refuses.
     """
-    inputs, labels = checked_examples("", inputs, labels)
-    check_counts(epochs=sweep.epochs, batch_size=sweep.batch_size, seeds=sweep.seeds)
+    inputs, labels = checks.checked_examples("", inputs, labels)
+    checks.check_counts(epochs=sweep.epochs, batch_size=sweep.batch_size, seeds=sweep.seeds)
     lengths = {
         jax.tree_util.keystr(path, simple=True, separator="."): x.shape[0] if x.ndim else None
         for path, x in jax.tree.leaves_with_path(settings)
@@ -87,8 +77,8 @@ def train_settings(
     if len(set(lengths.values())) != 1 or None in lengths.values():
         raise ValueError(f"settings: needs arrays of one length; got lengths {lengths}")
     shapes = jax.eval_shape(lambda key: sweep.model.init(key, inputs.shape[1:]), key)
-    check_labels("labels", labels, sweep.model, shapes, inputs)
-    examples = Examples(*map(jnp.asarray, (inputs, labels, checked_weights(weights, len(labels)))))
+    checks.check_labels("labels", labels, sweep.model, shapes, inputs)
+    examples = Examples(*map(jnp.asarray, (inputs, labels, checks.checked_weights(weights, len(labels)))))
     data = examples, jnp.asarray(fold_of)
     shape: Any = next(iter(lengths.values())), int(fold_of.max()) + 1, sweep.seeds
     setting, fold, seed = np.indices(shape).reshape(3, -1).astype(np.int32)
@@ -103,16 +93,21 @@ def _train_all(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Accuracies, and whether all numbers stayed finite, group after group."""
     seed_key, order_key = jax.random.split(key)
-    count, results = len(members.fold), []
+    count, results, pace = len(members.fold), [], 1  # steps in a call, which nothing can interrupt
     size = _group_size(count, sweep, data[0], jax.tree.map(lambda x: x[0], members.setting))
-    groups = -(-count // size)
+    groups, epoch_steps = -(-count // size), steps.steps_per_epoch(len(data[1]), sweep.batch_size)
     for group in range(groups):
         rows = np.arange(group * size, (group + 1) * size) % count  # the last group wraps around: one program for all
         chosen = jax.tree.map(lambda x, rows=rows: jnp.asarray(np.asarray(x)[rows]), members)
         states, sums = _start(seed_key, chosen, sweep=sweep, shape=data[0].inputs.shape[1:])
         for number in range(1, sweep.epochs + 1):
-            epoch_key = jax.random.fold_in(order_key, number)
-            states, sums = _run_epoch(states, sums, epoch_key, data, chosen, sweep)
+            epoch_key, first = jax.random.fold_in(order_key, number), 0
+            while first < epoch_steps:
+                began, stop = time.perf_counter(), min(first + pace, epoch_steps)
+                span = Span(*map(np.int32, (0, first, stop)))
+                states, sums = _run_steps(states, sums, epoch_key, span, data, chosen, sweep=sweep)
+                jax.block_until_ready(sums)
+                pace, first = max(1, int(TUNING.poll_seconds * (stop - first) / (time.perf_counter() - began))), stop
             if on_epoch is not None:
                 on_epoch(group * sweep.epochs + number, groups * sweep.epochs)
         accuracy, finite = _measure(states.params, data, chosen, sweep=sweep)
@@ -120,38 +115,34 @@ def _train_all(
     return results
 
 
-def _run_epoch(states: Any, sums: Any, epoch_key: Array, data: Data, members: Member, sweep: Sweep) -> Any:
-    """An epoch of a group, in calls of about a second each, since nothing can interrupt one."""
-    steps, first, pace = steps_per_epoch(len(data[1]), sweep.batch_size), 0, 1
-    while first < steps:
-        began, stop = time.perf_counter(), min(first + pace, steps)
-        span = Span(*map(np.int32, (0, first, stop)))
-        states, sums = jax.block_until_ready(_run_steps(states, sums, epoch_key, span, data, members, sweep=sweep))
-        pace, first = max(1, int(TUNING.poll_seconds * (stop - first) / (time.perf_counter() - began))), stop
-    return states, sums
-
-
 @partial(jax.jit, static_argnames=("sweep", "shape"))
 def _start(seed_key: Array, members: Member, *, sweep: Sweep, shape: tuple[int, ...]) -> tuple[ModelState, Sums]:
     def one(member: Member) -> tuple[ModelState, Sums]:
         key = jax.random.fold_in(seed_key, member.seed)
-        state = init_state(key, sweep.model, sweep.optimizer(member.setting), shape)
-        return state, zero_sums(jnp.result_type(float))
+        state = steps.init_state(key, sweep.model, sweep.optimizer(member.setting), shape)
+        return state, steps.zero_sums(jnp.result_type(float))
 
     return _vmapped(one, members)
 
 
 @partial(jax.jit, static_argnames="sweep", donate_argnames=("states", "sums"))
 def _run_steps(
-    states: ModelState, sums: Sums, epoch_key: Array, span: Span, data: Data, members: Member, *, sweep: Sweep
+    states: ModelState,
+    sums: Sums,
+    epoch_key: Array,
+    span: Span,
+    data: Data,
+    members: Member,
+    *,
+    sweep: Sweep,
 ) -> tuple[ModelState, Sums]:
     examples, fold_of = data
-    order = shuffled(epoch_key, len(fold_of), min(sweep.batch_size, len(fold_of)))
+    order = steps.shuffled(epoch_key, len(fold_of), min(sweep.batch_size, len(fold_of)))
 
     def one(state: ModelState, sums: Sums, member: Member) -> tuple[ModelState, Sums]:
         others = examples._replace(weights=examples.weights * (fold_of != member.fold).astype(examples.weights.dtype))
         own_key = jax.random.fold_in(jax.random.fold_in(epoch_key, 1), member.seed)
-        return many_steps(state, sums, own_key, others, order, span, sweep.recipe(member.setting), nonfinite=None)
+        return steps.many_steps(state, sums, own_key, others, order, span, sweep.recipe(member.setting), nonfinite=None)
 
     return _vmapped(one, states, sums, members)
 
@@ -179,7 +170,9 @@ def _vmapped(fun: Callable[..., Any], *trees: Any) -> Any:
 
 def _group_size(count: int, sweep: Sweep, examples: Examples, setting: Any) -> int:
     """How many trainings are in memory at a time: as many as fit, in groups of nearly equal size."""
-    init = partial(init_state, model=sweep.model, optimizer=sweep.optimizer(setting), shape=examples.inputs.shape[1:])
+    init = partial(
+        steps.init_state, model=sweep.model, optimizer=sweep.optimizer(setting), shape=examples.inputs.shape[1:]
+    )
     state = jax.eval_shape(init, jax.random.key(0))
     state_bytes, param_bytes = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(y)) for y in (state, state[0]))
     unit_bytes = sum(x.shape[0] * x.dtype.itemsize for x in jax.tree.leaves(state.params) if x.ndim)

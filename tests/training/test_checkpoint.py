@@ -36,8 +36,7 @@ def make_state(seed: int = 0) -> dict[str, Any]:
     return {
         "params": params,
         "opt_state": optimizer.init(params),
-        "key": jax.random.fold_in(key, 1),
-        "keys": jax.random.split(jax.random.key(seed, impl="rbg"), 3),
+        "key_data": jax.random.key_data(jax.random.fold_in(key, 1)),
         "epoch": seed,
         "best": -float("inf"),
         "stopped_by": None,
@@ -54,15 +53,9 @@ def bits(tree: Any) -> list[Any]:
     """All that a tree is: structure, types, dtypes and bytes."""
     leaves, structure = jax.tree.flatten(tree)
     return [structure] + [
-        repr(leaf)
-        if not hasattr(leaf, "dtype")
-        else (type(leaf), leaf.dtype, leaf.shape, np.asarray(_data(leaf)).tobytes())
+        repr(leaf) if not hasattr(leaf, "dtype") else (type(leaf), leaf.dtype, leaf.shape, np.asarray(leaf).tobytes())
         for leaf in leaves
     ]
-
-
-def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def found(folder: Path, like: Any, **options: Any) -> checkpoint.Restored:
@@ -92,7 +85,7 @@ def test_any_tree_is_one(tree: Any, tmp_path: Path) -> None:
 def test_arrays_return_to_where_they_lay(tmp_path: Path) -> None:
     mesh = jax.make_mesh((4,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, everywhere = (jax.NamedSharding(mesh, spec) for spec in (jax.P("rows"), jax.P()))
-    tree = {"a": jax.device_put(jnp.arange(8.0), rows), "b": jax.device_put(jax.random.key(0), everywhere)}
+    tree = {"a": jax.device_put(jnp.arange(8.0), rows), "b": jax.device_put(jnp.arange(3), everywhere)}
     checkpoint.save(tmp_path, 1, tree, config={})
     restored = found(tmp_path, tree).tree
     assert bits(restored) == bits(tree)
@@ -137,11 +130,10 @@ def test_a_step_that_is_saved_again_replaces_itself_and_what_came_after_it(tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001", "step-000000002"]
     restored = found(tmp_path, {"a": jnp.zeros(2)})
     assert (restored.step, restored.tree["a"].tolist()) == (2, [1.0, 1.0])
-    (tmp_path / "step-000000002").rename(tmp_path / "step-000000002.replaced")  # killed between the two renamings
-    assert found(tmp_path, {"a": jnp.zeros(2)}).step == 2
-    for _ in range(2):
-        checkpoint.save(tmp_path, 2, {"a": jnp.full(2, 2.0)}, config={})
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001", "step-000000002"]
+    (tmp_path / "step-000000002").rename(tmp_path / ".step-000000002.removed")  # killed between the two renamings
+    assert found(tmp_path, {"a": jnp.zeros(2)}).step == 1
+    checkpoint.save(tmp_path, 2, {"a": jnp.full(2, 2.0)}, config={})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001", "step-000000002"]
     assert found(tmp_path, {"a": jnp.zeros(2)}).tree["a"].tolist() == [2.0, 2.0]
 
 
@@ -265,7 +257,6 @@ def test_a_checkpoint_in_another_format_is_refused(tmp_path: Path) -> None:
         ({"a": jnp.ones(2, int), "b": 0}, r"a float32\[2\] and not int32\[2\]"),
         ({"a": {"c": jnp.ones(2)}, "b": 0}, r"a.c missing and not float32\[2\], a float32\[2\] and not missing"),
         ({"a": jnp.ones(2), "b": jnp.ones(())}, r"b a plain value and not float32\[\]"),
-        ({"a": jax.random.key(0), "b": 0}, r"a float32\[2\] and not key<fry>\[\]"),
         ([jnp.ones(2)] * 4, r"0 missing and not float32\[2\], 1 missing .* and 3 more$"),
     ],
 )
@@ -284,8 +275,9 @@ def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
         checkpoint.save(tmp_path, 1, {}, config={"out": tmp_path})
     with pytest.raises(TypeError, match=r"^tree: a.0 is set; needs arrays of numbers and plain Python values$"):
         checkpoint.save(tmp_path, 1, {"a": [{1}]}, config={})
-    with pytest.raises(TypeError, match=r"^tree: a is <U1; needs arrays"):
-        checkpoint.save(tmp_path, 1, {"a": np.asarray(["b"])}, config={})
+    for leaf, dtype in ((np.asarray(["b"]), "<U1"), (jax.random.key(0), "key<fry>")):
+        with pytest.raises(TypeError, match=rf"^tree: a is {dtype}; needs arrays"):
+            checkpoint.save(tmp_path, 1, {"a": leaf}, config={})
     with pytest.raises(ValueError, match=r"^tree: two leaves have the same path"):
         checkpoint.save(tmp_path, 1, {"a.b": jnp.ones(1), "a": {"b": jnp.ones(1)}}, config={})
     assert list(tmp_path.iterdir()) == []
