@@ -1,6 +1,7 @@
-"""Cross-validation: folds, k-NN over many k and metrics in one pass, many trainings in one vmapped program."""
+"""Cross-validation: k-NN over many k and metrics in one pass, many trainings in one vmapped program."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +11,16 @@ from jax.typing import ArrayLike
 
 from funcgrad.folds import split_folds as split_folds
 from funcgrad.metrics import accuracy
-from funcgrad.neighbors import Metric, Neighbors, Weights, prepare, vote
-from funcgrad.neighbors.cross_fold import fold_neighbors
-from funcgrad.neighbors.merge_step import parse_memory
+from funcgrad.neighbors import (
+    Metric,
+    Weights,
+    as_index,
+    counting_from,
+    kneighbors,
+    open_saved,
+    parse_memory,
+    vote,
+)
 from funcgrad.training import Model, Sweep, train_settings
 
 
@@ -42,40 +50,55 @@ def knn(
     stratified: bool = False,
     weights: Weights = "uniform",
     p: float | None = None,
-    search: Callable[..., Neighbors] = fold_neighbors,
+    memory: str | int = "1GiB",
+    folder: Path | None = None,
+    resume: bool = False,
+    data: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> list[Row]:
     """Accuracy of k-NN for every metric and k, each fold in turn answered from the others → rows in that order.
 
-    images (N, …), labels (N,) integers; p is of metric "minkowski"; options, such as `memory`, are those of
-    `funcgrad.neighbors.kneighbors`. All k share one search, which measures each pair of images once: see
-    `funcgrad.neighbors.cross_fold`, whose `fold_neighbors` is the default of `search`. `progress` is called with
-    (queries done, all queries); each image is one under every metric. Row settings are {"metric": …, "k": …}.
+    All k share one search. Row settings are {"metric": …, "k": …}.
+
+    Args:
+      images (N, …), labels (N,) integers.
+      p: of metric "minkowski".
+      folder, resume, data: where each finished fold is saved, as by `funcgrad.neighbors.resumable_kneighbors`; `data`
+        must tell the images and their folds from others.
+      progress: called with (queries done, all queries); each image is one under every metric.
+      memory, options: of `funcgrad.neighbors.kneighbors`.
     """
     images, labels = images if hasattr(images, "dtype") else np.asarray(images), np.asarray(labels)
     if len(images) != len(labels):
         raise ValueError(f"labels: needs one for each of the {len(images)} images, got {len(labels)}")
     parts = split_folds(len(labels), folds, shuffle=shuffle, stratify=labels if stratified else None)
-    num_classes = int(labels.max()) + 1
-    rows = []
-    for number, metric in enumerate(metrics):
-        index = prepare(images, metric, p=p if metric == "minkowski" else None, queries=0)
-        bar = None if progress is None else _counting(number * len(labels), len(metrics) * len(labels), progress)
-        found = search(index, parts, max(ks, default=0), progress=bar, **options)
+    names = [metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric)) for metric in metrics]
+    k, total, num_classes = max(ks, default=0), len(metrics) * len(labels), int(labels.max()) + 1
+    search = {"metrics": ", ".join(names), "largest k": k, "training examples": len(labels), **(data or {})}
+    saved = open_saved(folder, resume, search, total)
+    queries = len(labels) if options.get("precision", "exact") == "exact" else 0
+    shared = {name: options[name] for name in ("mesh", "tuning") if name in options}
+    rows, start = [], 0
+    for name, metric in zip(names, metrics, strict=True):
+        p_of_metric = p if metric == "minkowski" else None
+        index, left = as_index(images, metric, p_of_metric, k=k, queries=queries, memory=memory, **shared)
         accuracies = []
         for fold in parts:
-            neighbors = found._replace(distances=found.distances[fold], indices=found.indices[fold])
-            votes = vote(neighbors, labels, num_classes, ks=ks, weights=weights)
+            stop = start + len(fold)
+            found = saved.chunks.get((start, stop))
+            if found is None:
+                others = np.ones(len(labels), bool)
+                others[fold] = False
+                report = counting_from(start, total, progress)
+                found = kneighbors(index.points[fold], index, k, mask=others, memory=left, progress=report, **options)
+                saved.save(start, stop, found)
+            votes = vote(found, labels, num_classes, ks=ks, weights=weights)
             accuracies.append(accuracy(np.argmax(votes, axis=-1), labels[fold]))
-        name = metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric))
-        for k, right in zip(ks, np.stack(accuracies, axis=1), strict=True):
-            rows.append(_row({"metric": name, "k": int(k)}, right))
+            start = stop
+        for k_of_row, of_folds in zip(ks, np.stack(accuracies, axis=1), strict=True):
+            rows.append(_row({"metric": name, "k": int(k_of_row)}, of_folds))
     return rows
-
-
-def _counting(before: int, total: int, progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    return lambda done, _: progress(before + done, total)
 
 
 def sweep(

@@ -1,12 +1,9 @@
-"""Devices: a mesh, running a function of independent rows on all of it, and several processes that share the work.
+"""Devices: a mesh of them, and several processes that share the work.
 
 Numeric code knows nothing of these.
 """
 
-import math
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -75,56 +72,6 @@ def make_mesh(devices: int | Sequence[jax.Device] | None = None, *, points: int 
         raise ValueError(f"points: needs a divisor of the number of devices, {len(chosen)}, got {points}")
     shape = len(chosen) // points, points
     return jax.make_mesh(shape, (DATA, POINTS), axis_types=(AxisType.Auto,) * 2, devices=chosen)
-
-
-def shares(mesh: Mesh | None) -> tuple[int, int]:
-    """In how many parts a mesh splits queries, and points."""
-    points = 1 if mesh is None else dict(mesh.shape).get(POINTS, 1)
-    return (1 if mesh is None else mesh.size // points), points
-
-
-class Part(NamedTuple):
-    """What one process of several does of a search."""
-
-    mesh: Mesh  # its own devices
-    queries: tuple[int, int]  # which of how many parts of the queries
-    points: tuple[int, int]
-
-
-def part_of_process(mesh: Mesh | None) -> Part | None:
-    """This process's part where a mesh has devices of several; None where all are its own.
-
-    The points are split between as many processes as can be, the queries between the others; a process splits its part
-    further between its devices. Raises `ValueError` when the mesh has not as many devices of each process.
-    """
-    if mesh is None:
-        return None
-    process, processes = jax.process_index(), jax.process_count()
-    counts = Counter(device.process_index for device in mesh.devices.flat)
-    if set(counts) == {process}:
-        return None
-    if len(counts) != processes or len(set(counts.values())) != 1:
-        found = ", ".join(f"{count} of process {number}" for number, count in sorted(counts.items()))
-        raise ValueError(f"mesh: needs equally many devices of each of the {processes} processes, got {found}")
-    _, points = shares(mesh)
-    between = math.gcd(processes, points)
-    own = [device for device in mesh.devices.flat if device.process_index == process]
-    local = Mesh(np.array(own).reshape(-1, points // between), ("data", POINTS), axis_types=(AxisType.Auto,) * 2)
-    which_queries, which_points = divmod(process, between)
-    return Part(local, (which_queries, processes // between), (which_points, between))
-
-
-def over_pairs(fun: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """`fun` of (a table, queries, their numbers, two tables, points), which gives three tables, split over the mesh.
-
-    Each device has its own part of the queries and of the points; a table's columns are one after the other what the
-    shares of the points gave. `fun` must treat its queries independently.
-    """
-    points = jax.P(POINTS) if POINTS in mesh.axis_names else jax.P()
-    queries = tuple(name for name in mesh.axis_names if name != POINTS)
-    table = jax.P(queries, *points)
-    specs = table, jax.P(queries), jax.P(queries), table, table, points
-    return jax.shard_map(fun, mesh=mesh, in_specs=specs, out_specs=(table,) * 3, check_vma=False)
 
 
 def min_across_processes(mesh: Mesh | None, *numbers: int) -> list[int]:

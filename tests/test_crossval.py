@@ -1,6 +1,7 @@
 """Folds are a partition; k-NN by folds is the course's double loop; a sweep is its trainings, each done alone."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,9 @@ from sklearn.datasets import load_digits
 
 from funcgrad import models
 from funcgrad.crossval import Row, best, knn, split_folds, sweep
+from funcgrad.files import DifferentRun
 from funcgrad.losses import make_loss
+from funcgrad.neighbors import resumable_kneighbors
 
 KEY = jax.random.key(0)
 unhurried = settings(deadline=None, max_examples=50)
@@ -142,12 +145,47 @@ def test_a_metric_of_ones_own_is_listed_under_its_name_and_progress_is_told() ->
         return jnp.sum(jnp.abs(a - b))
 
     images, labels = digits(60)
-    told: list[tuple[int, int]] = []
-    progress = lambda done, count: told.append((done, count))  # noqa: E731
+    calls: list[tuple[int, int]] = []
+    progress = lambda done, count: calls.append((done, count))  # noqa: E731
     rows = knn(images.astype(np.float32), labels, ks=[3], metrics=["l1", taxicab], folds=3, progress=progress)
     assert [row.setting["metric"] for row in rows] == ["l1", "taxicab"]
     assert rows[0].folds == rows[1].folds
-    assert told == [(60, 120), (80, 120), (100, 120), (120, 120)]  # the pairs of all folds at once, or fold by fold
+    assert calls == [(done, 120) for done in (20, 40, 60, 80, 100, 120)]
+
+
+@pytest.mark.parametrize("finished", [0, 2, 5])
+def test_a_resumed_cross_validation_searches_only_the_missing_folds(tmp_path: Path, finished: int) -> None:
+    images, labels = digits(90)
+    options: dict[str, Any] = {"ks": [1, 3], "metrics": ["l1", "cosine"], "folds": 3, "folder": tmp_path / "saved"}
+    whole = knn(images, labels, **options, data={"seed": 0})
+    files = sorted((tmp_path / "saved").iterdir())
+    assert [file.name for file in files] == [
+        f"queries-{start:09}-{start + 30:09}-of-000000180.npz" for start in range(0, 180, 30)
+    ]
+    for file in files[finished:]:
+        file.unlink()
+    calls: list[int] = []
+    progress = lambda done, _: calls.append(done)  # noqa: E731
+    assert knn(images, labels, **options, data={"seed": 0}, resume=True, progress=progress) == whole
+    assert calls == list(range(30 * (finished + 1), 181, 30))
+    for changes, says in [
+        ({"data": {"seed": 1}}, "seed 0 and not 1; without --resume"),
+        ({"metrics": ["l1"]}, "metrics l1, cosine and not l1; without --resume"),
+        ({"ks": [1, 4]}, "largest k 3 and not 4; without --resume"),
+    ]:
+        with pytest.raises(DifferentRun, match=f"was searched with {says}"):
+            knn(images, labels, **{**options, "data": {"seed": 0}, **changes}, resume=True)
+    with pytest.raises(DifferentRun, match="metrics l1, cosine and not none"):
+        resumable_kneighbors(images[:9], images, 3, folder=tmp_path / "saved", resume=True)
+    assert sorted((tmp_path / "saved").iterdir()) == files
+
+
+def test_a_cross_validation_needs_neighbors_outside_the_largest_fold_and_memory() -> None:
+    images, labels = digits(20)
+    with pytest.raises(ValueError, match="memory: 10 bytes is too little for one query and one point, which need "):
+        knn(images, labels, ks=[3], metrics=["l1"], folds=2, memory=10)
+    with pytest.raises(ValueError, match=r"k: needs an integer from 1 to 13, .* got 14"):
+        knn(images, labels, ks=[14], metrics=["l1"], folds=3)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from funcgrad import neighbors, sharding
+from funcgrad.neighbors.mesh import shares
 
 RNG = np.random.default_rng(0)
 
@@ -20,7 +21,7 @@ def test_a_mesh_divides_the_first_devices_over_data_and_points(count: int, point
     mesh = sharding.make_mesh(count, points=points)
     assert dict(mesh.shape) == {"data": count // points, "points": points}
     assert list(mesh.devices.ravel()) == jax.devices()[:count]
-    assert sharding.shares(mesh) == (count // points, points)
+    assert shares(mesh) == (count // points, points)
 
 
 def test_a_mesh_is_over_all_devices_or_over_those_given() -> None:

@@ -22,7 +22,6 @@ from funcgrad.cli.options import (
 )
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
-from funcgrad.neighbors import resumable
 from funcgrad.report import timed
 
 _AXES = {"lr": "learning rate", "l1": "L1 penalty", "l2": "L2 penalty"}
@@ -33,14 +32,6 @@ def crossval_knn(dataset: Dataset, options: CrossvalKnnOptions, run: Run) -> Out
     division = {"folds": options.folds, "shuffled": options.shuffle, "stratified": options.stratified}
     seed = run.seed if options.shuffle else None
     with run.progress("cross-validation", unit="queries") as report_progress, timed(seconds):
-        search = resumable.fold_search(
-            options.metric,
-            len(dataset.train.labels),
-            max(options.k),
-            folder=knn.saved_in(run.out),
-            resume=run.resume,
-            data={"p": options.p, **division, "seed": seed, **knn.identity(dataset)},
-        )
         rows = crossval.knn(
             dataset.train.images,
             dataset.train.labels,
@@ -51,9 +42,11 @@ def crossval_knn(dataset: Dataset, options: CrossvalKnnOptions, run: Run) -> Out
             stratified=options.stratified,
             weights=options.weights,
             p=options.p,
-            search=search,
-            progress=report_progress,
             memory=options.memory,
+            folder=knn.saved_in(run.out),
+            resume=run.resume,
+            data={"p": options.p, **division, "seed": seed, **knn.identity(dataset)},
+            progress=report_progress,
         )
     best = crossval.best(rows).setting
     p = options.p if best["metric"] == "minkowski" else None

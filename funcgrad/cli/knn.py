@@ -11,7 +11,6 @@ from funcgrad.cli.console import count_of, percent
 from funcgrad.cli.options import KnnOptions
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
-from funcgrad.neighbors import resumable
 from funcgrad.report import timed
 
 TOP = 5
@@ -51,7 +50,7 @@ def knn(dataset: Dataset, options: KnnOptions, run: Run) -> Outcome:
 def search(dataset: Dataset, options: KnnOptions, run: Run, seconds: dict[str, float]) -> neighbors.Neighbors:
     """The neighbours of the test images."""
     with run.progress(f"k-NN {options.metric}", unit="queries") as report_progress, timed(seconds):
-        return resumable.kneighbors(
+        return neighbors.resumable_kneighbors(
             dataset.test.images,
             dataset.train.images,
             max(options.k),
@@ -149,6 +148,6 @@ def _spread(rows: np.ndarray, count: int) -> np.ndarray:
 COMMAND = DataCommand(
     KnnOptions,
     knn,
-    describe_saved=lambda out: resumable.what_is_kept(out / "partial"),
-    remove_saved=lambda out: resumable.remove(out / "partial"),
+    describe_saved=lambda out: neighbors.describe_saved(out / "partial"),
+    remove_saved=lambda out: neighbors.remove_saved(out / "partial"),
 )

@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from funcgrad.neighbors import Metric, Neighbors, Weights, index_for, kneighbors, vote
+from funcgrad.neighbors import Metric, Neighbors, Weights, as_index, kneighbors, vote
 
 
 class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
@@ -68,8 +68,10 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
         # One vote of nobody, so that wrong weights are known now and not after a long search.
         nobody = Neighbors(np.ones((1, self.n_neighbors)), np.zeros((1, self.n_neighbors), np.int32), None)  # type: ignore[arg-type]
         self._vote(nobody, np.zeros(1, np.int32), 1)
-        known: dict[str, Any] = {"k": self.n_neighbors, "memory": self.memory, "precision": self.precision}
-        self._index, self._memory = index_for(X, self.metric, self.p, queries=len(X), **known)
+        count = len(X) if self.precision == "exact" else 0
+        self._index, self._memory = as_index(
+            X, self.metric, self.p, k=self.n_neighbors, queries=count, memory=self.memory
+        )
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._labels = labels.astype(np.int32)
         return self

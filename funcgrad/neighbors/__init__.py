@@ -1,33 +1,47 @@
-from funcgrad.neighbors.search import (
-    Index,
-    Info,
-    Metric,
-    Neighbors,
-    Weights,
-    classify,
-    index_for,
-    kneighbors,
-    load_index,
-    prepare,
-    radius_neighbors,
-    save_index,
-    vote,
+"""Exact k-nearest neighbours: the same answer whatever the blocks, the memory limit and the number of devices.
+
+Read in this order: `search` (what a user calls), `index` (points made ready once), `strategies` (which scans of the
+points find and prove an answer), `block_search` (a scan, block by block), `merge_step` (the compiled step), `plan`
+(what can be tuned, and how large blocks may be). What proves an answer: `bounds`, `prefilter`, `exact_distances`,
+`certificate`. Around it: `voting`, `resumable`, `mesh` and `distributed` (several devices and processes), `validation`.
+"""
+
+from funcgrad.distances import Metric
+from funcgrad.neighbors.index import Index, as_index, load_index, prepare, save_index
+from funcgrad.neighbors.plan import Tuning, parse_memory
+from funcgrad.neighbors.resumable import (
+    SavedChunks,
+    counting_from,
+    describe_saved,
+    open_saved,
+    remove_saved,
+    resumable_kneighbors,
 )
-from funcgrad.neighbors.voting import WEIGHTS
+from funcgrad.neighbors.search import PRECISIONS, Info, Neighbors, kneighbors, radius_neighbors
+from funcgrad.neighbors.voting import WEIGHTS, Weights, classify, vote
 
 __all__ = [
+    "PRECISIONS",
     "WEIGHTS",
     "Index",
     "Info",
     "Metric",
     "Neighbors",
+    "SavedChunks",
+    "Tuning",
     "Weights",
+    "as_index",
     "classify",
-    "index_for",
+    "counting_from",
+    "describe_saved",
     "kneighbors",
     "load_index",
+    "open_saved",
+    "parse_memory",
     "prepare",
     "radius_neighbors",
+    "remove_saved",
+    "resumable_kneighbors",
     "save_index",
     "vote",
 ]

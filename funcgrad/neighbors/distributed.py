@@ -5,30 +5,26 @@ the points alone, and what it finds there is complete: so the k nearest of all a
 """
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 
+from funcgrad.neighbors.block_search import Task
+from funcgrad.neighbors.bounds import point_statistics
 from funcgrad.neighbors.exact_distances import pair_distances
-from funcgrad.neighbors.strategies import Task
-from funcgrad.sharding import Part
-
-Counts = tuple[int, int, int, int]  # query block, point block, queries searched again, queries compared directly
-Result = tuple[np.ndarray, np.ndarray, Counts]  # distances (Q, k), indices (Q, k)
+from funcgrad.neighbors.mesh import Part
+from funcgrad.neighbors.strategies import Counts, Result, find_nearest
+from funcgrad.neighbors.validation import check_finite
 
 
-def shared_search(task: Task, part: Part, k: int, search: Callable[[Task, int], Result], *, rounded: bool) -> Result:
+def shared_search(task: Task, part: Part, k: int) -> Result:
     """The k nearest of each query, found by all processes together; each of them must call this.
 
     Args:
       task: the whole task, the same in every process.
-      part: what of it this process does.
-      search: finds the nearest of a task.
-      rounded: where its distances are floats, they are rounded from float64. They are then measured once more, since
-        neighbours from two shares may differ by less than the rounding.
+      part: this process's part of it.
 
     Raises:
       ValueError, RuntimeError: what went wrong in any process, in all of them.
@@ -38,7 +34,7 @@ def shared_search(task: Task, part: Part, k: int, search: Callable[[Task, int], 
     mine = task._replace(
         queries=task.queries[queries],
         points=task.points[points],
-        statistics=_rows_of_statistics(task, points),
+        statistics=_statistics_of(task, points),
         allowed=task.allowed[points],
         exclude_self=False,
         mesh=part.mesh,
@@ -49,9 +45,9 @@ def shared_search(task: Task, part: Part, k: int, search: Callable[[Task, int], 
     failure: Exception | None = None
     try:
         if here and len(mine.queries):
-            found = search(mine, here)
-            report |= {"dtype": found[0].dtype.str, "counts": list(map(int, found[2]))}
-            order = _unrounded(mine, found) if rounded and found[0].dtype.kind == "f" else found[0]
+            found = find_nearest(_checked(mine), here)
+            report |= {"dtype": found.distances.dtype.str, "counts": list(map(int, found.counts))}
+            order = _unrounded(mine, found)
     except Exception as error:
         counted = f"process {jax.process_index()} counts queries from {queries.start}, points from {points.start}"
         report |= {"error": f"{str(error)[:1000]} ({counted})", "wrong": isinstance(error, ValueError)}
@@ -64,12 +60,13 @@ def shared_search(task: Task, part: Part, k: int, search: Callable[[Task, int], 
     best = np.zeros((-(-len(task.queries) // part.queries[1]), width), kind)
     best["index"] = -1
     if found is not None:
-        distances, indices, _ = found
-        filled = best[: len(distances), :here]
-        filled["order"], filled["distance"], filled["index"] = order, distances, indices + np.int32(points.start)
+        filled = best[: len(found.distances), :here]
+        filled["order"], filled["distance"] = order, found.distances
+        filled["index"] = found.indices + np.int32(points.start)
     merged = _merge(best, len(task.queries), part, k, task.exclude_self, task.memory)
-    again, directly = (sum(x[i] for x in counts) for i in (2, 3))
-    return merged["distance"], merged["index"], (counts[0][0], counts[0][1], again, directly)
+    return Result(
+        merged["distance"], merged["index"], Counts(*counts[0][:2], *(sum(x[i] for x in counts) for i in (2, 3)))
+    )
 
 
 def _cut(count: int, which: int, parts: int) -> slice:
@@ -78,14 +75,21 @@ def _cut(count: int, which: int, parts: int) -> slice:
     return slice(min(which * size, count), min((which + 1) * size, count))
 
 
-def _rows_of_statistics(task: Task, points: slice) -> Any:
-    """The statistics of a share of the points; its centre and scale are those of all, which serve any points."""
+def _statistics_of(task: Task, points: slice) -> Any:
+    """The statistics of a share of the points; their centre and scale are those of all, which serve any points."""
     if task.statistics is None or points.start == points.stop:
         return None
-    centred = task.statistics.centred
-    return task.statistics._replace(
-        norms=task.statistics.norms[points], centred=None if centred is None else centred[points]
-    )
+    norms, centred = task.statistics.norms, task.statistics.centred
+    return task.statistics._replace(norms=norms[points], centred=None if centred is None else centred[points])
+
+
+def _checked(task: Task) -> Task:
+    """The task with statistics of its points, which are checked unless an index of all has been prepared."""
+    if task.statistics is not None:
+        return task
+    check_finite("points", task.points)
+    floats = task.dtype.kind == "f"
+    return task._replace(statistics=point_statistics(task.points, task.metric, task.dtype) if floats else None)
 
 
 def _described(task: Task, k: int) -> str:
@@ -95,21 +99,27 @@ def _described(task: Task, k: int) -> str:
 
 
 def _unrounded(task: Task, found: Result) -> np.ndarray:
-    """The distances (Q, k) float64 by which one process puts neighbours in order."""
-    indices = found[1]
+    """The distances (Q, k) by which one process puts neighbours in order.
+
+    Floats that were rounded from float64 are measured once more: two shares' may differ by less than the rounding.
+    """
+    indices = found.indices
+    fast = task.precision == "fast" and task.dtype.kind == "f"
+    if found.distances.dtype.kind != "f" or callable(task.metric) or fast:
+        return found.distances
     rows = np.repeat(np.arange(len(indices)), indices.shape[1])
     pairs = rows, indices.ravel()
     return pair_distances(task.queries, task.points, pairs, str(task.metric), task.p).reshape(indices.shape)
 
 
 def _merge(best: np.ndarray, queries: int, part: Part, k: int, exclude_self: bool, memory: int) -> np.ndarray:
-    """Of the best (R, ≥ k) of each process the best k of all, (queries, k); a few rows at a time, to keep `memory`."""
+    """Of the best (R, ≥ k) of each process the best k of all, (queries, k); in chunks of rows that keep `memory`."""
     _, groups = part.queries
     merged = np.empty((queries, k), best.dtype)
     copies = jax.process_count() * (jax.local_device_count() + 4)  # every device gets all, and sorting takes some
-    some = max(1, memory // (copies * best.dtype.itemsize * best.shape[1]))
-    for start in range(0, len(best), some):
-        sent = best[start : start + some]
+    rows = max(1, memory // (copies * best.dtype.itemsize * best.shape[1]))
+    for start in range(0, len(best), rows):
+        sent = best[start : start + rows]
         # As bytes: JAX would round float64 without `jax.enable_x64`.
         gathered = np.ascontiguousarray(process_allgather(sent.view(np.uint8))).view(best.dtype)
         for group, shares in enumerate(gathered.reshape(groups, -1, *sent.shape)):
@@ -124,15 +134,15 @@ def _merge(best: np.ndarray, queries: int, part: Part, k: int, exclude_self: boo
     return merged
 
 
-# What the processes tell each other.
+# What the processes report to one another.
 
-_LONGEST = 8192  # bytes of a report
+_REPORT_BYTES = 8192
 
 
 def _exchange(report: dict[str, Any]) -> list[dict[str, Any]]:
     """What each process reports, in the order of the processes."""
     text = json.dumps(report).encode()
-    sent = np.frombuffer(text.ljust(_LONGEST), np.uint8)
+    sent = np.frombuffer(text.ljust(_REPORT_BYTES), np.uint8)
     return [json.loads(row.tobytes()) for row in np.asarray(process_allgather(sent))]
 
 

@@ -1,14 +1,32 @@
-"""What can be tuned in a search; no value changes an answer."""
+"""What can be tuned in a search, and how large its blocks may be within a memory limit; neither changes an answer."""
 
-from typing import NamedTuple
+import re
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from funcgrad.distances import needs_64_bits
+from funcgrad.neighbors import merge_step
 from funcgrad.neighbors.exact_distances import ELEMENTS, FETCHED
+from funcgrad.neighbors.merge_step import PointBlock, StepSpec
+from funcgrad.neighbors.mesh import over_mesh, shares
 from funcgrad.neighbors.prefilter import MIN_POINTS
 
 
 class Tuning(NamedTuple):
     """Thresholds and sizes of a search, measured on a two-core CPU; tests pass others."""
 
+    query_block: int = 1024  # queries and points that meet in one step: enough for matrix products at full speed
+    point_block: int = 8192
+    point_block_elements: int = 2**25  # up to which a block of points is enlarged: fewer blocks, fewer selections
+    many_blocks: int = 16  # of points, from which on a step looks first at a short list of each: see `search_step`
+    query_blocks_at_once: int = 4  # of each chain, that meet a block of points while it is there
+    chunk_seconds: float = 5  # of work between two savings of a search that can be resumed
     fetched: int = FETCHED  # numbers at a time from a device
     pair_elements: int = ELEMENTS  # numbers at a time in a thread that measures pairs
     minima_min_queries: int = 256  # l1 on a CPU sums minima for so many queries or more,
@@ -20,3 +38,112 @@ class Tuning(NamedTuple):
 
 
 DEFAULTS = Tuning()
+
+
+class Plan(NamedTuple):
+    """A compiled step and the sizes it was compiled for."""
+
+    step: Callable[..., Any]
+    distances: Callable[[Array], Array]  # from sort keys
+    no_neighbors: tuple[np.ndarray, np.ndarray]  # the best k before any point was met
+    table: jax.ShapeDtypeStruct
+    query_block: int
+    point_block: int
+    x64: bool  # whether it needs 64-bit types
+    chains: int = 1  # of steps that run side by side
+    at_once: int = 1  # query blocks that meet a block of points while it is there
+
+
+def fit_to_memory(
+    spec: StepSpec, counts: tuple[int, int], dimensions: int, dtype: np.dtype, limit: int, tuning: Tuning
+) -> Plan:
+    """Halves the blocks until what the compiler says it needs, with a second block on its way, is within the limit.
+
+    counts: of queries and points. Raises `ValueError` if a single query and point need more.
+    """
+    queries, points = counts
+    devices, parts = shares(spec.mesh)
+    query_block, max_chains = _query_block_and_chains(spec, dimensions, tuning)
+    at_once_per_chain = tuning.query_blocks_at_once
+    largest = max(tuning.point_block, min(4 * tuning.point_block, tuning.point_block_elements // dimensions))
+    rows, columns = _even(queries, query_block, devices), _even(points, largest, parts)
+    x64 = jax.config.read("jax_enable_x64") or needs_64_bits(dtype, dimensions)
+    while True:
+        # Of random points block b has about k / b of the best so far, so in most of many blocks it is less than k / 4.
+        shortlist = max(8, spec.k // 4)
+        many = columns * parts * tuning.many_blocks <= points and columns >= shortlist
+        spec = spec._replace(shortlist=shortlist if many else 0)
+        query_blocks = -(-queries // (rows * devices))
+        chains, at_once = min(max_chains, query_blocks), min(at_once_per_chain * max_chains, query_blocks)
+        blocks = (2 * columns + (at_once + 1) * rows) * dimensions * dtype.itemsize
+        needed = blocks + chains * 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
+        if needed <= limit:
+            with jax.enable_x64(x64):
+                plan, temporary = _compile(spec, rows * devices, columns * parts, dimensions, dtype, x64)
+            needed = blocks + chains * temporary
+            if needed <= limit:
+                return plan._replace(chains=chains, at_once=at_once)
+        if rows == columns == at_once == 1:
+            raise ValueError(
+                f"memory: {limit:,} bytes is too little for one query and one point, which need {needed:,}"
+            )
+        if rows == columns == 1:
+            max_chains = at_once_per_chain = 1
+        while needed > limit and (rows, columns) != (1, 1):
+            rows, columns = (rows, -(-columns // 2)) if columns >= rows else (-(-rows // 2), columns)
+            needed //= 2
+
+
+def _query_block_and_chains(spec: StepSpec, dimensions: int, tuning: Tuning) -> tuple[int, int]:
+    """How many queries a block should have, and how many chains of steps should run side by side: as measured.
+
+    On a CPU one thread selects a step's best, which the other chain's products hide if they are short. Long ones are
+    faster alone. l1 is many short loops, each of which waits for the slowest thread. Other devices need more work in a
+    step to be busy.
+    """
+    if jax.default_backend() != "cpu":
+        return 4 * tuning.query_block, 1
+    if spec.mesh is not None:
+        return tuning.query_block, 1
+    if spec.metric == "l1":
+        return 2 * tuning.query_block, 2
+    return (tuning.query_block // 2, 2) if dimensions <= 1024 else (tuning.query_block, 1)
+
+
+def _even(count: int, largest: int, parts: int) -> int:
+    """The rows of a block on one of `parts` devices, when `count` rows are cut into blocks of about the same size."""
+    rows = -(-count // (-(-count // largest) * parts))
+    return -(-rows // 16) * 16 if rows > 64 else rows  # so that folds of 287 and 288 share one program
+
+
+@lru_cache(maxsize=128)  # a user's metric is compiled once per function
+def _compile(spec: StepSpec, rows: int, columns: int, dimensions: int, dtype: np.dtype, x64: bool) -> tuple[Plan, int]:
+    """A plan for blocks of these sizes, and the bytes that a step needs beside its input."""
+    shape = jax.ShapeDtypeStruct
+    queries, terms = shape((rows, dimensions), dtype), shape((columns,), dtype)
+    block = PointBlock(shape((columns, dimensions), dtype), shape((columns,), jnp.int32), terms, terms)
+    table = jax.eval_shape(partial(merge_step.measure, spec=spec), queries, block.rows)
+    if table.shape != (rows, columns):
+        raise ValueError(f"metric: must give one number for two vectors, gave shape {table.shape[2:]}")
+    lowest = merge_step.lowest_distance(spec.metric, dtype, dimensions)
+    key_dtype = jax.eval_shape(partial(merge_step.sort_keys, lowest=lowest), table).dtype
+    width = spec.k * shares(spec.mesh)[1]  # each share of the points has its own best k
+    nothing = np.full((rows, width), merge_step.last_key(key_dtype)), np.full((rows, width), -1, np.int32)
+    step: Callable[..., Any] = partial(merge_step.search_step, spec=spec)
+    if spec.mesh is not None:
+        step = over_mesh(step, spec.mesh)
+    jitted = jax.jit(step, donate_argnums=0, keep_unused=True)
+    memory: Any = jitted.lower(table, queries, shape((rows,), jnp.int32), *nothing, block).compile().memory_analysis()
+    distances = partial(merge_step.from_sort_keys, lowest=lowest, dtype=table.dtype)
+    plan = Plan(jitted, distances, nothing, table, rows, columns, x64)
+    return plan, memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+
+def parse_memory(memory: str | int) -> int:
+    """Bytes from a number or from "500MiB", "1GiB", "2GB". Raises `ValueError` for anything else."""
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory).lower())
+    if found is None or found[2] not in units or float(found[1]) == 0:
+        raise ValueError(f"memory: {memory!r} is no size; write a number of bytes, or like '500MiB' or '2GB'")
+    return int(float(found[1]) * units[found[2]])

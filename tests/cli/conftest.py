@@ -51,7 +51,7 @@ def fails() -> Callable[..., int]:
 
             yield report_progress
 
-        return cli.main([*map(str, arguments)], progress=progress, tuning={"stretch": CHUNK})
+        return cli.main([*map(str, arguments)], progress=progress, tuning={"chunk": CHUNK})
 
     return fails
 
@@ -63,7 +63,7 @@ def stopped() -> Callable[..., subprocess.CompletedProcess[str]]:
     def stopped(
         *arguments: object, task: str, after: int, number: signal.Signals, sleep: float = 0
     ) -> subprocess.CompletedProcess[str]:
-        code = STOPPED.format(task=task, after=after, number=int(number), sleep=sleep, tuning={"stretch": CHUNK})
+        code = STOPPED.format(task=task, after=after, number=int(number), sleep=sleep, tuning={"chunk": CHUNK})
         command = [sys.executable, "-c", code, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 

@@ -58,7 +58,7 @@ def test_a_cross_validation_that_was_interrupted_is_resumed_to_the_same_result(
     error = KeyboardInterrupt()
     assert fails(*CROSSVAL, "--out", tmp_path, task="cross-validation", after=300, error=error) == 1  # under cosine
     place = re.escape(str(tmp_path / "partial"))
-    message = rf"funcgrad crossval knn: interrupted; [34]00 of 600 queries are kept in {place}, and --resume goes on\n"
+    message = rf"funcgrad crossval knn: interrupted; [34]00 of 600 queries are saved in {place}, and --resume goes on\n"
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(message, err)
@@ -85,7 +85,7 @@ def test_a_cross_validation_stopped_in_its_test_search_saves_what_came_before(
     common, saved = [*CROSSVAL, "--metric", "l1", "--out", tmp_path], []
     for resume in ([], ["--resume"]):
         assert fails(*common, *resume, task="k-NN", after=-1, error=KeyboardInterrupt()) == 1
-        assert "interrupted; 300 of 300 queries are kept" in capsys.readouterr().err
+        assert "interrupted; 300 of 300 queries are saved" in capsys.readouterr().err
         saved.append({path: path.stat().st_mtime_ns for path in (tmp_path / "partial").iterdir()})
     assert saved[0] == saved[1]
     assert run(*common, "--resume")["metrics"]["cv"] == run(*CROSSVAL, "--metric", "l1")["metrics"]["cv"]
@@ -100,11 +100,11 @@ def test_a_cross_validation_that_is_stopped_saves_what_it_has_finished(
     out, start = tmp_path / "out", time.monotonic()
     done = stopped(*CROSSVAL, "--out", out, task="cross-validation", after=300, number=number, sleep=30)
     assert time.monotonic() - start < 25
-    assert "folds-l1-000000300-of-000000600.npz" in [path.name for path in (out / "partial").iterdir()]
+    assert "queries-000000200-000000300-of-000000600.npz" in [path.name for path in (out / "partial").iterdir()]
     if number == signal.SIGKILL:
         assert done.returncode == -number
     else:
-        message = r"funcgrad crossval knn: interrupted; [34]00 of 600 queries are kept in .*, and --resume goes on\n"
+        message = r"funcgrad crossval knn: interrupted; [34]00 of 600 queries are saved in .*, and --resume goes on\n"
         assert (done.returncode, done.stdout) == (1, "")
         assert re.fullmatch(message, done.stderr)
         assert [path.name for path in tmp_path.iterdir()] == ["out"]

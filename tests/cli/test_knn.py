@@ -165,7 +165,7 @@ def test_a_run_that_was_interrupted_is_resumed_to_the_same_result(
 ) -> None:
     out, common = tmp_path / "new" / "out", ["knn", "--metric", "cosine", "--k", 1, 7]
     assert fails(*common, "--out", out, **INTERRUPTED) == 1
-    message = f"interrupted; 200 of 360 queries are kept in {out / 'partial'}, and --resume goes on"
+    message = f"interrupted; 200 of 360 queries are saved in {out / 'partial'}, and --resume goes on"
     assert capsys.readouterr() == ("", f"funcgrad knn: {message}\n")
     assert [path.name for path in out.iterdir()] == ["partial"]
     assert len(list((out / "partial").iterdir())) == 2
@@ -224,7 +224,7 @@ def test_what_is_kept_of_another_search_is_refused_and_a_fresh_run_removes_it(
         ({"precision": "fast"}, "with precision exact and not fast;"),
     ]:
         line = refused("knn", *arguments(**changed), "--resume")
-        assert f"--resume: what is kept in {tmp_path / 'partial'} was searched {says}" in line
+        assert f"--resume: what is saved in {tmp_path / 'partial'} was searched {says}" in line
     np.savez(tmp_path / "e.npz", x=np.eye(600, 8).astype(np.float32), y=np.arange(600) % 3)
     assert "data " in refused("knn", *arguments(data=tmp_path / "e.npz", limit_train=10, limit_test=9), "--resume")
     assert run("knn", *arguments(k=4))["metrics"]["test_accuracy"].keys() == {"4"}
@@ -249,7 +249,7 @@ def test_a_run_that_failed_says_what_is_saved_too(
     fails: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert fails("knn", "--out", tmp_path, task="k-NN", after=200, error=RuntimeError("out of memory")) == 1
-    saved = f"200 of 360 queries are kept in {tmp_path / 'partial'}, and --resume goes on"
+    saved = f"200 of 360 queries are saved in {tmp_path / 'partial'}, and --resume goes on"
     assert capsys.readouterr().err == f"funcgrad knn: RuntimeError: out of memory (--debug shows where); {saved}\n"
 
 
@@ -272,7 +272,7 @@ def test_a_process_that_is_stopped_saves_what_it_has_finished(
     if number == signal.SIGKILL:
         assert done.returncode == -number
     else:
-        message = f"interrupted; 200 of 360 queries are kept in {tmp_path / 'out' / 'partial'}, and --resume goes on"
+        message = f"interrupted; 200 of 360 queries are saved in {tmp_path / 'out' / 'partial'}, and --resume goes on"
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"funcgrad knn: {message}\n")
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["partial"]
         assert [path.name for path in tmp_path.iterdir()] == ["out"]

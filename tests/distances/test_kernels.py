@@ -12,8 +12,9 @@ import pytest
 from funcgrad.distances import kernels, ranking_distances
 from funcgrad.distances.kernels import l1_float32, l1_uint8, tiles
 from funcgrad.neighbors import kneighbors
-from funcgrad.neighbors.merge_step import Points, Search, search_step
-from funcgrad.sharding import make_mesh, over_pairs
+from funcgrad.neighbors.merge_step import PointBlock, StepSpec, search_step
+from funcgrad.neighbors.mesh import over_mesh
+from funcgrad.sharding import make_mesh
 
 pytestmark = pytest.mark.optimized
 
@@ -158,12 +159,12 @@ def test_a_kernel_is_chosen_only_where_it_was_measured_to_win(monkeypatch: pytes
 @pytest.mark.parametrize("devices", [1, 4])
 def test_a_search_takes_it_on_such_a_gpu_and_there_alone(metric: str, dtype: str, devices: int) -> None:
     mesh = make_mesh(4, points=2) if devices == 4 else None
-    step: Any = partial(search_step, search=Search(3, metric, None, False, False, mesh))
+    step: Any = partial(search_step, spec=StepSpec(3, metric, None, False, False, mesh))
     if mesh is not None:
-        step = over_pairs(step, mesh)
+        step = over_mesh(step, mesh)
     ranked = jnp.int32 if dtype == "uint8" else jnp.float32
     shape = jax.ShapeDtypeStruct
-    block = Points(shape((256, 40), dtype), shape((256,), jnp.int32), *[shape((256,), dtype)] * 2)
+    block = PointBlock(shape((256, 40), dtype), shape((256,), jnp.int32), *[shape((256,), dtype)] * 2)
     best = shape((128, 3 * (2 if mesh else 1)), jnp.float32), shape((128, 3 * (2 if mesh else 1)), jnp.int32)
     arguments = shape((128, 256), ranked), shape((128, 40), dtype), shape((128,), jnp.int32), *best, block
     for platform in ("cuda", "cpu"):

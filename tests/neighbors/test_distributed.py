@@ -19,6 +19,7 @@ from two_processes import checked_in_both, run_checks
 
 from funcgrad import neighbors, sharding
 from funcgrad.neighbors import Neighbors, kneighbors
+from funcgrad.neighbors.mesh import part_of_process
 
 COUNT, DIMENSIONS = 101, 5  # an odd number of points, so that the shares differ
 DATA = np.random.default_rng(0).integers(1, 9, (COUNT, DIMENSIONS)).astype(np.uint8)  # few values: many ties
@@ -189,7 +190,7 @@ def meshes_and_arrays_that_cannot_be_shared_are_refused() -> None:
         ):
             kneighbors(*arguments, 1, mesh=mesh)
     local = sharding.make_mesh(jax.local_devices(), points=2)
-    assert sharding.part_of_process(local) is None
+    assert part_of_process(local) is None
     if jax.process_index() == 0:  # nobody waits for the other
         same_alone = kneighbors(FLOATS, FLOATS, 5, mesh=local)
         assert_same(same_alone, kneighbors(FLOATS, FLOATS, 5))

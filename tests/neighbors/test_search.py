@@ -15,8 +15,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from funcgrad import neighbors, sharding
 from funcgrad.distances import METRICS, pairwise_distances
-from funcgrad.neighbors import Neighbors, classify, kneighbors, prepare, radius_neighbors, vote
-from funcgrad.neighbors import merge_step as blocks
+from funcgrad.neighbors import Neighbors, classify, kneighbors, parse_memory, prepare, radius_neighbors, vote
+from funcgrad.neighbors.merge_step import PointBlock, StepSpec, search_step
 
 
 def brute_force(queries: np.ndarray, points: np.ndarray, k: int, metric: Any = "l2", **options: Any) -> Any:
@@ -58,7 +58,7 @@ def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type
 def test_many_blocks_find_the_same_whatever_each_brings(
     order: str, dtype: type, memory: str, least: int, count: int
 ) -> None:
-    """Only where the last blocks bring little is a part of each enough: see `blocks.search_step`."""
+    """Only where the last blocks bring little is a part of each enough: see `search_step`."""
     queries, points = few_values((7, 3), dtype), few_values((count, 3), dtype, seed=1)
     points = points + np.arange(3, dtype=dtype) * (np.arange(count) % 40 < 20)[:, None].astype(dtype)
     if order == "all alike":
@@ -295,6 +295,31 @@ def test_integers_of_16_bits_and_mixed_bytes_are_ranked_exactly() -> None:
     assert kneighbors(query.astype("u1"), (points // 2).astype("i1"), 2).indices.tolist() == [[1, 0]]
 
 
+def test_the_index_decides_the_metric_and_any_other_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    points, queries, labels = rng.normal(size=(50, 3)), rng.normal(size=(9, 3)), np.arange(50) % 4
+    index, third = prepare(points, "l1"), prepare(points, "minkowski", p=3)
+    expected = kneighbors(queries, points, 1, metric="l1")
+    assert (kneighbors(queries, points, 1).distances != expected.distances).any()  # euclidean, where nothing is said
+    for metric in (None, "l1", "manhattan"):
+        np.testing.assert_array_equal(kneighbors(queries, index, 1, metric=metric).distances, expected.distances)
+    assert kneighbors(queries, third, 1).info.metric == "minkowski"
+    assert kneighbors(queries, third, 1, metric="minkowski", p=3).info.metric == "minkowski"
+    searches: list[Callable[..., Any]] = [
+        lambda index, **options: kneighbors(queries, index, 1, **options),
+        lambda index, **options: radius_neighbors(queries, index, 1.0, max_neighbors=2, **options),
+        lambda index, **options: classify(queries, index, labels, 1, **options),
+    ]
+    for search in searches:
+        for metric in ("l2", "euclidean", "cosine"):
+            with pytest.raises(ValueError, match=f"^metric: the index was prepared for 'l1', got '{metric}'$"):
+                search(index, metric=metric)
+        with pytest.raises(ValueError, match=r"^p: the index was prepared with p=3, got p=4$"):
+            search(third, metric="minkowski", p=4)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'devices'"):
+            search(index, devices=2)
+
+
 def test_an_index_of_half_precision_is_saved(tmp_path: Path) -> None:
     index = prepare(jnp.ones((3, 2), jnp.bfloat16))
     neighbors.save_index(tmp_path / "index.npz", index)
@@ -315,10 +340,10 @@ def test_what_cannot_be_proved_is_searched_again_and_info_says_so() -> None:
     apart = two_clusters(np.random.default_rng(0)).astype(np.float32)
     found = kneighbors(apart, apart, 3)
     assert found.info.searched_again > 0  # float32 is not enough
-    assert found.info.directly == 0  # and float64 is
+    assert found.info.brute_forced == 0  # and float64 is
     same = np.zeros((500, 8), np.float32)
     found = kneighbors(same[:5], same, 3)
-    assert found.info.directly == 5
+    assert found.info.brute_forced == 5
     assert (found.indices == [0, 1, 2]).all()
 
 
@@ -450,7 +475,6 @@ def not_a_number(a: jax.Array, b: jax.Array) -> jax.Array:
         (lambda: vote(neighbors_at([[1, 2]]), [0, 1], 2, ks=(1.5,)), "ks: needs integers"),
         (lambda: vote(neighbors_at([[1, 2]]), [0], 2, ks=(1,)), "labels: needs one for each point, got 1"),
         (lambda: vote(neighbors_at([[-1, 2]]), [0, 1], 2, ks=(1,), weights="distance"), "distances from 0 up"),
-        (lambda: kneighbors(POINTS, prepare(POINTS, "l1"), 1, metric="cosine"), "the index was prepared for 'l1'"),
         (lambda: kneighbors(POINTS, POINTS, 1, metric=lambda a, b: jnp.inf + a[0]), "metric: gave infinity"),
         (lambda: radius_neighbors(POINTS, POINTS, 1, max_neighbors=0), "max_neighbors: must be at least 1"),
         (
@@ -472,7 +496,7 @@ def test_errors_name_the_argument(call: Callable[[], Any], message: str) -> None
 
 @pytest.mark.parametrize(("text", "size"), [("1GiB", 2**30), ("2 GB", 2 * 10**9), (1000, 1000), ("1.5KiB", 1536)])
 def test_memory_sizes(text: str | int, size: int) -> None:
-    assert blocks.parse_memory(text) == size
+    assert parse_memory(text) == size
 
 
 @pytest.mark.exhaustive
@@ -481,12 +505,12 @@ def test_memory_sizes(text: str | int, size: int) -> None:
 )
 def test_the_search_lowers_for_every_platform(metric: str, dtype: type) -> None:
     products = metric in ("l2", "cosine") and dtype == np.float32
-    search = blocks.Search(5, metric, None, products, True, None, few=2)
+    spec = StepSpec(5, metric, None, products, True, None, shortlist=2)
     shape = jax.ShapeDtypeStruct
     best = shape((40, 5), np.float32), shape((40, 5), np.int32)
     terms = shape((96,), dtype)
-    points = blocks.Points(shape((96, 64), dtype), shape((96,), np.int32), terms, terms)
-    step = jax.jit(lambda *x: blocks.search_step(*x, search=search))
+    points = PointBlock(shape((96, 64), dtype), shape((96,), np.int32), terms, terms)
+    step = jax.jit(lambda *x: search_step(*x, spec=spec))
     exported = jax.export.export(step, platforms=("cpu", "cuda", "tpu"))(
         shape((40, 96), np.float32), shape((40, 64), dtype), shape((40,), np.int32), *best, points
     )
