@@ -108,13 +108,13 @@ def test_a_full_disk_costs_a_warning_and_leaves_nothing(
 
 
 def test_temporary_folders_of_dead_writers_are_removed_and_others_are_not(cache: Path, pets: Path) -> None:
-    dead, living, foreign = (f".{'0' * 32}.1", f".{'0' * 32}.2", ".ssh")
-    for name, age in ((dead, 7200), (living, 5), (foreign, 7200)):
+    dead, recent, foreign = (f".{'0' * 32}.1", f".{'0' * 32}.2", ".ssh")
+    for name, age in ((dead, 7200), (recent, 5), (foreign, 7200)):
         (cache / name).mkdir(parents=True)
         (cache / name / "train_images.npy").write_text("half")
         os.utime(cache / name, (time.time() - age,) * 2)
     datasets.load(pets)
-    assert sorted(path.name for path in cache.glob(".*")) == [living, foreign]
+    assert sorted(path.name for path in cache.glob(".*")) == [recent, foreign]
 
 
 def test_two_threads_fill_the_cache_at_once(cache: Path, pets: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,17 +21,17 @@ def test_limits_take_the_first_examples_and_leave_the_fingerprint() -> None:
 
 @given(st.permutations("0123456789"), st.integers(1, 10), st.booleans(), st.integers(1, 500))
 @settings(max_examples=15, deadline=None)
-def test_kept_classes_are_relabelled_in_the_order_given_before_the_limit(
+def test_chosen_classes_are_relabelled_in_the_order_given_before_the_limit(
     order: list[str], count: int, as_numbers: bool, limit: int
 ) -> None:
-    kept = order[:count]
-    part = datasets.load("digits", classes=[int(one) for one in kept] if as_numbers else kept, limit_train=limit)
+    chosen = order[:count]
+    part = datasets.load("digits", classes=[int(one) for one in chosen] if as_numbers else chosen, limit_train=limit)
     whole = datasets.load("digits")
-    rows = np.flatnonzero(np.isin(whole.train.labels, [int(one) for one in kept]))[:limit]
+    rows = np.flatnonzero(np.isin(whole.train.labels, [int(one) for one in chosen]))[:limit]
     np.testing.assert_array_equal(part.train.ids, rows)
     np.testing.assert_array_equal(part.train.images, whole.train.images[rows])
     assert [part.classes[label] for label in part.train.labels] == [str(label) for label in whole.train.labels[rows]]
-    assert part.classes == tuple(kept)
+    assert part.classes == tuple(chosen)
 
 
 @pytest.mark.parametrize("what", ["limit_train", "limit_test"])

@@ -34,13 +34,13 @@ def test_without_a_test_split_validation_or_the_last_of_each_class_serve(
     tmp_path: Path, splits: dict[str, int]
 ) -> None:
     write_tfds(tmp_path, splits=splits, ids=lambda i: f"{i:02d}")
-    data, said = datasets.load("shapes", data_dir=tmp_path), datasets.describe("shapes", tmp_path)
+    data, described = datasets.load("shapes", data_dir=tmp_path), datasets.describe("shapes", tmp_path)
     if "validation" in splits:
-        assert (data.test.ids.tolist(), data.split, said.test) == (["00", "01", "02", "03"], "", 4)
+        assert (data.test.ids.tolist(), data.split, described.test) == (["00", "01", "02", "03"], "", 4)
     else:
-        assert (data.test.ids.tolist(), said.train, said.test) == (["09", "10", "11"], 12, 0)
+        assert (data.test.ids.tolist(), described.train, described.test) == (["09", "10", "11"], 12, 0)
         assert "0.2 of each class" in data.split
-        assert "a fraction of each class" in said.note
+        assert "a fraction of each class" in described.note
 
 
 def test_the_highest_version_and_the_only_config_are_taken(tmp_path: Path) -> None:
