@@ -1,8 +1,6 @@
 """`funcgrad data list`, `info` and `prepare`: what there is, and how it comes to be there."""
 
 import argparse
-import os
-from pathlib import Path
 from typing import Any
 
 from funcgrad.cli import console
@@ -51,10 +49,11 @@ def info(arguments: argparse.Namespace, _: Any) -> int:
 def prepare(arguments: argparse.Namespace, progress: ShowProgress) -> int:
     from funcgrad import datasets
 
-    data_dir = arguments.data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
     shown = not (arguments.quiet or arguments.json)
     with progress(f"preparing {arguments.name}", shown=shown) as report_progress:
-        place = datasets.prepare(arguments.name, data_dir, archives=arguments.archives, progress=report_progress)
+        place = datasets.prepare(
+            arguments.name, arguments.data_dir, archives=arguments.archives, progress=report_progress
+        )
     if arguments.json:
         console.print_json({"name": arguments.name, "where": place})
     elif not arguments.quiet:

@@ -2,7 +2,6 @@
 
 import difflib
 import operator
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from funcgrad.datasets import arrays
 from funcgrad.datasets.arrays import Dataset, Split
 from funcgrad.datasets.cache import cached
 from funcgrad.datasets.images import Progress, Size, Source, decode, folder_source
-from funcgrad.datasets.tfds_reader import find_tfds, open_tfds, prepared, tfds_source
+from funcgrad.datasets.tfds_reader import find_tfds, open_tfds, prepared, tfds_root, tfds_source
 from funcgrad.datasets.tfds_writer import RECIPES
 
 PREPARABLE = tuple(RECIPES)  # what `funcgrad data prepare` can write
@@ -78,7 +77,7 @@ def load(
     if not all(isinstance(one, str | Path) for one in given):
         raise ValueError(f"name is {name!r}; a name, a path, or paths of .npy files are accepted")
     if (dataset := _load_arrays(given, test_fraction)) is None:
-        dataset = _load_images(given[0], _data_dir(data_dir), shape, test_fraction, progress)
+        dataset = _load_images(given[0], tfds_root(data_dir), shape, test_fraction, progress)
     elif shape:
         raise ValueError(f"size resizes images of TFDS and of folders; it does not apply to {dataset.name}")
     return _select(dataset, classes, limits)
@@ -86,7 +85,7 @@ def load(
 
 def describe(name: Paths, data_dir: str | Path | None = None) -> Description:
     """Describes TFDS data from its metadata, files and folders by loading them. Raises what `load` raises."""
-    root = _data_dir(data_dir)
+    root = tfds_root(data_dir)
     if name != "digits" and isinstance(name, str | Path):
         if (directory := find_tfds(name, root)) is not None:
             metadata = open_tfds(directory)
@@ -105,7 +104,7 @@ def describe(name: Paths, data_dir: str | Path | None = None) -> Description:
 
 def available(data_dir: str | Path | None = None) -> list[Description]:
     """The digits, what is prepared in `data_dir` (the highest version of each), and what could be prepared there."""
-    root = _data_dir(data_dir)
+    root = tfds_root(data_dir)
     found = [describe("digits")]
     for name in (names := prepared(root)):
         try:
@@ -131,10 +130,6 @@ def _size(size: int | tuple[int, int] | None) -> Size:
     if len(pair) != 2 or not all(hasattr(side, "__index__") and side > 0 for side in pair):
         raise ValueError(f"size is {size!r}; (height, width) or one integer of at least 1 is accepted")
     return operator.index(pair[0]), operator.index(pair[1])
-
-
-def _data_dir(data_dir: str | Path | None) -> Path:
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 # Sources

@@ -3,6 +3,7 @@
 TensorFlow is never imported.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,10 @@ import numpy as np
 
 from funcgrad.datasets.images import Encoded, Example, Source
 from funcgrad.files import one_line
+
+
+def tfds_root(data_dir: str | Path | None) -> Path:
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def prepared(root: Path, name: str = "[!.]*") -> dict[str, dict[str, Path]]:

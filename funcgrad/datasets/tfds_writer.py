@@ -18,7 +18,7 @@ import numpy as np
 
 from funcgrad.datasets.cache import remove_stale
 from funcgrad.datasets.images import Progress, decode
-from funcgrad.datasets.tfds_reader import open_tfds, tfds_source
+from funcgrad.datasets.tfds_reader import open_tfds, tfds_root, tfds_source
 from funcgrad.files import one_line
 
 _STALE_SECONDS = 86_400  # no run takes a day, so an older temporary folder is left over from a killed one
@@ -48,7 +48,7 @@ class Recipe(NamedTuple):
 
 def prepare(
     name: str,
-    data_dir: str | Path,
+    data_dir: str | Path | None = None,
     *,
     archives: Sequence[str | Path] = (),
     recipe: Recipe | None = None,
@@ -58,6 +58,7 @@ def prepare(
 
     Args:
       name: one of PREPARABLE.
+      data_dir: $TFDS_DATA_DIR, else ~/tensorflow_datasets, if None.
       archives: the original archives, or one folder of them, recognized by their file names (a single one may have any
         name); if empty, they are downloaded into `data_dir`/downloads/NAME and stay there.
       recipe: replaces that of the name, for other archives in the same format.
@@ -75,17 +76,17 @@ def prepare(
 
     recipe = recipe or RECIPES[name]
     builder = tfds.builder_cls(name)
-    data_dir = Path(data_dir).expanduser()
-    path = data_dir / name / str(builder.VERSION)
+    root = tfds_root(data_dir)
+    path = root / name / str(builder.VERSION)
     if path.exists():
         open_tfds(path)  # readable, and array_record
         return path
     given = _match([Path(archive).expanduser() for archive in archives], recipe.files)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    remove_stale(data_dir, ".preparing-*", _STALE_SECONDS)
-    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=data_dir, ignore_cleanup_errors=True) as folder:
+    root.mkdir(parents=True, exist_ok=True)
+    remove_stale(root, ".preparing-*", _STALE_SECONDS)
+    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=root, ignore_cleanup_errors=True) as folder:
         work = Path(folder)
-        downloads = data_dir / "downloads" / name
+        downloads = root / "downloads" / name
         paths = [
             _fetch(file, given.get(file, downloads / file), builder, recipe, work, progress) for file in recipe.files
         ]
