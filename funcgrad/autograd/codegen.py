@@ -9,6 +9,7 @@ import builtins
 import keyword
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter
@@ -175,25 +176,20 @@ class Writer:
         self.names: dict[str, Any] = {"math": math}
         self.operations = 0
         self.text: dict[int, str] = {}
-        self.uses: dict[int, int] = {}
+        self.uses: Counter[int] = Counter()
         self.names_of: dict[int, list[tuple[int, int]]] = {}
 
     def count(self, block: Block) -> None:
         """Counts how often the source refers to each node, in all blocks; an unused node is not computed."""
         for below in block.outcomes.values():
             self.count(below)
-        self._use(block.condition, *block.outputs)
+        self.uses.update(_numbers_of([block.condition, *block.outputs]))
         for step in reversed(block.steps):
             if isinstance(step, Check):
-                self._use(step.condition)
+                self.uses[step.condition.number] += 1
             elif step.number in self.uses:
                 for number, times in self.named(step):
-                    self.uses[number] = self.uses.get(number, 0) + times
-
-    def _use(self, *operands: Any) -> None:
-        for x in operands:
-            if isinstance(x, Ref):
-                self.uses[x.number] = self.uses.get(x.number, 0) + 1
+                    self.uses[number] += times
 
     def named(self, node: Node) -> list[tuple[int, int]]:
         """The nodes and inputs to which the expression of this node refers, and how often."""
@@ -246,7 +242,7 @@ class Writer:
         if len(nodes) > LARGEST:
             self._write_parts(nodes, indent)
         else:
-            self._write_nodes(nodes, indent, {x.number for x in ends if isinstance(x, Ref)})
+            self._write_nodes(nodes, indent, _numbers_of(ends))
 
     def _write_nodes(self, nodes: Sequence[Node], indent: str, ends: Collection[int] = ()) -> None:
         """Writes each node as an expression inside its only use, if that is near, else on a line of its own."""
@@ -311,6 +307,10 @@ class Writer:
         name = f"constant_{len(self.names)}"
         self.names[name] = x
         return name
+
+
+def _numbers_of(operands: Iterable[Any]) -> list[int]:
+    return [x.number for x in operands if isinstance(x, Ref)]
 
 
 @lru_cache(maxsize=1024)

@@ -37,12 +37,13 @@ class _Custom(ABC):
         places = self._places(args)
         args = tuple([x if i in places else self.fixed(x) for i, x in enumerate(args)])
         leaves, tree = pytrees.flatten(tuple([args[i] for i in places]))
-        leaves = [_unwrapped(x) for x in leaves]
+        leaves = [_outside(x, lambda trace: trace.plain) for x in leaves]
         traces = [x.trace for x in leaves if isinstance(x, Traced) and not (x.trace.comparisons or x.trace.plain)]
         if not traces:
             return self.fun(*args)
         trace = max(traces, key=lambda trace: trace.level)
-        fixed = [pytrees.map_leaves(lambda x: _below(trace, x), args[i]) for i in self.nondiff]
+        constant = lambda x: _outside(x, lambda inner: inner.level >= trace.level)  # noqa: E731
+        fixed = [pytrees.map_leaves(constant, args[i]) for i in self.nondiff]
         outer = [trace.value(x) for x in leaves]
         outputs, out_tree, push, pull = self.rule(args, fixed, outer, tree, [trace.owns(x) for x in leaves])
         results = [trace.new(x) for x in outputs]
@@ -78,15 +79,9 @@ class _Custom(ABC):
         return AttributeError(f"{self.name} has no derivative rule: define one with {self.name}.{what}")
 
 
-def _unwrapped(x: Any) -> Any:
-    while isinstance(x, Traced) and x.trace.plain:
-        x = x.value
-    return x
-
-
-def _below(trace: Trace, x: Any) -> Any:
-    """A constant as it is outside this trace and those inside it."""
-    while isinstance(x, Traced) and x.trace.level >= trace.level:
+def _outside(x: Any, is_inside: Callable[[Trace], bool]) -> Any:
+    """x at the first level outwards whose trace is not inside."""
+    while isinstance(x, Traced) and is_inside(x.trace):
         x = x.value
     return x
 
@@ -170,7 +165,8 @@ class custom_vjp(_Custom):
 
     def fixed(self, x: Any) -> Any:
         for leaf in pytrees.flatten(x)[0]:
-            if isinstance(_unwrapped(leaf), Traced) and not _unwrapped(leaf).trace.comparisons:
+            leaf = _outside(leaf, lambda trace: trace.plain)
+            if isinstance(leaf, Traced) and not leaf.trace.comparisons:
                 raise TypeError(
                     f"{self.name}: an argument in nondiff_argnums of a custom_vjp function depends on a differentiated "
                     f"argument; make it an ordinary argument, for which the backward rule returns None"

@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import reduce, wraps
+from inspect import signature
 from typing import Any
 
 from funcgrad.autograd import primitives as p
@@ -48,39 +49,27 @@ def _of_numbers(module: str = "numpy", name: str = "") -> Callable[[Function], F
 
 
 def _of_sequences(module: str = "numpy") -> Callable[[Function], Function]:
-    """The same for a function of sequences: lists, tuples or NumPy arrays of numbers."""
+    """The same for a function of sequences: lists, tuples or NumPy arrays of numbers, which have the axis 0 only."""
 
     def make(function: Function) -> Function:
-        name = function.__name__
+        name, parameters = function.__name__, list(signature(function).parameters)
+        sequences = len({"xs", "ys"} & {*parameters})
+        place = parameters.index("axis") if "axis" in parameters else len(parameters)
 
         @wraps(function)
         def op(*args: Any, **kwargs: Any) -> Any:
             if any(_is_jax(x) for arg in args for x in (arg if isinstance(arg, list | tuple) else (arg,))):
                 args = tuple(_stacked(arg) if isinstance(arg, list | tuple) else arg for arg in args)
                 return _call_jax(module, name, args, kwargs)
-            args, kwargs = _without_axis(name, args, kwargs)
+            axis = args[place] if len(args) > place else kwargs.get("axis")
+            if axis not in (None, 0, -1):
+                raise ValueError(f"ops.{name}: axis must be 0, -1 or None for a sequence of numbers, got {axis!r}")
             return function(*[_numbers(name, arg) if i < sequences else arg for i, arg in enumerate(args)], **kwargs)
 
-        sequences = 2 if name == "dot" else 1
         __all__.append(name)
         return op
 
     return make
-
-
-def _without_axis(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments without `axis`: a sequence has only one. Raises ValueError for any other axis."""
-    position = {"dot": None, "norm": 2}.get(name, 1)
-    if "axis" in kwargs and position is not None:
-        axis = kwargs["axis"]
-        kwargs = {key: x for key, x in kwargs.items() if key != "axis"}
-    elif position is not None and len(args) > position:
-        axis, args = args[position], args[:position] + args[position + 1 :]
-    else:
-        return args, kwargs
-    if axis not in (None, 0, -1):
-        raise ValueError(f"ops.{name}: axis must be 0, -1 or None for a sequence of numbers, got {axis!r}")
-    return args, kwargs
 
 
 def _is_jax(x: Any) -> bool:
@@ -345,9 +334,7 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
 @_of_numbers("nn")
 def selu(x: Any) -> Any:
     """elu with the constants that keep activations normalised (Klambauer et al. 2017)."""
-    positive = p.gt(x, 0.0)
-    low = p.mul(1.6732632423543772848170429916717, p.expm1(p.select(positive, 0.0, x)))
-    return p.mul(1.0507009873554804934193349852946, p.select(positive, x, low))
+    return p.mul(1.0507009873554804934193349852946, elu(x, 1.6732632423543772848170429916717))
 
 
 @_of_numbers("nn")
@@ -452,31 +439,31 @@ def entr(x: Any) -> Any:
 
 
 @_of_sequences()
-def sum(xs: Sequence[Any]) -> Any:
+def sum(xs: Sequence[Any], axis: int | None = None) -> Any:
     """The sum; 0 for no elements."""
     return reduce(p.add, xs) if xs else 0.0
 
 
 @_of_sequences()
-def mean(xs: Sequence[Any]) -> Any:
+def mean(xs: Sequence[Any], axis: int | None = None) -> Any:
     """The mean; nan for no elements."""
     return p.div(sum(xs), float(len(xs)))
 
 
 @_of_sequences()
-def prod(xs: Sequence[Any]) -> Any:
+def prod(xs: Sequence[Any], axis: int | None = None) -> Any:
     """The product; 1 for no elements."""
     return reduce(p.mul, xs) if xs else 1.0
 
 
 @_of_sequences()
-def max(xs: Sequence[Any]) -> Any:
+def max(xs: Sequence[Any], axis: int | None = None) -> Any:
     """The maximum; equal elements share the derivative."""
     return _extreme("max", xs)
 
 
 @_of_sequences()
-def min(xs: Sequence[Any]) -> Any:
+def min(xs: Sequence[Any], axis: int | None = None) -> Any:
     """The minimum; equal elements share the derivative."""
     return _extreme("min", xs)
 
@@ -517,7 +504,7 @@ def dot(xs: Sequence[Any], ys: Sequence[Any]) -> Any:
 
 
 @_of_sequences("linalg")
-def norm(xs: Sequence[Any], ord: float | None = None) -> Any:
+def norm(xs: Sequence[Any], ord: float | None = None, axis: int | None = None) -> Any:
     """The norm of a vector: Euclidean, or of order 0, 1, 2, inf, -inf or any other number."""
     if ord is None or ord == 2:
         return p.sqrt(sum([p.mul(x, x) for x in xs]))
@@ -536,7 +523,7 @@ def _largest(xs: Sequence[Any]) -> Any:
 
 
 @_of_sequences("special")
-def logsumexp(xs: Sequence[Any], *, b: Sequence[Any] | None = None) -> Any:
+def logsumexp(xs: Sequence[Any], axis: int | None = None, b: Sequence[Any] | None = None) -> Any:
     """log(Σ exp(x)), without overflow; with weights b, log(Σ b · exp(x)), nan where that sum is negative."""
     if not xs:
         return -math.inf
@@ -556,7 +543,7 @@ def logsumexp(xs: Sequence[Any], *, b: Sequence[Any] | None = None) -> Any:
 
 
 @_of_sequences("nn")
-def softmax(xs: Sequence[Any]) -> list[Any]:
+def softmax(xs: Sequence[Any], axis: int | None = None) -> list[Any]:
     """exp(x) / Σ exp(x) for each x."""
     if not xs:
         return []
@@ -567,7 +554,7 @@ def softmax(xs: Sequence[Any]) -> list[Any]:
 
 
 @_of_sequences("nn")
-def log_softmax(xs: Sequence[Any]) -> list[Any]:
+def log_softmax(xs: Sequence[Any], axis: int | None = None) -> list[Any]:
     """The logarithm of softmax."""
     if not xs:
         return []

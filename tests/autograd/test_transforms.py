@@ -5,6 +5,7 @@ cookbook, custom derivative rules, sharp bits, pytrees, thinking in JAX), from w
 autograd check, and from textbooks.
 """
 
+import ast
 import functools
 import inspect
 import itertools
@@ -16,6 +17,7 @@ import tracemalloc
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +27,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funcgrad import autograd as ag
-from funcgrad.autograd import ops
-from funcgrad.autograd.graph import Primitive
+from funcgrad.autograd import ops, primitives
+from funcgrad.autograd.graph import Primitive, apply_rules
 
 Body = Callable[[Any], Any]
 Function = Callable[..., Any]
@@ -1062,6 +1064,44 @@ def test_an_argument_without_a_derivative_gets_none_whatever_the_number_of_argum
     last = Primitive("last", lambda *args: sum(args), (*first, lambda t, ans, *args: None), reverse=(*first, zero))
     gradient = ag.grad(lambda *args: last(*args) + 3.0 * args[-1], tuple(range(count)))(*[1.0] * count)
     assert gradient == (*[2.0] * (count - 1), 3.0)
+
+
+# The compiler makes derivatives faster, and nothing else
+
+
+def imported_by(name: str) -> set[str]:
+    """The files of autograd that one imports, and those that they import."""
+    tree = ast.parse((Path(ag.__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    files = {
+        str(node.module).removeprefix("funcgrad.autograd.") for node in froms if node.module != "funcgrad.autograd"
+    }
+    files |= {alias.name for node in froms if node.module == "funcgrad.autograd" for alias in node.names}
+    files = {file for file in files if (Path(ag.__file__).parent / f"{file}.py").exists()}
+    return files.union(*map(imported_by, files))
+
+
+@pytest.mark.parametrize("name", ["graph", "primitives", "transforms", "custom_rules", "ops", "draw"])
+def test_derivatives_do_not_need_the_compiler(name: str) -> None:
+    assert not imported_by(name) & {"trace_graph", "codegen", "compiler", "compiled_rules", "jit_cache", "batching"}
+    assert "codegen" in imported_by("jit_cache")
+
+
+@pytest.mark.parametrize("name", [name for name, primitive in primitives.TABLE.items() if primitive.smooth])
+def test_compiled_rules_give_the_bits_of_the_rules(name: str) -> None:
+    primitive = primitives.TABLE[name]
+    numbers = [0.5, -1.5, 0.0, -0.0, 2.0, 1e200, math.inf, -math.inf, math.nan]
+    choices: list[Any] = [numbers] * len(primitive.rules)
+    if name == "select":
+        choices[0] = [True, False]
+    if name in ("integer_pow", "polygamma"):
+        choices[name == "integer_pow"] = [1, 2, 3] if name == "polygamma" else [-3, -1, 0, 1, 2, 3, 5]
+    for args in itertools.product(*choices):
+        for t in (1.5, -0.0, math.inf):
+            ans = primitive.value(*args)
+            for rules, compiled in ((primitive.rules, primitive.jvp), (primitive.reverse, primitive.vjp)):
+                expected = [x if x is None else float.hex(x) for x in apply_rules(rules, t, ans, *args)]
+                assert [x if x is None else float.hex(x) for x in compiled(t, ans, *args)] == expected, args
 
 
 # Tracers that escape
