@@ -8,21 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from funcgrad.plots.style import (
-    COLORS,
-    FAINT,
-    SMALL,
-    TEXT,
-    add_legend,
-    fractions,
-    new_figure,
-    number,
-    percent,
-    percent_ticks,
-    require,
-    set_title,
-    short,
-)
+from funcgrad.plots import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +36,7 @@ def cross_validation(
     """
     settings, accuracies = _checked(x, series, best, log_x)
     folds = next(iter(accuracies.values())).shape[1]
-    figure = new_figure(8.0, 5.0)
+    figure = style.new_figure(8.0, 5.0)
     axes = figure.add_subplot()
     positions = np.log10(settings) if log_x else settings
     gaps = np.diff(np.unique(positions))
@@ -60,28 +46,28 @@ def cross_validation(
     for i, (name, array) in enumerate(accuracies.items()):
         shifted = positions + spacing * (i - (len(accuracies) - 1) / 2)
         at = 10**shifted if log_x else shifted
-        color, marker = COLORS[i % len(COLORS)], _MARKERS[i % len(_MARKERS)]
+        color, marker = style.COLORS[i % len(style.COLORS)], _MARKERS[i % len(_MARKERS)]
         axes.plot(np.repeat(at, folds), array.ravel(), "o", color=color, alpha=0.35, markersize=4.5, mew=0)
-        style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "linewidth": 1.3, "capsize": 3}
-        handles.append(axes.errorbar(at, array.mean(axis=1), array.std(axis=1), label=short(name, 40), **style))
+        options: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "linewidth": 1.3, "capsize": 3}
+        handles.append(axes.errorbar(at, array.mean(axis=1), array.std(axis=1), label=style.short(name, 40), **options))
         if best is not None and best[0] == name:
             [row] = np.flatnonzero(settings == best[1])[:1]
-            mean, deviation = percent(array[row].mean()), percent(array[row].std())
-            which = f"{short(name, 40)}, " if len(accuracies) > 1 else ""
-            lines.append(f"chosen: {which}{x_label} = {number(best[1])}, accuracy {mean} ± {deviation}")
+            mean, deviation = style.percent(array[row].mean()), style.percent(array[row].std())
+            which = f"{style.short(name, 40)}, " if len(accuracies) > 1 else ""
+            lines.append(f"chosen: {which}{x_label} = {style.number(best[1])}, accuracy {mean} ± {deviation}")
             ring = at[row], array[row].mean()
     if best is not None:
-        style = {"markersize": 14, "mew": 1.8, "markerfacecolor": "none", "color": "black", "zorder": 5}
-        handles += axes.plot(*ring, "o", label="chosen", **style)
+        options = {"markersize": 14, "mew": 1.8, "markerfacecolor": "none", "color": "black", "zorder": 5}
+        handles += axes.plot(*ring, "o", label="chosen", **options)
     if log_x:
         axes.set_xscale("log")
     _label_settings(axes, settings, positions)
     axes.set_xlabel(f"{x_label} (log scale)" if log_x else x_label)
     axes.set_ylabel(f"accuracy: mean ± standard deviation\n(faint dots: each of the {folds} folds)")
     axes.grid(alpha=0.25)
-    percent_ticks(axes.yaxis)
-    set_title(figure, *lines)
-    add_legend(figure, handles)
+    style.percent_ticks(axes.yaxis)
+    style.set_title(figure, *lines)
+    style.add_legend(figure, handles)
     return figure
 
 
@@ -102,48 +88,48 @@ def training_curves(
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 
-    require(len(runs) > 0, "runs: empty, expected at least one name with its history")
+    style.require(len(runs) > 0, "runs: empty, expected at least one name with its history")
     histories = {name: _history(name, history) for name, history in runs.items()}
     kinds = {name: (losses or {}).get(name, name) for name in histories}
     panels = list(dict.fromkeys(kinds.values()))
-    figure = new_figure(10.0, max(4.6, 1.7 * len(panels) + 1.2))
+    figure = style.new_figure(10.0, max(4.6, 1.7 * len(panels) + 1.2))
     grid = figure.add_gridspec(len(panels), 2, width_ratios=(1, 1.15))
     right = figure.add_subplot(grid[:, 1])
     left = {kind: figure.add_subplot(grid[row, 0], sharex=right) for row, kind in enumerate(panels)}
 
     handles = [
-        _draw_history(name, history, COLORS[i % len(COLORS)], left[kinds[name]], right)
+        _draw_history(name, history, style.COLORS[i % len(style.COLORS)], left[kinds[name]], right)
         for i, (name, history) in enumerate(histories.items())
     ]
-    handles.append(Line2D([], [], color=FAINT, linestyle="-", label="solid: train"))
+    handles.append(Line2D([], [], color=style.FAINT, linestyle="-", label="solid: train"))
     measured = set().union(*histories.values())
     if measured & {"validation_loss", "validation_accuracy"}:
-        handles.append(Line2D([], [], color=FAINT, linestyle="--", label="dashed: validation"))
+        handles.append(Line2D([], [], color=style.FAINT, linestyle="--", label="dashed: validation"))
 
     for kind, axes in left.items():
-        axes.set_title(short(kind, 40), fontsize=TEXT, loc="left")
+        axes.set_title(style.short(kind, 40), fontsize=style.TEXT, loc="left")
         axes.set_ylabel("loss")
         axes.grid(alpha=0.25)
         axes.set_ylim(min(axes.get_ylim()[0], 0.0))  # every loss here is ≥ 0: its distance to 0 is left to learn
         axes.label_outer()
     axes.set_xlabel("epoch")
     right.set(xlabel="epoch", ylabel="accuracy")
-    right.set_title("accuracy of every run", fontsize=TEXT, loc="left")
+    right.set_title("accuracy of every run", fontsize=style.TEXT, loc="left")
     right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     right.set_xlim(0.6, max(len(history["train_loss"]) for history in histories.values()) + 0.4)
     right.grid(alpha=0.25)
-    percent_ticks(right.yaxis)
+    style.percent_ticks(right.yaxis)
     figure.align_ylabels([*left.values()])
     if len(panels) > 1:
-        figure.supylabel("each panel: its own kind of loss and its own scale", fontsize=SMALL, color=FAINT)
+        figure.supylabel("each panel: its own kind of loss and its own scale", fontsize=style.SMALL, color=style.FAINT)
 
     split = "validation" if "validation_accuracy" in measured else "train"
     last = {name: x[f"{split}_accuracy"][-1] for name, x in histories.items() if f"{split}_accuracy" in x}
     top = max(last, key=last.__getitem__)
-    which, whose = ("highest ", f" ({short(top, 40)})") if len(last) > 1 else ("", "")
-    summary = f"{which}{split} accuracy at the end: {percent(last[top])}{whose}"
-    set_title(figure, title or "Training: loss and accuracy by epoch", summary)
-    add_legend(figure, handles)
+    which, whose = ("highest ", f" ({style.short(top, 40)})") if len(last) > 1 else ("", "")
+    summary = f"{which}{split} accuracy at the end: {style.percent(last[top])}{whose}"
+    style.set_title(figure, title or "Training: loss and accuracy by epoch", summary)
+    style.add_legend(figure, handles)
     return figure
 
 
@@ -156,31 +142,31 @@ def learning_rate_curve(rates: ArrayLike, *, epochs: float, title: str | None = 
     Raises ValueError if there is no step, a rate is negative or not finite, or `epochs` is not above 0.
     """
     steps = np.asarray(rates, float)
-    require(steps.ndim == 1 and steps.size > 0, f"rates: shape {steps.shape}, expected (steps,)")
-    require(np.isfinite(steps).all(), "rates: holds NaN or infinity, expected finite rates")
-    require((steps >= 0).all(), f"rates: smallest is {steps.min():g}, expected rates of at least 0")
-    require(0 < epochs < float("inf"), f"epochs: {epochs}, expected a number above 0")
+    style.require(steps.ndim == 1 and steps.size > 0, f"rates: shape {steps.shape}, expected (steps,)")
+    style.require(np.isfinite(steps).all(), "rates: holds NaN or infinity, expected finite rates")
+    style.require((steps >= 0).all(), f"rates: smallest is {steps.min():g}, expected rates of at least 0")
+    style.require(0 < epochs < float("inf"), f"epochs: {epochs}, expected a number above 0")
 
-    figure = new_figure(8.0, 4.2)
+    figure = style.new_figure(8.0, 4.2)
     axes = figure.add_subplot()
     at = epochs * np.arange(len(steps) + 1) / len(steps)
-    axes.plot(at, np.append(steps, steps[-1]), color=COLORS[0], linewidth=1.6, drawstyle="steps-post")
+    axes.plot(at, np.append(steps, steps[-1]), color=style.COLORS[0], linewidth=1.6, drawstyle="steps-post")
     highest, positive = steps.max(), steps[steps > 0]
     logarithmic = positive.size > 0 and bool(np.quantile(positive, 0.2) < highest / 100)
     if logarithmic:
         axes.set_yscale("log")  # which draws zeros at the lower edge
     else:
         axes.set_ylim(0, 1.08 * highest or 1.0)
-    axes.yaxis.set_major_formatter(lambda value, _: number(value))
+    axes.yaxis.set_major_formatter(lambda value, _: style.number(value))
     zeros = ", 0 at the lower edge" if positive.size < steps.size else ""
     axes.set_ylabel(f"learning rate (log scale{zeros})" if logarithmic else "learning rate")
     axes.set(xlabel="epoch", xlim=(0, epochs))
     axes.locator_params(axis="x", steps=[1, 2, 5, 10])
     axes.grid(alpha=0.25)
     first = int(np.argmax(steps))
-    when = f"after {number(epochs * first / len(steps))} epochs" if first else "at the start"
-    summary = f"highest {number(highest)} {when}, {number(steps[-1])} at the end"
-    set_title(figure, title or "Learning rate by epoch", summary)
+    when = f"after {style.number(epochs * first / len(steps))} epochs" if first else "at the start"
+    summary = f"highest {style.number(highest)} {when}, {style.number(steps[-1])} at the end"
+    style.set_title(figure, title or "Learning rate by epoch", summary)
     return figure
 
 
@@ -189,19 +175,19 @@ def _checked(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Settings in rising order, and the accuracies of each series in that order."""
     settings = np.asarray(x, float)
-    require(settings.ndim == 1 and settings.size > 0, f"x: shape {settings.shape}, expected (settings,)")
-    require(np.isfinite(settings).all(), "x: holds NaN or infinity, expected finite settings")
-    require(not log_x or (settings > 0).all(), f"x: smallest is {settings.min():g}, log_x needs settings > 0")
-    require(len(series) > 0, "series: empty, expected at least one name with its accuracies")
-    arrays = {name: fractions(f"series[{name!r}]", values) for name, values in series.items()}
+    style.require(settings.ndim == 1 and settings.size > 0, f"x: shape {settings.shape}, expected (settings,)")
+    style.require(np.isfinite(settings).all(), "x: holds NaN or infinity, expected finite settings")
+    style.require(not log_x or (settings > 0).all(), f"x: smallest is {settings.min():g}, log_x needs settings > 0")
+    style.require(len(series) > 0, "series: empty, expected at least one name with its accuracies")
+    arrays = {name: style.fractions(f"series[{name!r}]", values) for name, values in series.items()}
     first = next(iter(arrays.values()))
     folds = first.shape[1] if first.ndim == 2 and first.size else "folds"
     for name, array in arrays.items():
         expected = f"expected ({len(settings)}, {folds})"
-        require(array.shape == (len(settings), folds), f"series[{name!r}]: shape {array.shape}, {expected}")
+        style.require(array.shape == (len(settings), folds), f"series[{name!r}]: shape {array.shape}, {expected}")
     if best is not None:
-        require(best[0] in arrays, f"best: {best[0]!r}, expected one of {list(arrays)}")
-        require(best[1] in settings, f"best: {best[1]!r}, expected one of x = {settings.tolist()}")
+        style.require(best[0] in arrays, f"best: {best[0]!r}, expected one of {list(arrays)}")
+        style.require(best[1] in settings, f"best: {best[1]!r}, expected one of x = {settings.tolist()}")
     order = np.argsort(settings, kind="stable")
     return settings[order], {name: array[order] for name, array in arrays.items()}
 
@@ -210,7 +196,7 @@ def _label_settings(axes: Axes, settings: np.ndarray, positions: np.ndarray) -> 
     """A tick at every setting, and its value wherever that does not run into the label before it."""
     inches = 6.3 * (positions - positions[0]) / (np.ptp(positions) or 1.0)  # about the width of an 8-inch figure's axis
     labels, free_from = [], -1.0
-    for text, middle in zip(map(number, settings), inches, strict=True):
+    for text, middle in zip(map(style.number, settings), inches, strict=True):
         half = 0.045 * len(text)
         labels.append(text if middle - half >= free_from else "")
         free_from = middle + half + 0.05 if labels[-1] else free_from
@@ -221,14 +207,14 @@ def _label_settings(axes: Axes, settings: np.ndarray, positions: np.ndarray) -> 
 def _history(name: str, history: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     keys = [f"{split}_{quantity}" for split in ("train", "validation") for quantity in ("loss", "accuracy")]
     for key in keys[:2]:
-        require(key in history, f"runs[{name!r}]: has no {key!r}, only {list(history)}")
+        style.require(key in history, f"runs[{name!r}]: has no {key!r}, only {list(history)}")
     curves = {key: np.asarray(history[key], float) for key in keys if key in history}
     shape = curves["train_loss"].shape
-    require(len(shape) == 1 and shape[0] > 0, f"runs[{name!r}]['train_loss']: shape {shape}, expected (epochs,)")
+    style.require(len(shape) == 1 and shape[0] > 0, f"runs[{name!r}]['train_loss']: shape {shape}, expected (epochs,)")
     for key, values in curves.items():
-        require(values.shape == shape, f"runs[{name!r}][{key!r}]: shape {values.shape}, train_loss has {shape}")
+        style.require(values.shape == shape, f"runs[{name!r}][{key!r}]: shape {values.shape}, train_loss has {shape}")
         if key.endswith("accuracy"):
-            fractions(f"runs[{name!r}][{key!r}]", values)
+            style.fractions(f"runs[{name!r}][{key!r}]", values)
     return curves
 
 
@@ -242,5 +228,5 @@ def _draw_history(name: str, history: Mapping[str, np.ndarray], color: str, loss
         marker = "o" if len(values) == 1 else None  # a line needs two points
         axes = loss if quantity == "loss" else accuracy
         axes.plot(np.arange(1, len(values) + 1), values, line, color=color, marker=marker, linewidth=1.6)
-    ends = [f"{key.split('_')[0]} {percent(history[key][-1])}" for key in history if key.endswith("accuracy")]
-    return Line2D([], [], color=color, linewidth=2.5, label=f"{short(name, 40)}: {', '.join(ends)}")
+    ends = [f"{key.split('_')[0]} {style.percent(history[key][-1])}" for key in history if key.endswith("accuracy")]
+    return Line2D([], [], color=color, linewidth=2.5, label=f"{style.short(name, 40)}: {', '.join(ends)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from funcgrad.plots.style import FAINT, SMALL, TEXT, TITLE, fractions, percent, require, short, wrapped
+from funcgrad.plots import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def templates(weights: ArrayLike, shape: Sequence[int], classes: Sequence[str], 
     _require_image("shape", shape)
     fits = array.ndim == 2 and array.shape == (len(classes), math.prod(shape)) and array.size > 0
     expected = f"({len(classes)}, {math.prod(shape)}) for images of shape {shape} and {len(classes)} classes"
-    require(fits, f"weights: shape {array.shape}, expected {expected}")
+    style.require(fits, f"weights: shape {array.shape}, expected {expected}")
 
     images = array.reshape(len(classes), *shape)
     each = tuple(range(1, images.ndim))
@@ -51,7 +51,7 @@ def templates(weights: ArrayLike, shape: Sequence[int], classes: Sequence[str], 
         note = "Red: brightness here raises the class's score; blue: it lowers it; white: no effect.\n"
         note += "Each template is scaled by its own largest weight."
 
-    captions = [[(line, "black") for line in short(name, 16, lines=2).split("\n")] for name in classes]
+    captions = [[(line, "black") for line in style.short(name, 16, lines=2).split("\n")] for name in classes]
     heading = title or f"Linear classifier: the learned weight templates of {len(classes)} classes"
     return _grid(images, captions, 5 if len(classes) <= 20 else 10, 0.2, heading, note, cmap="RdBu_r")
 
@@ -78,15 +78,15 @@ def neighbors_grid(
     _require_image("query_images", queries.shape[1:])
     count = len(queries)
     fits = neighbors.ndim == queries.ndim + 1 and neighbors.shape[:1] + neighbors.shape[2:] == queries.shape
-    require(count > 0, "query_images: none, expected at least one query")
-    require(fits, f"neighbor_images: shape {neighbors.shape}, expected ({count}, k, *{queries.shape[1:]})")
+    style.require(count > 0, "query_images: none, expected at least one query")
+    style.require(fits, f"neighbor_images: shape {neighbors.shape}, expected ({count}, k, *{queries.shape[1:]})")
     k = neighbors.shape[1]
-    require(k > 0, "neighbor_images: no neighbours, expected k ≥ 1")
+    style.require(k > 0, "neighbor_images: no neighbours, expected k ≥ 1")
     truth = _labels("query_labels", query_labels, (count,), len(classes))
     predicted = _labels("predictions", predictions, (count,), len(classes))
     labels = _labels("neighbor_labels", neighbor_labels, (count, k), len(classes))
     lengths = np.asarray(distances, float)
-    require(lengths.shape == (count, k), f"distances: shape {lengths.shape}, expected ({count}, {k})")
+    style.require(lengths.shape == (count, k), f"distances: shape {lengths.shape}, expected ({count}, {k})")
 
     # One brightness scale for all, or a query and its neighbour could not be compared by eye.
     shown = _displayable(np.concatenate([queries[:, None], neighbors], axis=1), in_colour=queries.shape[3:] == (3,))
@@ -98,17 +98,17 @@ def neighbors_grid(
     note = "Solid green frame: the neighbour is of the query's true class. Dashed red frame: it is of another.\n"
     note += f"Below each neighbour: its class and {distance_label}, nearest on the left."
     figure, axes, left = _page(width, height, heading, note)
-    names = [short(name, 16) for name in classes]
+    names = [style.short(name, 16) for name in classes]
     y = 0.0
     for name, in_section, color, sign in sections:
         y += _HEADER
         axes.plot([left, left + width], [y - 0.4, y - 0.4], color=color, linewidth=1)
         text = f"{sign} classified {name} ({in_section.sum()} of the {count} shown)"
-        axes.text(left, y - 0.2, text, color=color, fontsize=TEXT, weight="bold", va="center")
-        axes.text(left + _VERDICT + _TILE / 2, y - 0.1, "query", fontsize=SMALL, ha="center", va="center")
+        axes.text(left, y - 0.2, text, color=color, fontsize=style.TEXT, weight="bold", va="center")
+        axes.text(left + _VERDICT + _TILE / 2, y - 0.1, "query", fontsize=style.SMALL, ha="center", va="center")
         for row in np.flatnonzero(in_section):
             verdict = f"true: {names[truth[row]]}\npredicted: {names[predicted[row]]}\n{sign} {name}"
-            axes.text(left, y + _TILE / 2, verdict, fontsize=TEXT, va="center", color=color)
+            axes.text(left, y + _TILE / 2, verdict, fontsize=style.TEXT, va="center", color=color)
             captions = [f"{names[labels[row, j]]}\n{_distance(lengths[row, j])}" for j in range(k)]
             _draw_neighbors(axes, shown[row], labels[row] == truth[row], captions, left + _VERDICT, y)
             y += _TILE + 0.45
@@ -127,9 +127,9 @@ def most_confident_mistakes(labels: ArrayLike, probabilities: ArrayLike, count: 
     """
     shares = _probabilities("probabilities", probabilities)
     fits = shares.ndim == 2 and shares.shape[1] > 0
-    require(fits, f"probabilities: shape {shares.shape}, expected (examples, classes)")
+    style.require(fits, f"probabilities: shape {shares.shape}, expected (examples, classes)")
     truth = _labels("labels", labels, shares.shape[:1], shares.shape[1])
-    require(count >= 1, f"count: {count}, expected at least 1")
+    style.require(count >= 1, f"count: {count}, expected at least 1")
     mistakes = np.flatnonzero(shares.argmax(axis=1) != truth)
     return mistakes[np.argsort(-shares[mistakes].max(axis=1), kind="stable")][:count]
 
@@ -156,9 +156,9 @@ def worst_mistakes(
     truth = _labels("labels", labels, (count,), len(classes))
     predicted = _labels("predictions", predictions, (count,), len(classes))
     right = np.flatnonzero(truth == predicted)
-    require(right.size == 0, f"predictions: {right.size} of {count} equal their label, expected mistakes alone")
+    style.require(right.size == 0, f"predictions: {right.size} of {count} equal their label, expected mistakes alone")
     shares = _probabilities("probabilities", probabilities)
-    require(shares.shape == (count,), f"probabilities: shape {shares.shape}, expected ({count},)")
+    style.require(shares.shape == (count,), f"probabilities: shape {shares.shape}, expected ({count},)")
 
     note = "✓ its true class; ✗ the class predicted, and the probability that the classifier gave to it.\n"
     note += "The most confident first, row by row."
@@ -167,7 +167,10 @@ def worst_mistakes(
     mistakes = "mistake" if count == 1 else f"{count} mistakes"
     heading = title or (f"The {mistakes} made with the highest probability" if count else "No mistake")
     captions = [
-        [(f"✓ {short(classes[true], 20)}", _RIGHT), (f"✗ {short(classes[guess], 13)}, {percent(share)}", _WRONG)]
+        [
+            (f"✓ {style.short(classes[true], 20)}", _RIGHT),
+            (f"✗ {style.short(classes[guess], 13)}, {style.percent(share)}", _WRONG),
+        ]
         for true, guess, share in zip(truth, predicted, shares, strict=True)
     ]
     return _grid(_displayable(pictures, in_colour=pictures.shape[3:] == (3,)), captions, 6, 0.7, heading, note)
@@ -215,15 +218,15 @@ def _page(width: float, height: float, heading: str, note: str) -> tuple[Figure,
     from matplotlib.figure import Figure
 
     page = max(width + 0.4, 6.4)
-    head, notes = wrapped(heading, page - 0.4, TITLE), wrapped(note, page - 0.4, SMALL)
+    head, notes = style.wrapped(heading, page - 0.4, style.TITLE), style.wrapped(note, page - 0.4, style.SMALL)
     top = 0.15 + 0.22 * len(head) + 0.15 * len(notes) + 0.2
     figure = Figure(figsize=(page, top + height + 0.1))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(0, page)
     axes.set_ylim(height + 0.1, -top)
-    axes.set_title("\n".join(head), fontsize=TITLE, y=1 - 0.12 / figure.get_figheight(), va="top", pad=0)
-    grey: dict[str, Any] = {"fontsize": SMALL, "color": FAINT}
+    axes.set_title("\n".join(head), fontsize=style.TITLE, y=1 - 0.12 / figure.get_figheight(), va="top", pad=0)
+    grey: dict[str, Any] = {"fontsize": style.SMALL, "color": style.FAINT}
     axes.text(page / 2, 0.15 + 0.22 * len(head) - top, "\n".join(notes), ha="center", va="top", **grey)
     return figure, axes, (page - width) / 2
 
@@ -246,7 +249,7 @@ def _draw_image(
 
 def _caption(axes: Axes, x: float, y: float, text: str, color: str = "black") -> None:
     """Below the tile whose upper left corner is (x, y)."""
-    axes.text(x + _TILE / 2, y + _TILE + 0.06, text, color=color, fontsize=SMALL, ha="center", va="top")
+    axes.text(x + _TILE / 2, y + _TILE + 0.06, text, color=color, fontsize=style.SMALL, ha="center", va="top")
 
 
 def _displayable(images: np.ndarray, *, in_colour: bool) -> np.ndarray:
@@ -266,19 +269,19 @@ def _distance(value: float) -> str:
 
 def _labels(argument: str, values: ArrayLike, shape: tuple[int, ...], classes: int) -> np.ndarray:
     array = np.asarray(values)
-    require(array.shape == shape, f"{argument}: shape {array.shape}, expected {shape}")
-    require(np.issubdtype(array.dtype, np.integer), f"{argument}: dtype {array.dtype}, expected integers")
+    style.require(array.shape == shape, f"{argument}: shape {array.shape}, expected {shape}")
+    style.require(np.issubdtype(array.dtype, np.integer), f"{argument}: dtype {array.dtype}, expected integers")
     low, high = (array.min(), array.max()) if array.size else (0, classes - 1)
-    require(bool(low >= 0 and high < classes), f"{argument}: holds {low}–{high}, expected 0–{classes - 1}")
+    style.require(bool(low >= 0 and high < classes), f"{argument}: holds {low}–{high}, expected 0–{classes - 1}")
     return array
 
 
 def _probabilities(argument: str, values: ArrayLike) -> np.ndarray:
-    array = fractions(argument, values)
-    require(not np.isnan(array).any(), f"{argument}: holds NaN, expected fractions")
+    array = style.fractions(argument, values)
+    style.require(not np.isnan(array).any(), f"{argument}: holds NaN, expected fractions")
     return array
 
 
 def _require_image(argument: str, shape: tuple[int, ...]) -> None:
     accepted = "(H, W), (H, W, 1) or (H, W, 3); feature vectors cannot be shown"
-    require(is_image_shape(shape), f"{argument}: {shape} is not the shape of an image, expected {accepted}")
+    style.require(is_image_shape(shape), f"{argument}: {shape} is not the shape of an image, expected {accepted}")

@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from funcgrad.plots.style import (
-    TEXT,
-    add_legend,
-    fractions,
-    new_figure,
-    number,
-    percent,
-    percent_ticks,
-    require,
-    set_title,
-    short,
-)
+from funcgrad.plots import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,46 +32,43 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | 
 
     counts = np.asarray(matrix, float)
     size = len(classes)
-    require(size > 0 and counts.shape == (size, size), f"matrix: shape {counts.shape}, expected ({size}, {size})")
+    style.require(size > 0 and counts.shape == (size, size), f"matrix: shape {counts.shape}, expected ({size}, {size})")
     are_counts = np.isfinite(counts).all() and (counts >= 0).all() and (counts == np.round(counts)).all()
-    require(are_counts, "matrix: holds a negative or fractional value, expected counts")
-    require(counts.sum() > 0, "matrix: all zero, expected at least one counted example")
+    style.require(are_counts, "matrix: holds a negative or fractional value, expected counts")
+    style.require(counts.sum() > 0, "matrix: all zero, expected at least one counted example")
 
     diagonal = np.eye(size, dtype=bool)
     wrong = np.where(diagonal, 0.0, counts)
     highest = max(wrong.max(), 4)  # a single mistake should not look like a disaster
     side = min(max((0.55 if size <= 20 else 0.14) * size, 3.6), 15.0)
-    figure = new_figure(side + 3.2, side + 2.2)
+    figure = style.new_figure(side + 3.2, side + 2.2)
     axes = figure.add_subplot()
     axes.imshow(np.where(diagonal, 1.0, np.nan), cmap=ListedColormap(["#BBD6EA"]))
     mistakes = axes.imshow(np.where(diagonal, np.nan, counts), cmap="Oranges", vmin=0, vmax=highest)
     if size <= 20:
         for i, j in np.argwhere(counts > 0):
             text = f"{counts[i, j]:.0f}"
-            color, points = "white" if wrong[i, j] > 0.6 * highest else "black", TEXT * min(1.0, 5 / len(text))
+            color, points = "white" if wrong[i, j] > 0.6 * highest else "black", style.TEXT * min(1.0, 5 / len(text))
             axes.text(j, i, text, fontsize=points, color=color, ha="center", va="center")
         axes.hlines(np.arange(size - 1) + 0.5, -0.5, size - 0.5, color="white", linewidth=1)
         axes.vlines(np.arange(size - 1) + 0.5, -0.5, size - 0.5, color="white", linewidth=1)
 
     totals, right = counts.sum(axis=1), counts.diagonal()
-    names = [short(name, 22) for name in classes]
-    shares = [percent(right[i] / totals[i]) if totals[i] else "–" for i in range(size)]
+    names = [style.short(name, 22) for name in classes]
+    shares = [style.percent(right[i] / totals[i]) if totals[i] else "–" for i in range(size)]
     rows = [f"{name}  {share}" for name, share in zip(names, shares, strict=True)]
-    _label(
-        axes,
-        (rows, "true class, and its accuracy", side / size),
-        (names, "predicted class", side / size),
-    )
+    cell = side / size
+    _label(axes, (rows, "true class, and its accuracy", cell), (names, "predicted class", cell))
     ticks = MaxNLocator(5, integer=True)
     figure.colorbar(mistakes, ax=axes, shrink=0.6, ticks=ticks, label="mistakes (blue diagonal: right)")
 
-    share = percent(right.sum() / counts.sum())
+    share = style.percent(right.sum() / counts.sum())
     lines = [f"{title or 'Confusion matrix'}: {right.sum():.0f} of {counts.sum():.0f} right ({share})"]
     if wrong.any():
         i, j = divmod(int(np.argmax(wrong)), size)
         times = f"{wrong[i, j]:.0f} time{'s' if wrong[i, j] > 1 else ''}"
         lines.append(f"most frequent mistake: {names[i]} predicted as {names[j]}, {times}")
-    set_title(figure, *lines)
+    style.set_title(figure, *lines)
     return figure
 
 
@@ -109,54 +95,54 @@ def heat_map(
     down, row_names = _in_order("rows", rows)
     across, column_names = _in_order("columns", columns)
     shape = (len(rows), len(columns))
-    accuracies = fractions("table", table)
-    require(accuracies.shape == shape, f"table: shape {accuracies.shape}, expected {shape}")
+    accuracies = style.fractions("table", table)
+    style.require(accuracies.shape == shape, f"table: shape {accuracies.shape}, expected {shape}")
     lost = np.isnan(accuracies) if diverged is None else np.asarray(diverged) > 0
-    require(lost.shape == shape, f"diverged: shape {lost.shape}, expected {shape}")
-    require(not np.isnan(accuracies[~lost]).any(), "table: holds NaN where nothing diverged, expected accuracies")
+    style.require(lost.shape == shape, f"diverged: shape {lost.shape}, expected {shape}")
+    style.require(not np.isnan(accuracies[~lost]).any(), "table: holds NaN where nothing diverged, expected accuracies")
     accuracies, lost = (cells[np.ix_(down, across)] for cells in (accuracies, lost))
     if best is not None:
-        inside = 0 <= best[0] < shape[0] and 0 <= best[1] < shape[1]
-        require(inside, f"best: {tuple(best)}, expected (row, column) from (0, 0) to {(shape[0] - 1, shape[1] - 1)}")
+        inside, last = 0 <= best[0] < shape[0] and 0 <= best[1] < shape[1], (shape[0] - 1, shape[1] - 1)
+        style.require(inside, f"best: {tuple(best)}, expected (row, column) from (0, 0) to {last}")
 
     # Of one cell, in inches: large enough for its text, unless there are too many cells for a page.
     width, height = max(min(0.62, 14 / shape[1]), 3.6 / shape[1]), max(min(0.42, 10 / shape[0]), 1.8 / shape[0])
-    figure = new_figure(width * shape[1] + 2.6, height * shape[0] + 2.0)
+    figure = style.new_figure(width * shape[1] + 2.6, height * shape[0] + 2.0)
     axes = figure.add_subplot()
-    points = min(TEXT, 72 * width / 3.4, 72 * height / 1.5)  # a value is up to 5 characters wide
+    points = min(style.TEXT, 72 * width / 3.4, 72 * height / 1.5)  # a value is up to 5 characters wide
     image = _colored_cells(axes, accuracies, lost, points)
     handles = [_hatched(axes, lost)] if lost.any() else []
     lines = [title or f"Mean accuracy by {row_label} and {column_label}"]
     if best is not None:
         row, column = down.index(best[0]), across.index(best[1])
         handles.append(_framed(axes, row, column, linewidth=min(max(12 * min(width, height), 1.2), 2.5)))
-        result = "diverged" if lost[row, column] else f"accuracy {percent(accuracies[row, column])}"
+        result = "diverged" if lost[row, column] else f"accuracy {style.percent(accuracies[row, column])}"
         lines.append(f"chosen: {row_label} = {row_names[row]}, {column_label} = {column_names[column]}, {result}")
     _label(axes, (row_names, row_label, height), (column_names, column_label, width))
     inch = 1 / figure.get_figwidth()
     bar = figure.colorbar(image, ax=axes, fraction=0.3 * inch, pad=0.15 * inch, aspect=height * shape[0] / 0.2)
     bar.set_label("mean accuracy (in the cells: %)" if points >= _LEGIBLE else "mean accuracy")
-    percent_ticks(bar.ax.yaxis)
-    set_title(figure, *lines)
+    style.percent_ticks(bar.ax.yaxis)
+    style.set_title(figure, *lines)
     if handles:
-        add_legend(figure, handles)
+        style.add_legend(figure, handles)
     return figure
 
 
 def _in_order(argument: str, settings: Sequence[float | str]) -> tuple[list[int], list[str]]:
     """Where each setting was, numbers sorted and names as they come; and the name of each."""
     values = [setting if isinstance(setting, str) else float(setting) for setting in settings]
-    require(len(values) > 0, f"{argument}: empty, expected at least one setting")
-    require(len(set(values)) == len(values), f"{argument}: {values} holds a setting twice")
+    style.require(len(values) > 0, f"{argument}: empty, expected at least one setting")
+    style.require(len(set(values)) == len(values), f"{argument}: {values} holds a setting twice")
     named = any(isinstance(value, str) for value in values)
     order = sorted(range(len(values)), key=(lambda i: i) if named else values.__getitem__)
-    return order, [short(x, 22) if isinstance(x := values[i], str) else number(x) for i in order]
+    return order, [style.short(x, 22) if isinstance(x := values[i], str) else style.number(x) for i in order]
 
 
 def _label(axes: Axes, rows: tuple[Sequence[str], str, float], columns: tuple[Sequence[str], str, float]) -> None:
     """Labels both axes of a table, each given as its names, its label and the inches a name has."""
     for axis, (names, label, inches) in ((axes.yaxis, rows), (axes.xaxis, columns)):
-        points = min(TEXT, max(_LEGIBLE, 60 * inches))
+        points = min(style.TEXT, max(_LEGIBLE, 60 * inches))
         shown = range(0, len(names), math.ceil(points / (60 * inches) - 1e-9))  # those that have room
         upright = axis is axes.yaxis or max(map(len, names)) * 0.6 * points < 72 * inches
         axis.set_ticks(shown, [names[i] for i in shown], fontsize=points, rotation=0 if upright else 90)
@@ -184,10 +170,10 @@ def _hatched(axes: Axes, lost: np.ndarray) -> Patch:
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    grey, style = "#E6E6E6", dict[str, Any](hatch="////", edgecolor="#8C8C8C", linewidth=0)
+    grey, options = "#E6E6E6", dict[str, Any](hatch="////", edgecolor="#8C8C8C", linewidth=0)
     across, down = np.arange(lost.shape[1] + 1) - 0.5, np.arange(lost.shape[0] + 1) - 0.5
-    axes.pcolor(across, down, np.ma.masked_array(np.ones(lost.shape), ~lost), cmap=ListedColormap([grey]), **style)
-    return Patch(facecolor=grey, label=f"hatched: diverged ({lost.sum()} of {lost.size} settings)", **style)
+    axes.pcolor(across, down, np.ma.masked_array(np.ones(lost.shape), ~lost), cmap=ListedColormap([grey]), **options)
+    return Patch(facecolor=grey, label=f"hatched: diverged ({lost.sum()} of {lost.size} settings)", **options)
 
 
 def _framed(axes: Axes, row: int, column: int, linewidth: float) -> Patch:
@@ -195,6 +181,6 @@ def _framed(axes: Axes, row: int, column: int, linewidth: float) -> Patch:
     from matplotlib.patches import Patch, Rectangle
 
     for color, line in (("white", 2 * linewidth), ("black", linewidth)):
-        style: dict[str, Any] = {"fill": False, "edgecolor": color, "linewidth": line}
-        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, clip_on=False, zorder=5, **style))
-    return Patch(label="framed: chosen", **style)
+        options: dict[str, Any] = {"fill": False, "edgecolor": color, "linewidth": line}
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, clip_on=False, zorder=5, **options))
+    return Patch(label="framed: chosen", **options)
