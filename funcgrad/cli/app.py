@@ -8,9 +8,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Sequence
 
 from funcgrad import files
 from funcgrad.cli import console, data, explain, gradcheck
@@ -23,19 +21,19 @@ def main(
     argv: Sequence[str] | None = None,
     *,
     progress: ShowProgress = console.progress,
-    tuning: Mapping[str, Any] = MappingProxyType({}),
+    chunk: int | None = None,
 ) -> int:
     """Runs one command and returns its exit status.
 
     Args:
       argv: the process's own by default.
       progress: what shows how far a command is, called as `console.progress` is.
-      tuning: of a search, beside its options.
+      chunk: queries in each saved part of a search that can be resumed; some seconds of work by default.
     """
     arguments = parser().parse_args(argv)
     try:
         with handle_signals() as defer_interrupts:
-            status = _run(arguments, progress, defer_interrupts, tuning)
+            status = _run(arguments, progress, defer_interrupts, chunk)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read the output, like `head`, has enough
@@ -58,12 +56,12 @@ def main(
 
 
 def _run(
-    arguments: argparse.Namespace, progress: ShowProgress, defer_interrupts: DeferInterrupts, tuning: Mapping[str, Any]
+    arguments: argparse.Namespace, progress: ShowProgress, defer_interrupts: DeferInterrupts, chunk: int | None
 ) -> int:
     if arguments.command in _COMMANDS:
         return _COMMANDS[arguments.command](arguments, progress)
     command = _data_commands()[arguments.command]
-    return run_on_data(command, arguments, progress=progress, defer_interrupts=defer_interrupts, tuning=tuning)
+    return run_on_data(command, arguments, progress=progress, defer_interrupts=defer_interrupts, chunk=chunk)
 
 
 _COMMANDS = {

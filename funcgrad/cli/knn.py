@@ -63,7 +63,7 @@ def search(dataset: Dataset, options: KnnOptions, run: Run, seconds: dict[str, f
             resume=run.resume,
             data=identity(dataset),
             progress=report_progress,
-            **run.tuning,
+            chunk=run.chunk,
         )
 
 

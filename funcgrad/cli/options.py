@@ -234,7 +234,7 @@ class VoteOptions(Options):
 class KnnOptions(VoteOptions):
     metric: str = option("l2", _METRICS, names=_metrics)
     temperature: float = option(0.07, "of softmax weights", type=number(0, exclusive=True), metavar="T")
-    precision: str = option("exact", "of floats", choices=("exact", "fast"))
+    precision: str = option("exact", "of floats: exact, fast", names=lambda: funcgrad.neighbors.PRECISIONS)
     devices: int = option(1, "that share the queries", **_COUNT)
 
 

@@ -25,7 +25,7 @@ class Run(NamedTuple):
     resume: bool = False
     progress: ShowProgress = partial(console.progress, shown=False)
     defer_interrupts: DeferInterrupts = lambda: nullcontext(lambda: False)
-    tuning: Mapping[str, Any] = MappingProxyType({})  # of the search
+    chunk: int | None = None  # queries in each saved part of a search; some seconds of work by default
 
 
 class Outcome(NamedTuple):

@@ -26,7 +26,7 @@ STOPPED = """if True:
                 os.kill(os.getpid(), {number})
                 time.sleep({sleep})
         yield report_progress
-    sys.exit(cli.main(progress=progress, tuning={tuning!r}))
+    sys.exit(cli.main(progress=progress, chunk={chunk}))
 """
 
 
@@ -51,7 +51,7 @@ def fails() -> Callable[..., int]:
 
             yield report_progress
 
-        return cli.main([*map(str, arguments)], progress=progress, tuning={"chunk": CHUNK})
+        return cli.main([*map(str, arguments)], progress=progress, chunk=CHUNK)
 
     return fails
 
@@ -63,7 +63,7 @@ def stopped() -> Callable[..., subprocess.CompletedProcess[str]]:
     def stopped(
         *arguments: object, task: str, after: int, number: signal.Signals, sleep: float = 0
     ) -> subprocess.CompletedProcess[str]:
-        code = STOPPED.format(task=task, after=after, number=int(number), sleep=sleep, tuning={"chunk": CHUNK})
+        code = STOPPED.format(task=task, after=after, number=int(number), sleep=sleep, chunk=CHUNK)
         command = [sys.executable, "-c", code, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 

@@ -31,6 +31,8 @@ def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
         ("knn --k 3 3", ["--k", "3 3", "once"]),
         ("knn --resum", ["--resum", "did you mean --resume?"]),
         ("knn --metric foo", ["--metric", "'foo'", "chebyshev"]),
+        ("knn --weights foo", ["--weights", "'foo'", "uniform, distance, softmax"]),
+        ("knn --precision foo", ["--precision", "'foo'", "exact, fast"]),
         ("knn --metric minkowski", ["p:", "minkowski"]),
         ("knn --p 3", ["p:", "minkowski", "'l2'"]),
         ("knn --classes ten", ["'ten'", "digits has 0, 1"]),

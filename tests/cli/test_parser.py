@@ -64,7 +64,7 @@ def test_the_help_lists_the_names_of_the_tables(command: str) -> None:
     """Optimizers, schedules and initializations are too many to list; the rest is complete, each in its own list."""
     for one in (one for group in COMMANDS[command].groups for one in options.declared(group)):
         if one.metadata["names"] is not None and one.name not in ("optimizer", "schedule", "initialization"):
-            listed = one.metadata["keywords"]["help"].split("[")[0].removeprefix("of the votes: ")
+            listed = one.metadata["keywords"]["help"].split("[")[0].split(": ")[-1]
             assert sorted(listed.strip().split(", ")) == sorted(one.metadata["names"]())
 
 
