@@ -224,9 +224,7 @@ class ExplainOptions(Options):
 
 class VoteOptions(Options):
     k: tuple[int, ...] = option((1, 3, 5, 10), nargs="+", type=integer(1), metavar="K", distinct=True)
-    weights: str = option(
-        "uniform", "of the votes: uniform, distance, softmax", names=lambda: funcgrad.neighbors.WEIGHTS
-    )
+    weights: str = option("uniform", "uniform, distance, softmax", names=lambda: funcgrad.neighbors.WEIGHTS)
     memory: str = option("1GiB", "limit of what is needed beside the data", metavar="SIZE")
     p: float | None = option(None, "of metric minkowski", type=number(1), metavar="P")
 
@@ -251,7 +249,7 @@ class ClassifierOptions(Options):
     optimizer: str = option("adamw", "any of Optax's", names=lambda: funcgrad.training.OPTIMIZERS)
     schedule: str = option("cosine", "of the learning rate, any of Optax's", names=lambda: funcgrad.training.SCHEDULES)
     clip_norm: float | None = option(
-        None, "gradients of a larger norm, over all arrays, are scaled down to it [none]", **_POSITIVE
+        None, "gradients of a larger global norm are scaled down to it [none]", **_POSITIVE
     )
     initialization: str | None = option(
         None,
@@ -300,9 +298,7 @@ class SingleTrainingOptions(Options):
     """Of one training, which can be watched, saved and spread over devices."""
 
     validation: float = option(0.1, "share of the training set held out", type=number(0, 0.5), metavar="SHARE")
-    patience: int | None = option(
-        None, "stop after so many in which validation accuracy did not rise [never]", **_EPOCHS
-    )
+    patience: int | None = option(None, "stop after so many without a rise in validation accuracy [never]", **_EPOCHS)
     augment: str | None = option(None, "of each image, anew each time: flip,shift:4,cutout:8 [none]", metavar="NAMES")
     mixup: float = option(0.0, "mixes pairs of inputs, and their losses", type=number(0), metavar="ALPHA")
     dtype: str = option("float32", "of the computation", choices=("float32", "bfloat16"))

@@ -1,5 +1,6 @@
 """The content of result.json, seconds with compilation apart, and files that are written all or not at all."""
 
+import functools
 import os
 import platform
 import shutil
@@ -13,8 +14,6 @@ from typing import Any
 
 from funcgrad import __version__
 from funcgrad.files import plain
-
-_compilations: list[float] = []  # seconds of each compilation in this process, appended by JAX's own monitoring
 
 
 def make_result(
@@ -63,22 +62,28 @@ def _processor() -> str:
     return ", ".join(found + [f"{name} {known[name]}" for name in ("cpu family", "model") if name in known])
 
 
-@contextmanager
-def timed(seconds: dict[str, float]) -> Iterator[None]:
-    """Adds the seconds within to seconds["run"], less those in which JAX compiled, which go to seconds["compile"]."""
+@functools.cache
+def _compilations() -> list[float]:
+    """The seconds of each compilation in this process since the first call; JAX's own monitoring appends them."""
     from jax import monitoring
+
+    durations: list[float] = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
         if event.startswith("/jax/core/compile/"):  # tracing, lowering, compiling
-            _compilations.append(duration_secs)
+            durations.append(duration_secs)
 
-    if not _compilations:
-        monitoring.register_event_duration_secs_listener(listen)
-        _compilations.append(0.0)
-    before, start = len(_compilations), time.perf_counter()
+    monitoring.register_event_duration_secs_listener(listen)
+    return durations
+
+
+@contextmanager
+def timed(seconds: dict[str, float]) -> Iterator[None]:
+    """Adds the seconds within to seconds["run"], less those in which JAX compiled, which go to seconds["compile"]."""
+    before, start = len(_compilations()), time.perf_counter()
     yield
     elapsed = time.perf_counter() - start
-    compiled = min(sum(_compilations[before:]), elapsed)
+    compiled = min(sum(_compilations()[before:]), elapsed)
     seconds["compile"] = seconds.get("compile", 0.0) + compiled
     seconds["run"] = seconds.get("run", 0.0) + elapsed - compiled
 
