@@ -18,7 +18,7 @@ losses to 1e-9.
 import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,12 @@ def moons() -> tuple[np.ndarray, np.ndarray]:
     return points, 2.0 * labels - 1.0
 
 
-def init(seed: int) -> Params:
+def init(seed: int, sizes: Sequence[int] = SIZES) -> Params:
     """Weights between -1 and 1, biases 0: the numbers that micrograd draws after `random.seed(seed)`."""
     draw = random.Random(seed).uniform
     return [
         [([draw(-1, 1) for _ in range(inputs)], 0.0) for _ in range(outputs)]
-        for inputs, outputs in itertools.pairwise(SIZES)
+        for inputs, outputs in itertools.pairwise(sizes)
     ]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent.parent / "experiments"
 FINITE_DIFFERENCES = "differences"
+SMALL = 2, 3, 3, 1  # units of a network that JAX compiles quickly
 
 
 def script(name: str) -> ModuleType:
@@ -33,13 +34,6 @@ def moons() -> ModuleType:
     return script("micrograd_moons")
 
 
-@pytest.fixture
-def small(moons: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The experiment with a network that JAX compiles quickly."""
-    monkeypatch.setattr(moons, "SIZES", (2, 3, 3, 1))
-    return moons
-
-
 @pytest.fixture(scope="module")
 def problems() -> ModuleType:
     return script("small_problems")
@@ -54,11 +48,11 @@ def test_the_first_losses_are_those_of_micrograd(moons: ModuleType) -> None:
     assert losses == pytest.approx([0.8958441028683222, 1.723590533697202, 0.7429006313851131], rel=1e-12)
 
 
-def test_the_gradient_is_that_of_jax_at_every_step(small: ModuleType) -> None:
-    gradient = small.make_gradient()
-    passed, _ = small.train(small.init(0), 5, gradient)
+def test_the_gradient_is_that_of_jax_at_every_step(moons: ModuleType) -> None:
+    gradient = moons.make_gradient()
+    passed, _ = moons.train(moons.init(0, SMALL), 5, gradient)
     assert len(passed) == 6
-    assert small.worst_difference(passed, gradient) <= small.TOLERANCE
+    assert moons.worst_difference(passed, gradient) <= moons.TOLERANCE
 
 
 @pytest.mark.exhaustive
@@ -69,8 +63,8 @@ def test_the_gradient_of_the_whole_network_is_that_of_jax(moons: ModuleType) -> 
 
 
 @pytest.mark.parametrize("wrong", [1e-9, float("nan")])
-def test_a_wrong_gradient_is_caught(small: ModuleType, wrong: float) -> None:
-    gradient = small.make_gradient()
+def test_a_wrong_gradient_is_caught(moons: ModuleType, wrong: float) -> None:
+    gradient = moons.make_gradient()
 
     def shifted(*args: Any) -> Any:
         loss, slope = gradient(*args)
@@ -78,38 +72,38 @@ def test_a_wrong_gradient_is_caught(small: ModuleType, wrong: float) -> None:
         return loss, [*slope[:-1], [(weights, bias + wrong)]]
 
     with pytest.raises(AssertionError, match=r"step 0: the gradient differs from jax\.grad's by"):
-        small.worst_difference([small.init(0)], shifted)
+        moons.worst_difference([moons.init(0, SMALL)], shifted)
 
 
-def test_a_step_changes_nothing_in_place(small: ModuleType) -> None:
-    start, same = small.init(0), small.init(0)
-    passed, _ = small.train(start, 2, small.make_gradient())
+def test_a_step_changes_nothing_in_place(moons: ModuleType) -> None:
+    start, same = moons.init(0, SMALL), moons.init(0, SMALL)
+    passed, _ = moons.train(start, 2, moons.make_gradient())
     assert start == same
     assert passed[0] == start
     assert passed[1] != passed[2]
 
 
 @pytest.mark.exhaustive
-def test_matrices_learn_what_the_scalars_learn(small: ModuleType) -> None:
-    points, labels = small.moons()
-    start = small.init(0)
-    passed, losses = small.train(start, 10, small.make_gradient())
+def test_matrices_learn_what_the_scalars_learn(moons: ModuleType) -> None:
+    points, labels = moons.moons()
+    start = moons.init(0, SMALL)
+    passed, losses = moons.train(start, 10, moons.make_gradient())
     with jax.enable_x64(True):
-        arrays, array_losses = small.train_arrays(small.to_arrays(start), 10)
-        scores = np.asarray(small.array_scores(arrays, points))
+        arrays, array_losses = moons.train_arrays(moons.to_arrays(start), 10)
+        scores = np.asarray(moons.array_scores(arrays, points))
     np.testing.assert_allclose(losses, array_losses, rtol=1e-9)
-    np.testing.assert_allclose(small.scalar_scores(passed[-1], points), scores, rtol=1e-6, atol=1e-9)
-    assert small.accuracy(scores, labels) > small.accuracy(-scores, labels)
+    np.testing.assert_allclose(moons.scalar_scores(passed[-1], points), scores, rtol=1e-6, atol=1e-9)
+    assert moons.accuracy(scores, labels) > moons.accuracy(-scores, labels)
 
 
 def test_accuracy_counts_the_right_signs(moons: ModuleType) -> None:
     assert moons.accuracy(np.array([0.1, -2.0, 3.0, -1.0]), np.array([1.0, -1.0, -1.0, -1.0])) == 0.75
 
 
-def test_both_boundaries_are_drawn(small: ModuleType) -> None:
-    params = small.init(0)
+def test_both_boundaries_are_drawn(moons: ModuleType) -> None:
+    params = moons.init(0, SMALL)
     with jax.enable_x64(True):
-        figure = small.draw(params, small.to_arrays(params), (0.5, 1.0))
+        figure = moons.draw(params, moons.to_arrays(params), (0.5, 1.0))
     assert [axes.get_title() for axes in figure.axes] == [
         "funcgrad.autograd, scalars: 50% right",
         "JAX, matrices: 100% right",
