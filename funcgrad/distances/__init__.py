@@ -7,12 +7,11 @@ Read in this order: `metrics` (the definitions), `all_pairs` (the tables, with f
 from funcgrad.distances.all_pairs import (
     LARGEST_SUM,
     fastest_ranking_distances,
-    finish,
     minima,
     products,
     ranking_distances,
 )
-from funcgrad.distances.dtypes import as_vectors, needs_64_bits, ranking_dtype, same_dimensions, search_dtype
+from funcgrad.distances.dtypes import as_vectors, needs_64_bits, ranking_dtype, same_dimensions
 from funcgrad.distances.metrics import (
     ALIASES,
     METRICS,
@@ -40,7 +39,6 @@ __all__ = [
     "cosine",
     "dot",
     "fastest_ranking_distances",
-    "finish",
     "hamming",
     "l1",
     "l2",
@@ -52,6 +50,5 @@ __all__ = [
     "ranking_distances",
     "ranking_dtype",
     "same_dimensions",
-    "search_dtype",
     "sqeuclidean",
 ]

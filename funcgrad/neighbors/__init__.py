@@ -2,13 +2,13 @@
 
 Read in this order: `search` (what a user calls), `index` (points made ready once), `strategies` (which scans of the
 points find and prove an answer), `block_search` (a scan, block by block), `merge_step` (the compiled step), `plan`
-(what can be tuned, and how large blocks may be). What proves an answer: `bounds`, `prefilter`, `exact_distances`,
-`certificate`. Around it: `voting`, `resumable`, `mesh` and `distributed` (several devices and processes), `validation`.
+(how large blocks may be), `tuning`. What proves an answer: `bounds`, `prefilter`, `exact_distances`, `certificate`.
+Around it: `voting`, `resumable`, `mesh` and `distributed` (several devices and processes), `validation`.
 """
 
 from funcgrad.distances import Metric
 from funcgrad.neighbors.index import Index, as_index, load_index, prepare, save_index
-from funcgrad.neighbors.plan import Tuning, parse_memory
+from funcgrad.neighbors.plan import parse_memory
 from funcgrad.neighbors.resumable import (
     SavedChunks,
     counting_from,
@@ -18,6 +18,7 @@ from funcgrad.neighbors.resumable import (
     resumable_kneighbors,
 )
 from funcgrad.neighbors.search import PRECISIONS, Info, Neighbors, kneighbors, radius_neighbors
+from funcgrad.neighbors.tuning import Tuning
 from funcgrad.neighbors.voting import WEIGHTS, Weights, classify, vote
 
 __all__ = [

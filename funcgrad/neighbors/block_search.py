@@ -15,8 +15,9 @@ from jax.sharding import Mesh
 from funcgrad.distances import Metric
 from funcgrad.neighbors.bounds import PointStatistics
 from funcgrad.neighbors.merge_step import PointBlock, StepSpec
-from funcgrad.neighbors.plan import DEFAULTS, Plan, Tuning, fit_to_memory
+from funcgrad.neighbors.plan import Plan, fit_to_memory
 from funcgrad.neighbors.prefilter import Projection
+from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 
 _ALIGNMENT = 64  # bytes, of arrays that XLA reads in place
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.distances import Metric
-from funcgrad.neighbors.exact_distances import FETCHED, unit
+from funcgrad.neighbors.exact_distances import directions
+from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 
 PRODUCTS = ("l2", "sqeuclidean", "cosine", "dot")  # metrics that are inner products at heart
 
@@ -50,19 +51,19 @@ class Bounds(NamedTuple):
 
 
 def point_statistics(
-    points: Any, metric: Metric, dtype: Any, known: PointStatistics | None = None, *, fetched: int = FETCHED
+    points: Any, metric: Metric, dtype: Any, known: PointStatistics | None = None, tuning: Tuning = DEFAULTS
 ) -> PointStatistics | None:
     """Two passes over the points (three for l2), a block at a time; None for a metric that needs none.
 
     The norms are computed in `dtype`, with at most as large an error as `filter_error` allows for. `known` are those in
-    another precision, whose centre and scale are kept; `fetched` numbers at a time come from a device.
+    another precision, whose centre and scale are kept.
     """
     if metric not in PRODUCTS:
         return None
     dtype = np.dtype(dtype)
     if known is not None and known.norms.dtype == dtype:
         return known
-    rows = max(1, (2**20 if isinstance(points, np.ndarray) else fetched) // points.shape[1])
+    rows = max(1, (2**20 if isinstance(points, np.ndarray) else tuning.fetched) // points.shape[1])
     if known is not None:
         scale, centre = known.scale, known.centre
     else:
@@ -173,14 +174,10 @@ def _centred_bounds(
 
 def _direction_bounds(exact: np.ndarray, metric: Metric, scale: float, error: float, widest: float) -> Bounds:
     """Of cosine and dot, whose queries are divided by their lengths."""
-    largest = np.abs(exact).max(axis=1, keepdims=True)
-    largest = np.where(largest > 0, largest, 1)
-    lengths = np.sqrt(((exact / largest) ** 2).sum(axis=1, keepdims=True))
-    prepared, ones = exact / largest / np.where(lengths > 0, lengths, 1), np.ones(len(exact))
+    (prepared, lengths), ones = directions(exact), np.ones(len(exact))
     if metric == "cosine":
         return Bounds(prepared, ones - 2 * error, ones, ones)
-    factor = (largest * lengths)[:, 0] / scale
-    return Bounds(prepared, 0 * ones, factor, factor * widest)
+    return Bounds(prepared, 0 * ones, lengths / scale, lengths / scale * widest)
 
 
 def _bounds_in_range(
@@ -197,51 +194,6 @@ def _bounds_in_range(
     safe &= _SCALES[0] < scale < min(2.0 ** (0.7 * limits.maxexp), _SCALES[1])
     rows = np.where(safe[:, None], bounds.queries, 0).astype(dtype)
     return bounds._replace(queries=rows, offset=np.where(safe, offset, -np.inf))
-
-
-def pairs_are_bounded(statistics: PointStatistics | None) -> bool:
-    """Whether `pair_bounds` may be used: nothing overflows, and the scale lies where it would not vanish."""
-    if statistics is None:
-        return True
-    norms, limits = (
-        statistics.norms if statistics.centred is None else statistics.centred,
-        np.finfo(statistics.norms.dtype),
-    )
-    inside = _SCALES[0] < statistics.scale < min(2.0 ** (0.7 * limits.maxexp), _SCALES[1])
-    return inside and bool(np.isfinite(norms).all() and float(norms.max()) ** 2 < float(limits.max) / 64)
-
-
-@np.errstate(under="ignore")
-def pair_bounds(
-    rows: Any, metric: Metric, dtype: Any, statistics: PointStatistics | None, error: float
-) -> tuple[Bounds, np.ndarray]:
-    """`query_bounds` of examples that are queries and points at once, and a term (n,) of each.
-
-    The filter's number is the sum of both terms − the product of the rows as `Bounds.queries` has them; so it holds for
-    both. Without statistics it is the distance itself. Both rows and their squares are rounded, so twice the error of a
-    product is allowed for.
-    """
-    zeros = np.zeros(len(rows))
-    if statistics is None:
-        return query_bounds(rows, metric, dtype, None, error), zeros.astype(dtype)
-    exact, limits, error = np.asarray(rows).astype(np.float64), np.finfo(dtype), 2 * error
-    if metric == "cosine":
-        prepared, factor, size = unit(exact), 1.0, zeros + 1
-        terms, widest = zeros + (1 - error) / 2, 1.0
-    else:
-        centre = 0.0 if statistics.centre is None else statistics.centre.astype(np.float64)
-        prepared = (exact - centre) * statistics.scale
-        squares = (prepared**2).sum(axis=1)
-        norms = statistics.norms if statistics.centred is None else statistics.centred
-        widest = float(norms.max())
-        if metric == "dot":
-            terms, factor = -error * squares / 2, 1 / statistics.scale**2
-            size = np.sqrt(squares) * widest * factor
-        else:  # |a − b|² / 2 = |A|² / 2 + |B|² / 2 − A·B
-            terms, factor, size = squares * (1 - error) / 2, 2 / statistics.scale**2, zeros
-    vanishing = _UNDERFLOW * exact.shape[1] * float(limits.tiny) * (1 + widest) ** 2 * (1 + statistics.scale)
-    bounds = Bounds(prepared.astype(dtype), zeros - factor * vanishing, zeros + factor, size)
-    return bounds, terms.astype(dtype)
 
 
 def _ratio(statistics: PointStatistics) -> float:
@@ -277,14 +229,16 @@ def point_terms(metric: Metric, statistics: PointStatistics, error: float) -> tu
 # there is no proof, and the next stage's plain |a − b|, whose error is relative, must find it.
 
 
-def minima_pay(queries: int, points: Any, *, min_queries: int = 256, max_ratio: float = 8) -> bool:
+def minima_pay(queries: int, points: Any, tuning: Tuning = DEFAULTS) -> bool:
     """Whether summing minima is faster: for enough queries, and points that are not far from 0 beside their spread."""
-    if queries < min_queries:
+    if queries < tuning.minima_min_queries:
         return False
     count = min(256, max(16, 2**20 // points.shape[1]))
     sample = np.asarray(points[:: -(-len(points) // count)]).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.abs(sample).sum() <= max_ratio * np.abs(sample - sample.mean(axis=0)).sum() < np.inf)
+        return bool(
+            np.abs(sample).sum() <= tuning.minima_max_ratio * np.abs(sample - sample.mean(axis=0)).sum() < np.inf
+        )
 
 
 def sums_of_points(points: Any) -> np.ndarray:

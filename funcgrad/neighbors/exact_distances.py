@@ -7,30 +7,22 @@ from typing import Any
 
 import numpy as np
 
-FETCHED = 2**22  # numbers at a time from a device, which sends a few large pieces sooner than many small ones
+from funcgrad.neighbors.tuning import DEFAULTS, Tuning
+
+Pairs = tuple[np.ndarray, np.ndarray]  # rows of the queries, and of the points, (n,) each
+
 _THREADS = min(8, os.cpu_count() or 1)  # more wait for one another between NumPy's loops, and are slower in all
-ELEMENTS = 2**17 if _THREADS < 4 else 2**18  # at a time in a thread: few stay in its cache, many keep threads apart
 
 
 def pair_distances(
-    queries: Any,
-    points: Any,
-    pairs: tuple[np.ndarray, np.ndarray],
-    metric: str,
-    p: float | None,
-    *,
-    fetched: int = FETCHED,
-    elements: int = ELEMENTS,
-) -> Any:
-    """The distances (len(pairs[0]),) float64 of queries[pairs[0]] and points[pairs[1]].
-
-    fetched: numbers at a time from a device; elements: numbers at a time in a thread.
-    """
+    queries: Any, points: Any, pairs: Pairs, metric: str, p: float | None, tuning: Tuning = DEFAULTS
+) -> np.ndarray:
+    """The distances (n,) float64 of queries[pairs[0]] and points[pairs[1]]."""
     count, dimensions = len(pairs[0]), points.shape[1]
     if not (isinstance(queries, np.ndarray) and isinstance(points, np.ndarray)):
-        return _fetched_pair_distances(queries, points, pairs, metric, p, fetched)
+        return _fetched_pair_distances(queries, points, pairs, metric, p, tuning)
     formula = _FORMULAS[metric] if metric != "minkowski" else lambda a, b: _p_norm(_difference(a, b), p)
-    size, dtype = max(1, elements // dimensions), "float64"  # pairs at a time
+    size, dtype = max(1, tuning.pair_elements // dimensions), "float64"  # pairs at a time
     if metric == "l1" and queries.dtype == points.dtype == np.uint8:
         formula, size, dtype = _l1_of_bytes, 3 * size, "uint8"
     distances = np.empty(count)
@@ -53,16 +45,16 @@ def pair_distances(
 
 
 def _fetched_pair_distances(
-    queries: Any, points: Any, pairs: tuple[np.ndarray, np.ndarray], metric: str, p: float | None, fetched: int
+    queries: Any, points: Any, pairs: Pairs, metric: str, p: float | None, tuning: Tuning
 ) -> np.ndarray:
     """`pair_distances` of vectors on a device, a piece at a time."""
-    most = max(1, fetched // points.shape[1])
+    most = max(1, tuning.fetched // points.shape[1])
     distances, size = np.empty(len(pairs[0])), 1 << (most.bit_length() - 1)  # a power of 2: see `_rows_of`
     for start in range(0, len(distances), size):
         first, second = (numbers[start : start + size] for numbers in pairs)
         places = np.arange(len(first))
         rows = _rows_of(queries, first), _rows_of(points, second)
-        distances[start : start + size] = pair_distances(*rows, (places, places), metric, p)
+        distances[start : start + size] = pair_distances(*rows, (places, places), metric, p, tuning)
     return distances
 
 
@@ -110,10 +102,13 @@ def _l2(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return root
 
 
-def unit(a: np.ndarray) -> np.ndarray:
-    """Rows (n, D) divided by their lengths; zeros stay zeros."""
-    a = a / np.where((largest := np.abs(a).max(axis=1, keepdims=True)) > 0, largest, 1)
-    return a / np.where((norm := np.sqrt((a * a).sum(axis=1, keepdims=True))) > 0, norm, 1)
+def directions(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (n, D) divided by their lengths, and these lengths (n,); zeros stay zeros."""
+    largest = np.abs(a).max(axis=1, keepdims=True)
+    largest = np.where(largest > 0, largest, 1)
+    a = a / largest
+    norms = np.sqrt((a * a).sum(axis=1, keepdims=True))
+    return a / np.where(norms > 0, norms, 1), (largest * norms)[:, 0]
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -125,7 +120,8 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     distances = np.minimum(_sqeuclidean(a, b) / (2 * squares[0]), 2.0)
     if len(odd):
         zero = ~(odd_a.any(axis=1) & odd_b.any(axis=1))
-        distances[odd] = np.where(zero, 1.0, np.minimum(_sqeuclidean(unit(odd_a), unit(odd_b)) / 2, 2.0))
+        squares_of_odd = _sqeuclidean(directions(odd_a)[0], directions(odd_b)[0])
+        distances[odd] = np.where(zero, 1.0, np.minimum(squares_of_odd / 2, 2.0))
     return distances
 
 

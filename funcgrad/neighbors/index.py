@@ -15,8 +15,9 @@ from funcgrad.distances import Metric, as_vectors, canonical_metric, ranking_dty
 from funcgrad.files import replacing
 from funcgrad.neighbors.bounds import PointStatistics, point_statistics
 from funcgrad.neighbors.mesh import part_of_process, place_points
-from funcgrad.neighbors.plan import DEFAULTS, Tuning, parse_memory
+from funcgrad.neighbors.plan import parse_memory
 from funcgrad.neighbors.prefilter import Projection, make_projection, pays
+from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 from funcgrad.neighbors.validation import addressable, check_finite, in_numpy
 
 
@@ -71,8 +72,7 @@ def _with_projection(index: Index, max_bytes: int, tuning: Tuning) -> Index:
     """Off the CPU, a search waits for measuring the last candidates, of which a projection leaves more."""
     if jax.default_backend() != "cpu":
         return index
-    least = tuning.projection_min_points
-    return replace(index, projection=make_projection(in_numpy(index.points), index.metric, max_bytes, min_points=least))
+    return replace(index, projection=make_projection(in_numpy(index.points), index.metric, max_bytes, tuning))
 
 
 def as_index(
@@ -98,8 +98,7 @@ def as_index(
     if part_of_process(mesh) is not None:  # each process checks and measures its share, when it searches
         return Index(as_vectors("points", addressable("points", index_or_points)), metric, p), left
     index = prepare(index_or_points, metric, p=p, queries=0)
-    least = tuning.min_points_per_candidate
-    served = isinstance(k, int | np.integer) and pays(int(k), metric, len(index.points), min_points_per_candidate=least)
+    served = isinstance(k, int | np.integer) and pays(int(k), metric, len(index.points), tuning)
     if served and queries >= tuning.projection_min_queries and mesh is None:
         index = _with_projection(index, min(left // 2, tuning.projection_max_bytes), tuning)
         left -= sum(np.asarray(x).nbytes for x in jax.tree.leaves(index.projection))

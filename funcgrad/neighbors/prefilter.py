@@ -22,9 +22,10 @@ import numpy as np
 
 from funcgrad.distances import LARGEST_SUM, Metric
 from funcgrad.neighbors.bounds import PointStatistics, point_statistics
-from funcgrad.neighbors.exact_distances import pair_distances, unit
+from funcgrad.neighbors.exact_distances import directions, pair_distances
+from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 
-MIN_DIMENSIONS, MIN_POINTS = 192, 8192  # with fewer of either, a search of all numbers is fast enough
+_MIN_DIMENSIONS = 192  # with fewer, a search of all numbers is fast enough
 _SHARE, _MOST_AXES, _GROUP = 8, 512, 4  # an eighth of the dimensions is kept, 512 at most; l1 sums groups of four
 _SAMPLE, _PROBES = 1024, 16  # points whose principal axes are taken, and points that are searched for as a trial
 _MAX_CANDIDATES, _TYPICAL_K = 1024, 10
@@ -50,25 +51,27 @@ class Projection(NamedTuple):
 
 
 def num_candidates(k: int, metric: Metric) -> int:
-    """How many candidates the prefilter keeps for a proof of the k nearest: as measured on photographs."""
+    """How many candidates the prefilter keeps for a proof of the k nearest: its bounds are loose, of l1 the loosest."""
     return (16 if metric == "l1" else 8) * (k + 16)
 
 
-def pays(k: int, metric: Metric, count: int, *, min_points_per_candidate: int = 16) -> bool:
+def pays(k: int, metric: Metric, count: int, tuning: Tuning = DEFAULTS) -> bool:
     """Whether a search of `count` points for the k nearest is faster with a prefilter.
 
-    In multiply-adds, a query costs count · D without one. With one it costs count · D / 8, and each candidate, fetched
-    at random and measured in float64, about 10 D: at most (1/8 + 10/16) of that with count / 16 candidates.
+    Without one a query takes count · D multiply-adds; with one count · D / 8, and D for each candidate that is fetched
+    and measured in float64, which take 20 to 70 times as long each (on two CPU cores). So it pays if fewer are measured
+    than about one in 25 to 80 points. Those are the candidates with a bound below the k-th distance, a part of all.
     """
-    return num_candidates(k, metric) <= min(_MAX_CANDIDATES, count // min_points_per_candidate)
+    return num_candidates(k, metric) <= min(_MAX_CANDIDATES, count // tuning.min_points_per_candidate)
 
 
-def make_projection(points: Any, metric: Metric, limit: int, *, min_points: int = MIN_POINTS) -> Projection | None:
-    """A projection of points (N, D), or None where a search would gain little, or it needs more than `limit` bytes."""
+def make_projection(points: Any, metric: Metric, max_bytes: int, tuning: Tuning = DEFAULTS) -> Projection | None:
+    """A projection of points (N, D), or None where a search would gain little, or it needs more than `max_bytes`."""
     if metric not in ("l1", "l2", "sqeuclidean", "cosine") or not isinstance(points, np.ndarray):
         return None
     count, dimensions = points.shape
-    if dimensions < MIN_DIMENSIONS or count < min_points or bytes_needed(count, dimensions, metric) > limit:
+    is_small = dimensions < _MIN_DIMENSIONS or count < tuning.projection_min_points
+    if is_small or bytes_needed(count, dimensions, metric) > max_bytes:
         return None
     sample = _exact(points[:: -(-count // _SAMPLE)], metric)
     vectors = sample if metric == "cosine" else points
@@ -76,7 +79,7 @@ def make_projection(points: Any, metric: Metric, limit: int, *, min_points: int 
     if not np.max(np.maximum(-lowest, highest)) < _SIZES[1] or not np.max(highest - lowest) > _SIZES[0]:
         return None
     projection = _groups(sample, lowest, highest) if metric == "l1" else _principal_axes(sample)
-    largest_error = _try(points[:: -(-count // min_points)], count, metric, projection)
+    largest_error = _try(points[:: -(-count // tuning.projection_min_points)], count, metric, projection)
     if largest_error is None:
         return None
     projected, errors = project(points, metric, projection)
@@ -120,8 +123,9 @@ def lower_distances(numbers: np.ndarray, errors: np.ndarray, metric: Metric, pro
 
 
 def _exact(x: np.ndarray, metric: Metric) -> np.ndarray:
+    """Vectors in float64; of cosine, directions: |â − b̂|² / 2 is the distance, or less where one is zero."""
     exact = x.astype(np.float64)
-    return unit(exact) if metric == "cosine" else exact  # |â − b̂|² / 2 is the distance, or less where one is zero
+    return directions(exact)[0] if metric == "cosine" else exact
 
 
 # l2, sqeuclidean, cosine.
@@ -211,8 +215,8 @@ def _sums(exact: np.ndarray, projection: Projection) -> tuple[np.ndarray, np.nda
 def _try(sample: np.ndarray, count: int, metric: Metric, projection: Projection) -> float | None:
     """The largest error in a sample of `count` points, projected; None unless half of a few trial queries are proved.
 
-    A query is proved if so many points as are candidates are all whose bound is not above its k-th distance, where k
-    and their number are those of the sample, scaled.
+    A query would be proved if its candidates include all points whose bound is not above the k-th distance. Of these
+    there are about as many as in the sample, divided by the sample's share of the points; so k is scaled by the share.
     """
     share = len(sample) / count
     projected, errors = project(sample, metric, projection)

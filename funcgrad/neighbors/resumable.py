@@ -14,8 +14,8 @@ import numpy as np
 from funcgrad.distances import Metric
 from funcgrad.files import DifferentRun, differences, replacing
 from funcgrad.neighbors.index import as_index
-from funcgrad.neighbors.plan import DEFAULTS, Tuning
 from funcgrad.neighbors.search import Info, Neighbors, kneighbors
+from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 
 _FILE = re.compile(r"queries-(?P<start>\d+)-(?P<stop>\d+)-of-(?P<total>\d+)\.npz")
 _UNIT = 1024  # queries; whole units share one compiled program

@@ -19,9 +19,9 @@ from funcgrad.neighbors.block_search import Task
 from funcgrad.neighbors.distributed import shared_search
 from funcgrad.neighbors.index import Index, as_index
 from funcgrad.neighbors.mesh import part_of_process
-from funcgrad.neighbors.plan import DEFAULTS, Tuning
 from funcgrad.neighbors.prefilter import Projection
 from funcgrad.neighbors.strategies import find_nearest
+from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 from funcgrad.neighbors.validation import addressable, allowed_points, in_numpy
 
 PRECISIONS = ("exact", "fast")

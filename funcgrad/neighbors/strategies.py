@@ -46,8 +46,7 @@ class Result(NamedTuple):
 def find_nearest(task: Task, k: int) -> Result:
     """The k nearest points of each query, by the strategy that serves the metric, the dtype and the precision."""
     check_finite("queries", task.queries)
-    least = task.tuning.min_points_per_candidate
-    if not prefilter.pays(k, task.metric, len(task.points), min_points_per_candidate=least):
+    if not prefilter.pays(k, task.metric, len(task.points), task.tuning):
         task = task._replace(projection=None)
     in_floats = task.dtype.kind == "f" and not callable(task.metric)
     if task.precision == "exact" and (in_floats or task.projection is not None):
@@ -143,10 +142,8 @@ def _stages(task: Task, k: int) -> list[Callable[[int], Scan]]:
 
 
 def _minima_pay(task: Task, count: int) -> bool:
-    if task.metric != "l1" or jax.default_backend() != "cpu":
-        return False
-    tuning = task.tuning
-    return minima_pay(count, task.points, min_queries=tuning.minima_min_queries, max_ratio=tuning.minima_max_ratio)
+    on_cpu = jax.default_backend() == "cpu"
+    return on_cpu and task.metric == "l1" and minima_pay(count, task.points, task.tuning)
 
 
 def _filter_scan(
@@ -160,7 +157,7 @@ def _filter_scan(
         terms: Any = minima_terms(sums, dtype, error)
         bounds_of = partial(minima_bounds, dtype=dtype, sums=sums, error=error)
     else:
-        statistics = point_statistics(points, metric, dtype, task.statistics, fetched=task.tuning.fetched)
+        statistics = point_statistics(points, metric, dtype, task.statistics, task.tuning)
         terms = None if statistics is None else point_terms(metric, statistics, error)
         bounds_of = partial(query_bounds, metric=metric, dtype=dtype, statistics=statistics, error=error)
 
@@ -227,8 +224,7 @@ def _brute_force(task: Task, query: np.integer, k: int) -> tuple[np.ndarray, np.
 
 
 def _measure(task: Task, queries: Any, pairs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    sizes = {"fetched": task.tuning.fetched, "elements": task.tuning.pair_elements}
-    return pair_distances(queries, task.points, pairs, str(task.metric), task.p, **sizes)
+    return pair_distances(queries, task.points, pairs, str(task.metric), task.p, task.tuning)
 
 
 def _concatenated(blocks: Iterable[FoundBlock]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funcgrad import distances
 from funcgrad.distances import METRICS, pairwise_distances
+from funcgrad.distances.dtypes import search_dtype
 
 P = {"minkowski": 3.0}
 
@@ -47,9 +47,11 @@ def random_bytes(rng: np.random.Generator, shape: tuple[int, int], dtype: type) 
     return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.float32, np.float64])
-@pytest.mark.parametrize("dimensions", [1, 1025])
+DTYPES = (np.uint8, np.int8, np.float32, np.float64)
+PAIRS = [(metric, dtype, (m + d) % 2) for m, metric in enumerate(METRICS) for d, dtype in enumerate(DTYPES)]
+
+
+@pytest.mark.parametrize(("metric", "dtype", "dimensions"), [(m, d, 1 if odd else 1025) for m, d, odd in PAIRS])
 def test_distances_are_those_of_numpy(metric: str, dtype: type, dimensions: int) -> None:
     rng = np.random.default_rng(dimensions)
     if np.issubdtype(dtype, np.integer):
@@ -71,9 +73,8 @@ def test_distances_are_those_of_numpy(metric: str, dtype: type, dimensions: int)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("metric", ["l1", "sqeuclidean", "chebyshev", "dot"])
+@pytest.mark.parametrize(("metric", "rows"), [("l1", 3), ("l1", 40), ("sqeuclidean", 3), ("chebyshev", 3), ("dot", 3)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
-@pytest.mark.parametrize("rows", [3, 40])
 def test_the_largest_distances_of_bytes_are_exact_integers(metric: str, dtype: type, rows: int) -> None:
     lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
     for dimensions in (3072, 40_000):  # the second needs more than 31 bits for squares
@@ -161,7 +162,7 @@ def test_a_function_of_two_vectors_is_a_metric() -> None:
     ],
 )
 def test_vectors_are_compared_in_a_dtype_that_holds_them(dtypes: tuple[type, ...], expected: type) -> None:
-    assert distances.search_dtype(*dtypes) == expected
+    assert search_dtype(*dtypes) == expected
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adversarial_cases import CASES, METRICS, Case, made, sizes, table
+from adversarial_cases import CASES, FLOATS, METRICS, Case, made, sizes, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funcgrad import sharding
 from funcgrad.neighbors import Neighbors, kneighbors
-from funcgrad.neighbors.plan import Tuning
+from funcgrad.neighbors.tuning import Tuning
 
 pytestmark = pytest.mark.optimized
 
@@ -46,29 +46,42 @@ def check(queries: np.ndarray, points: np.ndarray, k: int, metric: str, found: N
     assert same[settled].all()
 
 
-# In blocks and on devices these go the way of l1 or l2, so that a few cases show what is their own.
-SIMILAR = ("sqeuclidean", "chebyshev", "minkowski", "hamming")
-FEW = ("near duplicates", "k = n", "100,000 dimensions", "small beside large", "subnormal", "extreme bytes")
+slow = pytest.mark.exhaustive
 
 
-def combinations(*quick: str, similar: tuple[str, ...] = tuple(CASES)) -> list[Any]:
-    """Metric by metric, so that what was compiled for one case serves the next; the others than `quick` are slow."""
+def combinations() -> list[Any]:
+    """Each case under each metric, in float32 and float64 by turns, and in any other dtype.
+
+    By default each case once, and each metric in each dtype. By metric and dtype, so that what was compiled for one
+    case serves the next.
+    """
     found = []
-    for metric in METRICS:
-        for name, case in CASES.items():
-            if metric in SIMILAR and name not in similar:
-                continue
-            for dtype in case.dtypes if metric in case.metrics else ():
-                slow = [pytest.mark.exhaustive] if case.slow or dtype == "float64" or name not in quick else []
-                found.append(pytest.param(name, metric, dtype, marks=slow, id=f"{name}-{metric}-{dtype}"))
-    return found
+    for m, metric in enumerate(METRICS):
+        for c, (name, case) in enumerate(CASES.items()):
+            floats = [dtype for dtype in case.dtypes if dtype in FLOATS]
+            dtypes = floats if name == "normal" else floats[(m + c) % 2 : (m + c) % 2 + 1] or floats[:1]
+            dtypes = [*dtypes, *(dtype for dtype in case.dtypes if dtype not in FLOATS)]
+            for dtype in dtypes if metric in case.metrics else ():
+                turn = case.metrics[c % len(case.metrics)] == metric and not case.slow
+                is_default = turn or name == "normal" or dtype == "uint8"
+                found.append((metric, dtype, case.k, name, [] if is_default else [slow]))
+    return [pytest.param(n, m, d, marks=marks, id=f"{n}-{m}-{d}") for m, d, _, n, marks in sorted(found)]
+
+
+def some_combinations() -> list[Any]:
+    """Each case under two metrics that are not alike, once in each dtype of floats; each metric in both."""
+    found = []
+    for c, (name, case) in enumerate(CASES.items()):
+        for turn, dtype in enumerate(case.dtypes if len(case.dtypes) > 1 else 2 * case.dtypes):
+            found.append((case.metrics[(c + 3 * turn) % len(case.metrics)], dtype, case.k, name))
+    return [pytest.param(n, m, d, id=f"{n}-{m}-{d}") for m, d, _, n in sorted(found)]
 
 
 def search(case: Case, queries: np.ndarray, points: np.ndarray, metric: str, **options: Any) -> Neighbors:
     return kneighbors(queries, points, case.k, metric=metric, p=3.0 if metric == "minkowski" else None, **options)
 
 
-@pytest.mark.parametrize(("name", "metric", "dtype"), combinations(*CASES))
+@pytest.mark.parametrize(("name", "metric", "dtype"), combinations())
 def test_nothing_is_wrong_and_nothing_lost(name: str, metric: str, dtype: str) -> None:
     case, (queries, points) = CASES[name], made(name, dtype)
     found = search(case, queries, points, metric)
@@ -79,20 +92,26 @@ def test_nothing_is_wrong_and_nothing_lost(name: str, metric: str, dtype: str) -
         assert (nearest[itself] == 0).all()
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("few", [False, True])
-@pytest.mark.parametrize(("name", "dtype"), [(n, d) for n, x in CASES.items() if "l1" in x.metrics for d in x.dtypes])
-def test_l1_by_minima_is_right_as_well(name: str, dtype: str, few: bool) -> None:
-    """However few the queries, and however far from 0 the points: see `bounds.minima_pay`; in blocks of few rows."""
+L1_CASES = [
+    (name, dtype, (c + d) % 2 == 0)
+    for c, (name, case) in enumerate(CASES.items())
+    for d, dtype in enumerate(case.dtypes if "l1" in case.metrics else ())
+]
+
+
+@slow
+@pytest.mark.parametrize(("name", "dtype", "small_blocks"), L1_CASES)
+def test_l1_by_minima_is_right_as_well(name: str, dtype: str, small_blocks: bool) -> None:
+    """However few the queries, and however far from 0 the points: see `bounds.minima_pay`."""
     case, (queries, points) = CASES[name], made(name, dtype)
     tuning, memory = Tuning(minima_min_queries=1, minima_max_ratio=1e300), "1GiB"
-    if few:
+    if small_blocks:
         memory = f"{max(30, points.nbytes // 1024)}KiB"
     check(queries, points, case.k, "l1", search(case, queries, points, "l1", memory=memory, tuning=tuning), case.ties)
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize(("name", "metric", "dtype"), combinations("near duplicates", similar=FEW))
+@slow
+@pytest.mark.parametrize(("name", "metric", "dtype"), some_combinations())
 def test_no_block_and_no_device_changes_a_bit(name: str, metric: str, dtype: str) -> None:
     case, (queries, points) = CASES[name], made(name, dtype)
     whole = search(case, queries, points, metric)
@@ -106,7 +125,7 @@ def test_no_block_and_no_device_changes_a_bit(name: str, metric: str, dtype: str
         np.testing.assert_array_equal(found.distances, whole.distances)
 
 
-@pytest.mark.exhaustive
+@slow
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -138,9 +157,10 @@ def test_random_scales_offsets_and_duplicates(
     check(queries, points, k, metric, found)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+@pytest.mark.parametrize(
+    ("metric", "dtype", "bad"),
+    [("l1", "float32", np.nan), ("l2", "float64", np.inf), ("cosine", "float16", -np.inf), ("l2", "float32", np.nan)],
+)
 def test_nan_and_infinity_are_refused_with_their_rows(metric: str, dtype: str, bad: float) -> None:
     fine = np.ones((9000, 2), dtype)
     odd = fine.copy()

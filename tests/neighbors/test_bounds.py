@@ -12,7 +12,7 @@ import pytest
 from funcgrad import sharding
 from funcgrad.distances import minima, pairwise_distances
 from funcgrad.neighbors import bounds, kneighbors
-from funcgrad.neighbors.plan import Tuning
+from funcgrad.neighbors.tuning import Tuning
 
 
 def vectors(seed: int, count: int, dimensions: int = 30, dtype: str = "float32") -> Any:
@@ -103,7 +103,7 @@ def test_bounds_of_many_queries_are_those_of_each(metric: str) -> None:
 def test_points_on_a_device_are_measured_in_pieces(metric: str) -> None:
     points = vectors(0, 300)
     expected = bounds.point_statistics(points, metric, np.float32)
-    in_pieces = bounds.point_statistics(jnp.asarray(points), metric, np.float32, fetched=30 * 50)
+    in_pieces = bounds.point_statistics(jnp.asarray(points), metric, np.float32, tuning=Tuning(fetched=30 * 50))
     assert in_pieces is not None
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7), in_pieces, expected)
 

@@ -10,7 +10,7 @@ import pytest
 from funcgrad import distances
 from funcgrad.neighbors import kneighbors, prepare
 from funcgrad.neighbors.exact_distances import pair_distances
-from funcgrad.neighbors.plan import Tuning
+from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 from funcgrad.sharding import make_mesh
 
 METRICS = ("l1", "l2", "sqeuclidean", "cosine", "dot", "chebyshev", "minkowski", "hamming")
@@ -20,9 +20,9 @@ def vectors(seed: int, count: int, dimensions: int = 30, dtype: str = "float32")
     return np.round(np.random.default_rng(seed).normal(size=(count, dimensions)), 1).astype(dtype)
 
 
-def all_pairs(queries: Any, points: Any, metric: str, **options: int) -> Any:
+def all_pairs(queries: Any, points: Any, metric: str, tuning: Tuning = DEFAULTS) -> Any:
     pairs = tuple(x.ravel() for x in np.meshgrid(np.arange(len(queries)), np.arange(len(points)), indexing="ij"))
-    return pair_distances(queries, points, pairs, metric, 3.0 if metric == "minkowski" else None, **options)
+    return pair_distances(queries, points, pairs, metric, 3.0 if metric == "minkowski" else None, tuning)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -45,7 +45,7 @@ def test_vectors_on_a_device_are_fetched_in_pieces_and_give_the_same_bits(metric
             (jnp.asarray(queries), points),
             map(jnp.asarray, (queries, points)),
         ):
-            np.testing.assert_array_equal(all_pairs(a, b, metric, fetched=numbers), expected)
+            np.testing.assert_array_equal(all_pairs(a, b, metric, Tuning(fetched=numbers)), expected)
 
 
 @pytest.mark.exhaustive
@@ -72,5 +72,5 @@ def test_the_ways_of_an_accelerator_give_the_same_answers(
 def test_threads_that_share_the_pairs_give_the_same_bits(metric: str) -> None:
     queries, points = vectors(0, 5), vectors(1, 7)
     expected = all_pairs(queries, points, metric)
-    two_at_a_time = all_pairs(queries, points, metric, elements=60)
+    two_at_a_time = all_pairs(queries, points, metric, Tuning(pair_elements=60))
     np.testing.assert_array_equal(two_at_a_time, expected)

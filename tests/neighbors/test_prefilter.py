@@ -11,8 +11,8 @@ import pytest
 
 from funcgrad import datasets, neighbors, sharding
 from funcgrad.neighbors import kneighbors, prefilter, prepare
-from funcgrad.neighbors.plan import Tuning
 from funcgrad.neighbors.prefilter import Projection, bytes_needed, make_projection, pair_columns
+from funcgrad.neighbors.tuning import Tuning
 
 METRICS = ("l1", "l2", "sqeuclidean", "cosine")
 DIMENSIONS = 256
@@ -33,7 +33,7 @@ def pictures(count: int, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
 
 
 def projection_of(points: Any, metric: str) -> Projection | None:
-    return make_projection(points, metric, 2**29, min_points=512)
+    return make_projection(points, metric, 2**29, SMALL)
 
 
 def prepared(points: np.ndarray, metric: str) -> neighbors.Index:

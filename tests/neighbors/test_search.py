@@ -333,7 +333,6 @@ def two_clusters(rng: np.random.Generator) -> np.ndarray:
     return np.where(np.arange(400)[:, None] % 2, 3000.0, -3000.0) + rng.normal(size=(400, 24))
 
 
-@pytest.mark.exhaustive
 def test_what_cannot_be_proved_is_searched_again_and_info_says_so() -> None:
     easy = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
     assert kneighbors(easy, easy, 3).info[-2:] == (0, 0)

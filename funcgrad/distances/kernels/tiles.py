@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from funcgrad.distances.dtypes import as_vectors, same_dimensions
+
 QUERIES, POINTS = 64, 128  # the tile of a program
 CHUNK = 32  # rows (dimensions, or words) in a slot of shared memory
 SLOTS = 2
@@ -22,10 +24,9 @@ def check(queries: Array, points: Array, dtype: str) -> None:
     for name, x in (("queries", queries), ("points", points)):
         if x.dtype != dtype:
             raise TypeError(f"{name}: this kernel takes {dtype}, got {x.dtype}")
-        if x.ndim != 2 or 0 in x.shape:
-            raise ValueError(f"{name}: needs shape (number of vectors, dimensions), none of them 0; got {x.shape}")
-    if queries.shape[1] != points.shape[1]:
-        raise ValueError(f"queries: have {queries.shape[1]} dimensions, the points have {points.shape[1]}")
+        if as_vectors(name, x).ndim != x.ndim:
+            raise ValueError(f"{name}: needs two axes, got {x.shape}")
+    same_dimensions(queries, points)
 
 
 def padded(x: Array, tile: int, width: int) -> Array:
