@@ -115,7 +115,7 @@ def join_distributed_run(how: str | None) -> bool:
 def _load(arguments: argparse.Namespace, report_progress: console.ReportProgress | None) -> Any:
     from funcgrad import datasets
 
-    given = vars(options.pick(options.DataOptions, vars(arguments)))
+    given = dict(vars(options.pick(options.DataOptions, vars(arguments))))
     name = given.pop("data")
     return datasets.load(name[0] if len(name) == 1 else name, **given, progress=report_progress)
 
