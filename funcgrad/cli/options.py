@@ -141,7 +141,7 @@ class RunOptions(Options):
 
 
 class ResumableRunOptions(RunOptions):
-    resume: bool = option(False, "go on from what an interrupted run saved in --out DIR", recorded=False)
+    resume: bool = option(False, "continue from what an interrupted run saved in --out DIR", recorded=False)
 
 
 class DataOptions(Options):

@@ -62,7 +62,7 @@ def run_on_data(command: DataCommand, arguments: argparse.Namespace, **given: An
     groups, values = parser.COMMANDS[arguments.command].groups, vars(arguments)
     options.check(groups, values)
     if values.get("resume") and arguments.out is None:
-        raise ValueError("--resume: goes on from what is in --out DIR, and needs it")
+        raise ValueError("--resume: continues what is saved in --out DIR, which is missing")
     is_coordinator = join_distributed_run(values.get("distributed"))
     chosen = options.pick(command.options, {"model": arguments.command.split()[-1], **values})
     if not is_coordinator or arguments.quiet or arguments.json:

@@ -183,7 +183,7 @@ def _saved_in(out: Path) -> Path:
 
 def describe_saved(out: Path) -> str:
     steps = training.checkpoint.steps(_saved_in(out))
-    return f"the checkpoint of step {steps[-1]:,} is saved in {_saved_in(out)}, and --resume goes on" if steps else ""
+    return f"the checkpoint of step {steps[-1]:,} is saved in {_saved_in(out)}, and --resume continues" if steps else ""
 
 
 def _log(path: Path, schedule: Callable[[int], Any], steps: int) -> Callable[[int, dict[str, float]], None]:

@@ -165,7 +165,7 @@ def describe_saved(folder: Path) -> str:
     if not names:
         return ""
     count = sum(int(name["stop"]) - int(name["start"]) for name in names)
-    return f"{count:,} of {int(names[0]['total']):,} queries are saved in {folder}, and --resume goes on"
+    return f"{count:,} of {int(names[0]['total']):,} queries are saved in {folder}, and --resume continues"
 
 
 def remove_saved(folder: Path) -> None:

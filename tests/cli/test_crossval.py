@@ -58,7 +58,9 @@ def test_a_cross_validation_that_was_interrupted_is_resumed_to_the_same_result(
     error = KeyboardInterrupt()
     assert fails(*CROSSVAL, "--out", tmp_path, task="cross-validation", after=300, error=error) == 1  # under cosine
     place = re.escape(str(tmp_path / "partial"))
-    message = rf"funcgrad crossval knn: interrupted; [34]00 of 600 queries are saved in {place}, and --resume goes on\n"
+    message = (
+        rf"funcgrad crossval knn: interrupted; [34]00 of 600 queries are saved in {place}, and --resume continues\n"
+    )
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(message, err)
@@ -104,7 +106,7 @@ def test_a_cross_validation_that_is_stopped_saves_what_it_has_finished(
     if number == signal.SIGKILL:
         assert done.returncode == -number
     else:
-        message = r"funcgrad crossval knn: interrupted; [34]00 of 600 queries are saved in .*, and --resume goes on\n"
+        message = r"funcgrad crossval knn: interrupted; [34]00 of 600 queries are saved in .*, and --resume continues\n"
         assert (done.returncode, done.stdout) == (1, "")
         assert re.fullmatch(message, done.stderr)
         assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -49,15 +49,15 @@ def test_predictions_are_those_that_were_counted(run: Run, tmp_path: Path) -> No
     measured = run("knn", *options, "--limit-test", 100, "--out", tmp_path / "out")["metrics"]
     data = datasets.load("digits", limit_test=100)
     with np.load(tmp_path / "out" / "predictions.npz", allow_pickle=False) as file:
-        kept = dict(file)
-    assert kept["ks"].tolist() == [10, 20, 1]
-    assert (kept["labels"].dtype, kept["probabilities"].dtype) == (np.int32, np.float32)
-    assert kept["probabilities"].shape == (3, 100, 10)
-    np.testing.assert_allclose(kept["probabilities"].sum(axis=-1), 1, rtol=1e-6)
-    np.testing.assert_array_equal(kept["probabilities"].argmax(axis=-1), kept["labels"])
+        written = dict(file)
+    assert written["ks"].tolist() == [10, 20, 1]
+    assert (written["labels"].dtype, written["probabilities"].dtype) == (np.int32, np.float32)
+    assert written["probabilities"].shape == (3, 100, 10)
+    np.testing.assert_allclose(written["probabilities"].sum(axis=-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(written["probabilities"].argmax(axis=-1), written["labels"])
     for number, k in enumerate(("10", "20", "1")):
-        assert measured["test_accuracy"][k] == np.mean(kept["labels"][number] == data.test.labels)
-        shares = kept["probabilities"][number]
+        assert measured["test_accuracy"][k] == np.mean(written["labels"][number] == data.test.labels)
+        shares = written["probabilities"][number]
         ranked = np.argsort(-shares, axis=-1, kind="stable")[:, :5]
         right = (ranked == data.test.labels[:, None]).any(axis=-1) & (shares[np.arange(100), data.test.labels] > 0)
         assert measured["test_top5_accuracy"][k] == np.mean(right)
@@ -165,7 +165,7 @@ def test_a_run_that_was_interrupted_is_resumed_to_the_same_result(
 ) -> None:
     out, common = tmp_path / "new" / "out", ["knn", "--metric", "cosine", "--k", 1, 7]
     assert fails(*common, "--out", out, **INTERRUPTED) == 1
-    message = f"interrupted; 200 of 360 queries are saved in {out / 'partial'}, and --resume goes on"
+    message = f"interrupted; 200 of 360 queries are saved in {out / 'partial'}, and --resume continues"
     assert capsys.readouterr() == ("", f"funcgrad knn: {message}\n")
     assert [path.name for path in out.iterdir()] == ["partial"]
     assert len(list((out / "partial").iterdir())) == 2
@@ -200,7 +200,7 @@ def test_votes_may_change_in_a_run_that_is_resumed_and_damaged_chunks_are_search
 
 
 @pytest.mark.exhaustive
-def test_what_is_kept_of_another_search_is_refused_and_a_fresh_run_removes_it(
+def test_what_is_saved_of_another_search_is_refused_and_a_fresh_run_removes_it(
     refused: Callable[..., str],
     run: Run,
     fails: Callable[..., int],
@@ -237,7 +237,9 @@ def test_resume_needs_a_place_and_with_nothing_there_just_runs(
 ) -> None:
     for command in (["knn"], ["crossval", "knn"]):
         line = refused(*command, "--resume")
-        assert line == f"funcgrad {' '.join(command)}: --resume: goes on from what is in --out DIR, and needs it\n"
+        assert (
+            line == f"funcgrad {' '.join(command)}: --resume: continues what is saved in --out DIR, which is missing\n"
+        )
     common = ["knn", "--k", 1, "--limit-test", 9]
     resumed = run(*common, "--out", tmp_path / "out", "--resume")
     assert resumed["metrics"] == run(*common)["metrics"]
@@ -249,11 +251,11 @@ def test_a_run_that_failed_says_what_is_saved_too(
     fails: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert fails("knn", "--out", tmp_path, task="k-NN", after=200, error=RuntimeError("out of memory")) == 1
-    saved = f"200 of 360 queries are saved in {tmp_path / 'partial'}, and --resume goes on"
+    saved = f"200 of 360 queries are saved in {tmp_path / 'partial'}, and --resume continues"
     assert capsys.readouterr().err == f"funcgrad knn: RuntimeError: out of memory (--debug shows where); {saved}\n"
 
 
-def test_other_files_in_the_place_of_what_is_kept_stay(run: Run, tmp_path: Path) -> None:
+def test_other_files_in_the_place_of_saved_chunks_stay(run: Run, tmp_path: Path) -> None:
     (tmp_path / "partial").mkdir()
     (tmp_path / "partial" / "notes.txt").write_text("mine")
     run("knn", "--k", 1, "--limit-test", 9, "--out", tmp_path)
@@ -272,7 +274,7 @@ def test_a_process_that_is_stopped_saves_what_it_has_finished(
     if number == signal.SIGKILL:
         assert done.returncode == -number
     else:
-        message = f"interrupted; 200 of 360 queries are saved in {tmp_path / 'out' / 'partial'}, and --resume goes on"
+        message = f"interrupted; 200 of 360 queries are saved in {tmp_path / 'out' / 'partial'}, and --resume continues"
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"funcgrad knn: {message}\n")
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["partial"]
         assert [path.name for path in tmp_path.iterdir()] == ["out"]

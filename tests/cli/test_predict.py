@@ -15,17 +15,17 @@ QUICK = ["--epochs", "2", "--limit-train", "300"]
 Run = Callable[..., Any]
 
 
-def test_predict_says_what_the_training_said(run: Run, tmp_path: Path) -> None:
+def test_predict_measures_what_the_training_measured(run: Run, tmp_path: Path) -> None:
     trained = run("train", "mlp", *QUICK, "--hidden", 8, "--dtype", "bfloat16", "--out", tmp_path / "model")
     result = run("predict", "--model", tmp_path / "model", "--out", tmp_path / "out")
     assert list(result) == KEYS
     assert result["metrics"]["test_accuracy"] == trained["metrics"]["test_accuracy"]
-    with np.load(tmp_path / "out" / "predictions.npz") as said:
+    with np.load(tmp_path / "out" / "predictions.npz") as predicted:
         labels = datasets.load("digits").test.labels
-        np.testing.assert_allclose(said["probabilities"].sum(axis=1), 1, rtol=1e-5)
-        np.testing.assert_array_equal(said["probabilities"].argmax(axis=1), said["labels"])
-        assert np.mean(said["labels"] == labels) == pytest.approx(result["metrics"]["test_accuracy"])
-        assert said["classes"].tolist() == [str(number) for number in range(10)]
+        np.testing.assert_allclose(predicted["probabilities"].sum(axis=1), 1, rtol=1e-5)
+        np.testing.assert_array_equal(predicted["probabilities"].argmax(axis=1), predicted["labels"])
+        assert np.mean(predicted["labels"] == labels) == pytest.approx(result["metrics"]["test_accuracy"])
+        assert predicted["classes"].tolist() == [str(number) for number in range(10)]
     # Labels of other data are matched by the names of their classes.
     some = run("predict", "--model", tmp_path / "model", "--classes", 3, 7, "--split", "train")
     assert set(some["metrics"]) == {"train_accuracy"}

@@ -1,4 +1,4 @@
-"""Interrupts: said in one line, never lost."""
+"""Interrupts: reported in one line, never lost."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("seconds", [0.6, 2, 5])
 def test_an_interrupt_says_so_and_leaves_nothing(seconds: float, tmp_path: Path) -> None:
-    """During the imports, where NumPy swallows it; while compiling; in a training that is kept nowhere."""
+    """During the imports, where NumPy swallows it; while compiling; in a training that is saved nowhere."""
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from funcgrad.cli import main; print(flush=True); sys.exit(main())"
     arguments = ["train", "mlp", "--epochs", "100000", *(["--out", str(tmp_path / "out")] if seconds < 1 else [])]

@@ -58,8 +58,8 @@ def test_a_diverging_training_fails_and_says_so_in_valid_json(
     options = ["--lr", "1e30", "--l2", "1", "--optimizer", "sgd", "--loss", "svm", "--validation", "0"]
     assert cli.main(["train", "linear", *QUICK, *options, "--json", "--out", str(tmp_path / "out")]) == 1
     out, err = capsys.readouterr()
-    said = r"funcgrad train linear: epoch \d, step \d: the \S+ is not finite; lower the learning rate, or .*\n"
-    assert re.fullmatch(said, err)
+    message = r"funcgrad train linear: epoch \d, step \d: the \S+ is not finite; lower the learning rate, or .*\n"
+    assert re.fullmatch(message, err)
     result = json.loads(out, parse_constant=pytest.fail)
     assert result["metrics"]["stopped_by"] == "diverged"
     assert result["metrics"]["test_loss"] is None
@@ -97,7 +97,7 @@ def test_a_training_that_failed_is_resumed_to_the_same_bits(
 ) -> None:
     arguments = [*LONG, "--out", str(tmp_path / "out"), "--checkpoint-every", "1"]
     assert fails(*arguments, task="mlp", after=600, error=RuntimeError("out of memory")) == 1  # in the third epoch
-    saved = f"the checkpoint of step 6 is saved in {tmp_path / 'out' / 'checkpoints'}, and --resume goes on"
+    saved = f"the checkpoint of step 6 is saved in {tmp_path / 'out' / 'checkpoints'}, and --resume continues"
     message = f"funcgrad train mlp: RuntimeError: out of memory (--debug shows where); {saved}\n"
     assert capsys.readouterr() == ("", message)
     assert_resumes(arguments, tmp_path / "out", run, tmp_path / "whole")
@@ -114,7 +114,7 @@ def test_a_training_that_is_stopped_is_resumed_to_the_same_bits(
     if number == signal.SIGKILL:
         assert done.returncode == -number
     else:
-        message = f"interrupted; the checkpoint of step 7 is saved in {out / 'checkpoints'}, and --resume goes on"
+        message = f"interrupted; the checkpoint of step 7 is saved in {out / 'checkpoints'}, and --resume continues"
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"funcgrad train mlp: {message}\n")
         assert {path.name for path in out.iterdir()} == {"checkpoints", "metrics.jsonl"}
     assert_resumes(arguments, out, run, tmp_path / "whole")
@@ -169,7 +169,7 @@ def test_labels_with_gaps_are_mapped_and_classes_that_cannot_be_learned_are_name
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("train linear --resume", ["--resume: goes on from what is in --out DIR"]),
+        ("train linear --resume", ["--resume: continues what is saved in --out DIR"]),
         ("train linear --schedule foo", ["schedule", "'foo'", "cosine_onecycle"]),
         ("train linear --initialization foo", ["initialization", "'foo'", "orthogonal"]),
         ("train linear --augment blur", ["augment", "'blur'", "flip, shift, cutout"]),
