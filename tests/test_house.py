@@ -96,7 +96,6 @@ def test_packages_import_only_what_the_table_allows(package: str) -> None:
             assert {package_of(other) for other in others} <= ALLOWED[package], module
 
 
-@pytest.mark.xfail(strict=False, reason="the files move first")
 def test_nobody_imports_the_inside_of_another_package() -> None:
     """What another package needs is exported by the package; `autograd.ops` is public, as `jax.numpy` is."""
     public = {"", "autograd.ops"}
@@ -105,7 +104,6 @@ def test_nobody_imports_the_inside_of_another_package() -> None:
             assert "." not in other or other in public or package_of(other) == package_of(module), (module, other)
 
 
-@pytest.mark.xfail(strict=False, reason="the files move first")
 def test_no_circle_of_files_and_at_most_six_floors_of_packages() -> None:
     inside = {module: imports(module) for module in modules() if module}
     assert circle({module: {x for x in found if "." in x or x in ALLOWED} for module, found in inside.items()}) == []
@@ -125,7 +123,6 @@ def test_no_module_has_the_name_of_a_function_that_its_package_exports() -> None
                 assert not (path.parent / f"{name}.py").exists() or inspect.ismodule(getattr(package, name)), name
 
 
-@pytest.mark.xfail(strict=False, reason="the files move first")
 def test_files_and_functions_are_short() -> None:
     files, functions = set(), set()
     for path in PACKAGE.rglob("*.py"):
