@@ -37,9 +37,13 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 8
 
 # Flat tables, which are read by looking up a line.
 LONG_FILES = {"autograd/ops.py"}
-# Facades: the functions that users call, whose arguments are options by name; and one whose body is a flat table.
+# Facades, whose arguments are options by name; and a GPU kernel, whose inner functions share its references.
 LONG_FUNCTIONS = {
+    "crossval.py:knn",
     "crossval.py:sweep",
+    "distances/kernels/tiles.py:sum_over_rows",
+    "neighbors/search.py:kneighbors",
+    "neighbors/resumable.py:resumable_kneighbors",
     "plots/image_grids.py:neighbors_grid",
     "training/loop.py:fit",
 }
