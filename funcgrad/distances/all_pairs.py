@@ -175,7 +175,7 @@ _multiply = partial(lax.dot_general, dimension_numbers=(((1,), (1,)), ((), ())))
 
 
 def products_in_float32(queries: Array, points: Array) -> Array:
-    """Of bytes, exactly."""
+    """Exact products of bytes."""
     return _sum_chunks(partial(_multiply, precision=HIGHEST), _centred(queries), _centred(points), _EXACT)
 
 

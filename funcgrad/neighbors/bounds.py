@@ -36,7 +36,7 @@ class PointStatistics(NamedTuple):
     """Precomputed statistics of the points, in one precision: see `point_statistics`."""
 
     scale: float  # a power of two that brings the points near 1, so that no square overflows or underflows
-    centre: np.ndarray | None  # (D,), of l2 and sqeuclidean
+    centre: np.ndarray | None  # (D,), for l2 and sqeuclidean
     norms: np.ndarray  # (N,), of scale · points
     centred: np.ndarray | None = None  # (N,), the norms of scale · (points − centre)
 
@@ -51,21 +51,21 @@ class Bounds(NamedTuple):
 
 
 def point_statistics(
-    points: Any, metric: Metric, dtype: Any, known: PointStatistics | None = None, tuning: Tuning = DEFAULTS
+    points: Any, metric: Metric, dtype: Any, earlier: PointStatistics | None = None, tuning: Tuning = DEFAULTS
 ) -> PointStatistics | None:
     """Two passes over the points (three for l2), a block at a time; None for a metric that needs none.
 
-    The norms are computed in `dtype`, with at most as large an error as `filter_error` allows for. `known` are those in
+    The norms are computed in `dtype`, with an error of at most what `filter_error` allows for. `earlier` are those in
     another precision, whose centre and scale are kept.
     """
     if metric not in PRODUCTS:
         return None
     dtype = np.dtype(dtype)
-    if known is not None and known.norms.dtype == dtype:
-        return known
+    if earlier is not None and earlier.norms.dtype == dtype:
+        return earlier
     rows = max(1, (2**20 if isinstance(points, np.ndarray) else tuning.fetched) // points.shape[1])
-    if known is not None:
-        scale, centre = known.scale, known.centre
+    if earlier is not None:
+        scale, centre = earlier.scale, earlier.centre
     else:
         blocks = [slice(start, start + rows) for start in range(0, len(points), rows)]
         with np.errstate(over="ignore", invalid="ignore"):
@@ -104,7 +104,7 @@ def _norms(x: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _in_threads(function: Callable[[slice], tuple[np.ndarray, ...]], count: int, rows: int) -> list[np.ndarray]:
-    """The arrays that `function` gives of 0 … count, `rows` rows at a time, concatenated."""
+    """The arrays that `function` gives of 0 … count, a block of `rows` at a time, concatenated."""
 
     @np.errstate(all="ignore")  # each thread has its own; where something overflows, there is no bound
     def of_part(start: int) -> tuple[np.ndarray, ...]:
@@ -160,7 +160,7 @@ def query_bounds(queries: Any, metric: Metric, dtype: Any, statistics: PointStat
 def _centred_bounds(
     exact: np.ndarray, statistics: PointStatistics, error: float, ratio: float
 ) -> tuple[Bounds, np.ndarray]:
-    """Of l2: with A = s (a − c), s² |a − b|² = |A|² + 2s A·c − 2s A·b + s² |b − c|². And the norms |A|."""
+    """For l2: with A = s (a − c), s² |a − b|² = |A|² + 2s A·c − 2s A·b + s² |b − c|². Returns the norms |A| too."""
     scale, centre = statistics.scale, statistics.centre.astype(np.float64)  # type: ignore[union-attr]
     prepared = (exact - centre) * scale
     squares = (prepared**2).sum(axis=1)
@@ -173,7 +173,7 @@ def _centred_bounds(
 
 
 def _direction_bounds(exact: np.ndarray, metric: Metric, scale: float, error: float, widest: float) -> Bounds:
-    """Of cosine and dot, whose queries are divided by their lengths."""
+    """For cosine and dot, whose queries are divided by their lengths."""
     (prepared, lengths), ones = directions(exact), np.ones(len(exact))
     if metric == "cosine":
         return Bounds(prepared, ones - 2 * error, ones, ones)

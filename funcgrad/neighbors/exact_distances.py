@@ -47,7 +47,7 @@ def pair_distances(
 def _fetched_pair_distances(
     queries: Any, points: Any, pairs: Pairs, metric: str, p: float | None, tuning: Tuning
 ) -> np.ndarray:
-    """`pair_distances` of vectors on a device, a piece at a time."""
+    """`pair_distances` of vectors on a device, a chunk at a time."""
     most = max(1, tuning.fetched // points.shape[1])
     distances, size = np.empty(len(pairs[0])), 1 << (most.bit_length() - 1)  # a power of 2: see `_rows_of`
     for start in range(0, len(distances), size):
@@ -73,7 +73,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _l1_of_bytes(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of uint8 as they are: an eighth of the memory to read."""
+    """For uint8, without conversion to float64: an eighth of the memory to read."""
     return (np.maximum(a, b) - np.minimum(a, b)).sum(axis=1, dtype=np.uint64)
 
 

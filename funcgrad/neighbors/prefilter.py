@@ -41,9 +41,9 @@ _EPSILON = float(np.finfo(np.float64).eps)
 class Projection(NamedTuple):
     """How vectors (n, D) are mapped to fewer numbers (n, d), and the points mapped."""
 
-    projected: np.ndarray  # (N, d) float32; of l1 uint16, up to `LARGEST_SUM`
-    axes: np.ndarray  # (D, d − 1) float64, orthonormal but for rounding; of l1 (d, 4), the features of each group
-    origin: np.ndarray  # float64, what is subtracted first: (D,); of l1 from the sums, (d,)
+    projected: np.ndarray  # (N, d) float32; for l1 uint16, up to `LARGEST_SUM`
+    axes: np.ndarray  # (D, d − 1) float64, orthonormal but for rounding; for l1 (d, 4), the features of each group
+    origin: np.ndarray  # float64, what is subtracted first: (D,); for l1 from the sums, (d,)
     scale: float  # of what is projected
     rounding: float  # the error of a projected vector, as a share of its length
     error: float  # the largest error of the points', before it is scaled
@@ -51,7 +51,7 @@ class Projection(NamedTuple):
 
 
 def num_candidates(k: int, metric: Metric) -> int:
-    """How many candidates the prefilter keeps for a proof of the k nearest: its bounds are loose, of l1 the loosest."""
+    """How many candidates the prefilter keeps for a proof of the k nearest: bounds are loose, for l1 the loosest."""
     return (16 if metric == "l1" else 8) * (k + 16)
 
 
@@ -123,7 +123,7 @@ def lower_distances(numbers: np.ndarray, errors: np.ndarray, metric: Metric, pro
 
 
 def _exact(x: np.ndarray, metric: Metric) -> np.ndarray:
-    """Vectors in float64; of cosine, directions: |â − b̂|² / 2 is the distance, or less where one is zero."""
+    """Vectors in float64; for cosine, directions: |â − b̂|² / 2 is the distance, or less where one is zero."""
     exact = x.astype(np.float64)
     return directions(exact)[0] if metric == "cosine" else exact
 
@@ -179,13 +179,13 @@ def _groups(sample: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> Proj
         groups = np.concatenate([groups[pairs[:, 0]], groups[pairs[:, 1]]], axis=1)
     origin, end = (x[groups].sum(axis=1) for x in (lowest, highest))
     widest = max(float(np.max(end - origin)), _SIZES[0])
-    whole = widest <= LARGEST_SUM and (sample == np.rint(sample)).all()  # of integers, such sums are exact
+    whole = widest <= LARGEST_SUM and (sample == np.rint(sample)).all()  # sums of integers are exact
     scale = 1.0 if whole else LARGEST_SUM / widest
     return Projection(np.empty((0, len(groups)), np.uint16), groups, origin, scale, 0.0, 0.0)
 
 
 def pair_columns(columns: np.ndarray) -> np.ndarray:
-    """Pairs (n // 2, 2) of the columns (m, n): again and again those that are nearest to each other."""
+    """Pairs (n // 2, 2) of the columns (m, n): repeatedly those that are nearest to each other."""
     centred = columns - columns.mean(axis=0)
     products, count = centred.T @ centred, columns.shape[1]
     apart = np.diag(products)[:, None] + np.diag(products) - 2 * products
