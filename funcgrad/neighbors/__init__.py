@@ -2,8 +2,8 @@
 
 Read in this order: `search` (what a user calls), `index` (points made ready once), `strategies` (which scans of the
 points find and prove an answer), `block_search` (a scan, block by block), `merge_step` (the compiled step), `plan`
-(how large blocks may be), `tuning`. What proves an answer: `bounds`, `prefilter`, `exact_distances`, `certificate`.
-Around it: `voting`, `resumable`, `mesh` and `distributed` (several devices and processes), `validation`.
+(how large blocks may be). What proves an answer: `bounds`, `prefilter`, `exact_distances`,
+`certificate`. Around it: `tuning`, `voting`, `resumable`, `mesh` and `distributed` (several devices and processes), `validation`.
 """
 
 from funcgrad.distances import Metric
@@ -17,7 +17,8 @@ from funcgrad.neighbors.resumable import (
     remove_saved,
     resumable_kneighbors,
 )
-from funcgrad.neighbors.search import PRECISIONS, Info, Neighbors, kneighbors, radius_neighbors
+from funcgrad.neighbors.search import PRECISIONS, kneighbors, radius_neighbors
+from funcgrad.neighbors.strategies import Info, Neighbors
 from funcgrad.neighbors.tuning import Tuning
 from funcgrad.neighbors.voting import WEIGHTS, Weights, classify, vote
 

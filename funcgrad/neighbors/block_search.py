@@ -12,12 +12,10 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from funcgrad.distances import Metric
-from funcgrad.neighbors.bounds import PointStatistics
+from funcgrad.neighbors.index import Index
 from funcgrad.neighbors.merge_step import PointBlock, StepSpec
 from funcgrad.neighbors.plan import Plan, fit_to_memory
-from funcgrad.neighbors.prefilter import Projection
-from funcgrad.neighbors.tuning import DEFAULTS, Tuning
+from funcgrad.neighbors.tuning import Tuning
 
 _ALIGNMENT = 64  # bytes, of arrays that XLA reads in place
 
@@ -26,19 +24,16 @@ class Task(NamedTuple):
     """What is to be found, by whatever strategy."""
 
     queries: Any  # (Q, D)
-    points: Any  # (N, D)
-    metric: Metric
-    p: float | None
-    dtype: np.dtype  # in which the vectors are compared
+    prepared: Index
+    k: int
     precision: str
-    statistics: PointStatistics | None
-    projection: Projection | None
-    allowed: np.ndarray  # (N,) bool
+    dtype: np.dtype  # in which the vectors are compared
+    allowed: np.ndarray  # (N,) bool, which points may be neighbours
     exclude_self: bool
     memory: int  # bytes
     mesh: Mesh | None
     progress: Callable[[int, int], None] | None
-    tuning: Tuning = DEFAULTS
+    tuning: Tuning
 
 
 class FoundBlock(NamedTuple):
@@ -51,14 +46,18 @@ class FoundBlock(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """One scan of all points: what is compared, and how its numbers bound distances from below."""
+    """One scan of all points: what is compared, and how its numbers bound distances.
+
+    `prepare` makes of a block of queries the vectors (Qb, d) for the step, and what their bounds need; `lower` makes of
+    what was found lower bounds (Qb, k), and their `Bounds.size`.
+    """
 
     points: Any  # (N, d)
     dtype: np.dtype
     spec: StepSpec
     memory: int  # bytes
-    prepare: Callable[[Any], tuple[Any, Any]]  # a block of queries → as the step takes it, (Qb, d); what bounds need
-    lower: Callable[[FoundBlock], tuple[np.ndarray, np.ndarray]] | None = None  # bounds (Qb, k), and `Bounds.size`
+    prepare: Callable[[Any], tuple[Any, Any]]
+    lower: Callable[[FoundBlock], tuple[np.ndarray, np.ndarray]] = lambda block: (block.numbers, np.empty(0))
     terms: tuple[np.ndarray, np.ndarray] | None = None  # the points' factors and offsets, (N,)
     may_give_up: bool = False  # where it proves little
 

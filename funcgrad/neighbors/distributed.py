@@ -14,12 +14,13 @@ from jax.experimental.multihost_utils import process_allgather
 from funcgrad.neighbors.block_search import Task
 from funcgrad.neighbors.bounds import point_statistics
 from funcgrad.neighbors.exact_distances import pair_distances
+from funcgrad.neighbors.index import Index
 from funcgrad.neighbors.mesh import Part
-from funcgrad.neighbors.strategies import Counts, Result, find_nearest
+from funcgrad.neighbors.strategies import Info, Neighbors, find_nearest
 from funcgrad.neighbors.validation import check_finite
 
 
-def shared_search(task: Task, part: Part, k: int) -> Result:
+def shared_search(task: Task, part: Part) -> Neighbors:
     """The k nearest of each query, found by all processes together; each of them must call this.
 
     Args:
@@ -29,24 +30,19 @@ def shared_search(task: Task, part: Part, k: int) -> Result:
     Raises:
       ValueError, RuntimeError: what went wrong in any process, in all of them.
     """
-    queries, points = (_cut(len(x), *which) for x, which in ((task.queries, part.queries), (task.points, part.points)))
-    width = k + task.exclude_self  # one may be the query itself, which is taken out when all are merged
-    mine = task._replace(
-        queries=task.queries[queries],
-        points=task.points[points],
-        statistics=_statistics_of(task, points),
-        allowed=task.allowed[points],
-        exclude_self=False,
-        mesh=part.mesh,
-    )
-    here = min(width, int(mine.allowed.sum()))
-    report: dict[str, Any] = {"called": _described(task, k), "counts": None}
-    found: Result | None = None
+    queries, points = _cut(len(task.queries), *part.queries), _cut(len(task.prepared.points), *part.points)
+    width = task.k + task.exclude_self  # one may be the query itself, which is taken out when all are merged
+    allowed = task.allowed[points]
+    k = min(width, int(allowed.sum()))
+    mine = task._replace(queries=task.queries[queries], k=k, allowed=allowed, exclude_self=False, mesh=part.mesh)
+    report: dict[str, Any] = {"called": _described(task), "info": None}
+    found: Neighbors | None = None
     failure: Exception | None = None
     try:
-        if here and len(mine.queries):
-            found = find_nearest(_checked(mine), here)
-            report |= {"dtype": found.distances.dtype.str, "counts": list(map(int, found.counts))}
+        if k and len(mine.queries):
+            mine = mine._replace(prepared=_share(task, points))
+            found = find_nearest(mine)
+            report |= {"dtype": found.distances.dtype.str, "info": list(map(int, found.info[3:]))}
             order = _unrounded(mine, found)
     except Exception as error:
         counted = f"process {jax.process_index()} counts queries from {queries.start}, points from {points.start}"
@@ -54,19 +50,18 @@ def shared_search(task: Task, part: Part, k: int) -> Result:
         failure = error
     reports = _exchange(report)
     _raise_together(reports, failure)
-    counts = [x["counts"] for x in reports if x["counts"]]
-    dtype = next(x["dtype"] for x in reports if x["counts"])
-    kind = np.dtype([("order", np.float64), ("distance", dtype), ("index", np.int32)])
+    searched = [x for x in reports if x["info"]]
+    kind = np.dtype([("order", np.float64), ("distance", searched[0]["dtype"]), ("index", np.int32)])
     best = np.zeros((-(-len(task.queries) // part.queries[1]), width), kind)
     best["index"] = -1
     if found is not None:
-        filled = best[: len(found.distances), :here]
+        filled = best[: len(found.distances), :k]
         filled["order"], filled["distance"] = order, found.distances
         filled["index"] = found.indices + np.int32(points.start)
-    merged = _merge(best, len(task.queries), part, k, task.exclude_self, task.memory)
-    return Result(
-        merged["distance"], merged["index"], Counts(*counts[0][:2], *(sum(x[i] for x in counts) for i in (2, 3)))
-    )
+    merged = _merge(best, task, part)
+    blocks, counts = searched[0]["info"][:2], np.sum([x["info"] for x in searched], axis=0)[2:].tolist()
+    info = Info(task.prepared.metric, task.precision, str(task.dtype), *blocks, *counts)
+    return Neighbors(merged["distance"], merged["index"], info)
 
 
 def _cut(count: int, which: int, parts: int) -> slice:
@@ -75,49 +70,50 @@ def _cut(count: int, which: int, parts: int) -> slice:
     return slice(min(which * size, count), min((which + 1) * size, count))
 
 
-def _statistics_of(task: Task, points: slice) -> Any:
-    """The statistics of a share of the points; their centre and scale are those of all, which serve any points."""
-    if task.statistics is None or points.start == points.stop:
-        return None
-    norms, centred = task.statistics.norms, task.statistics.centred
-    return task.statistics._replace(norms=norms[points], centred=None if centred is None else centred[points])
+def _share(task: Task, part: slice) -> Index:
+    """A share of the points, which are checked unless an index of all has been prepared.
+
+    Its statistics have the centre and the scale of all points, which serve any.
+    """
+    index, statistics = task.prepared, task.prepared.statistics
+    points = index.points[part]
+    if statistics is None:
+        check_finite("points", points)
+        floats = task.dtype.kind == "f"
+        statistics = point_statistics(points, index.metric, task.dtype) if floats else None
+    else:
+        centred = None if statistics.centred is None else statistics.centred[part]
+        statistics = statistics._replace(norms=statistics.norms[part], centred=centred)
+    return Index(points, index.metric, index.p, statistics)
 
 
-def _checked(task: Task) -> Task:
-    """The task with statistics of its points, which are checked unless an index of all has been prepared."""
-    if task.statistics is not None:
-        return task
-    check_finite("points", task.points)
-    floats = task.dtype.kind == "f"
-    return task._replace(statistics=point_statistics(task.points, task.metric, task.dtype) if floats else None)
+def _described(task: Task) -> str:
+    points = task.prepared.points
+    arrays = (f"{name} {x.shape} {x.dtype}" for name, x in (("queries", task.queries), ("points", points)))
+    metric = task.prepared.metric if isinstance(task.prepared.metric, str) else "a function"
+    return f"{', '.join(arrays)}, {int(task.allowed.sum())} of them allowed, {task.k} of each query by {metric}"
 
 
-def _described(task: Task, k: int) -> str:
-    arrays = (f"{name} {x.shape} {x.dtype}" for name, x in (("queries", task.queries), ("points", task.points)))
-    metric = task.metric if isinstance(task.metric, str) else "a function"
-    return f"{', '.join(arrays)}, {int(task.allowed.sum())} of them allowed, {k} of each query by {metric}"
-
-
-def _unrounded(task: Task, found: Result) -> np.ndarray:
+def _unrounded(task: Task, found: Neighbors) -> np.ndarray:
     """The distances (Q, k) by which one process puts neighbours in order.
 
     Floats that were rounded from float64 are measured once more: two shares' may differ by less than the rounding.
     """
-    indices = found.indices
+    index, indices = task.prepared, found.indices
     fast = task.precision == "fast" and task.dtype.kind == "f"
-    if found.distances.dtype.kind != "f" or callable(task.metric) or fast:
+    if found.distances.dtype.kind != "f" or callable(index.metric) or fast:
         return found.distances
-    rows = np.repeat(np.arange(len(indices)), indices.shape[1])
-    pairs = rows, indices.ravel()
-    return pair_distances(task.queries, task.points, pairs, str(task.metric), task.p).reshape(indices.shape)
+    pairs = np.repeat(np.arange(len(indices)), indices.shape[1]), indices.ravel()
+    return pair_distances(task.queries, index.points, pairs, index.metric, index.p).reshape(indices.shape)
 
 
-def _merge(best: np.ndarray, queries: int, part: Part, k: int, exclude_self: bool, memory: int) -> np.ndarray:
-    """Of the best (R, ≥ k) of each process the best k of all, (queries, k); in chunks of rows that keep `memory`."""
+def _merge(best: np.ndarray, task: Task, part: Part) -> np.ndarray:
+    """Of the best (R, ≥ k) of each process the best k of all, (queries, k), in chunks of rows that keep the memory."""
     _, groups = part.queries
-    merged = np.empty((queries, k), best.dtype)
+    queries = len(task.queries)
+    merged = np.empty((queries, task.k), best.dtype)
     copies = jax.process_count() * (jax.local_device_count() + 4)  # every device gets all, and sorting takes some
-    rows = max(1, memory // (copies * best.dtype.itemsize * best.shape[1]))
+    rows = max(1, task.memory // (copies * best.dtype.itemsize * best.shape[1]))
     for start in range(0, len(best), rows):
         sent = best[start : start + rows]
         # As bytes: JAX would round float64 without `jax.enable_x64`.
@@ -127,9 +123,9 @@ def _merge(best: np.ndarray, queries: int, part: Part, k: int, exclude_self: boo
             candidates = np.concatenate(list(shares), axis=1)[: max(0, queries - first)]
             numbers = np.arange(first, first + len(candidates))
             index = candidates["index"]
-            if exclude_self:
+            if task.exclude_self:
                 index[index == numbers[:, None]] = -1
-            order = np.lexsort((index, candidates["order"], index < 0), axis=1)[:, :k]
+            order = np.lexsort((index, candidates["order"], index < 0), axis=1)[:, : task.k]
             merged[first : first + len(candidates)] = np.take_along_axis(candidates, order, axis=1)
     return merged
 

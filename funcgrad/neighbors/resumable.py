@@ -14,7 +14,8 @@ import numpy as np
 from funcgrad.distances import Metric
 from funcgrad.files import DifferentRun, differences, replacing
 from funcgrad.neighbors.index import as_index
-from funcgrad.neighbors.search import Info, Neighbors, kneighbors
+from funcgrad.neighbors.search import kneighbors
+from funcgrad.neighbors.strategies import Info, Neighbors
 from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 
 _FILE = re.compile(r"queries-(?P<start>\d+)-(?P<stop>\d+)-of-(?P<total>\d+)\.npz")

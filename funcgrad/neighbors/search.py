@@ -7,7 +7,7 @@ devices: bytes are ranked by exact integers, floats by distances measured in flo
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,32 +19,11 @@ from funcgrad.neighbors.block_search import Task
 from funcgrad.neighbors.distributed import shared_search
 from funcgrad.neighbors.index import Index, as_index
 from funcgrad.neighbors.mesh import part_of_process
-from funcgrad.neighbors.prefilter import Projection
-from funcgrad.neighbors.strategies import find_nearest
+from funcgrad.neighbors.strategies import Neighbors, find_nearest
 from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 from funcgrad.neighbors.validation import addressable, allowed_points, in_numpy
 
 PRECISIONS = ("exact", "fast")
-
-
-class Info(NamedTuple):
-    """How neighbours were found."""
-
-    metric: Metric
-    precision: str
-    dtype: str  # in which the vectors were compared
-    query_block: int  # queries and points that meet in one step
-    point_block: int
-    searched_again: int = 0  # queries whose first search could not be proved right, and which were searched again
-    brute_forced: int = 0  # of these the ones that were at last compared with every point in float64
-
-
-class Neighbors(NamedTuple):
-    """The k nearest points of each query, nearest first. An index of -1, at distance inf, is no neighbour."""
-
-    distances: np.ndarray  # (Q, k)
-    indices: np.ndarray  # (Q, k) int32
-    info: Info
 
 
 def kneighbors(
@@ -97,39 +76,25 @@ def kneighbors(
         raise ValueError(f"precision: {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
     count = len(queries) if precision == "exact" else 0
     index, limit = as_index(index_or_points, metric, p, k=k, queries=count, memory=memory, mesh=mesh, tuning=tuning)
-    points = in_numpy(index.points)
-    same_dimensions(queries, points)
-    dtype = ranking_dtype(index.metric, queries.dtype, points.dtype)
-    task = Task(
-        queries,
-        points,
-        index.metric,
-        index.p,
-        dtype,
-        precision,
-        _on_host(index.statistics),
-        _usable(index.projection) if mesh is None and isinstance(points, np.ndarray) else None,
-        allowed_points(mask, len(points), k, exclude_self, len(queries)),
-        exclude_self,
-        limit,
-        mesh,
-        progress,
-        tuning,
-    )
-    found = find_nearest(task, k) if part is None else shared_search(task, part, k)
-    return Neighbors(found.distances, found.indices, Info(index.metric, precision, str(dtype), *found.counts))
+    index = _on_host(index, by_projection=mesh is None)
+    same_dimensions(queries, index.points)
+    dtype = ranking_dtype(index.metric, queries.dtype, index.points.dtype)
+    allowed = allowed_points(mask, len(index.points), k, exclude_self, len(queries))
+    limits = limit, mesh, progress, tuning
+    task = Task(queries, index, k, precision, dtype, allowed, exclude_self, *limits)
+    return find_nearest(task) if part is None else shared_search(task, part)
 
 
-def _on_host(arrays: Any) -> Any:
-    """The arrays of `PointStatistics` or a `Projection` as NumPy, and its numbers as floats."""
-    return jax.tree.map(lambda x: np.asarray(x) if np.ndim(x) else float(x), arrays)
-
-
-def _usable(projection: Projection | None) -> Projection | None:
-    """The projection, on a CPU and unless JAX has rounded what its bounds are proved by."""
+def _on_host(index: Index, *, by_projection: bool) -> Index:
+    """The index with NumPy arrays, points on a device apart, and with a projection only where it serves a search."""
+    points, projection = in_numpy(index.points), index.projection
+    # JAX may have rounded what a projection's bounds are proved by.
     if projection is None or projection.origin.dtype != np.float64 or jax.default_backend() != "cpu":
-        return None
-    return _on_host(projection)
+        by_projection = False
+    by_projection = by_projection and isinstance(points, np.ndarray)
+    known = index.statistics, projection if by_projection else None
+    arrays = jax.tree.map(lambda x: np.asarray(x) if np.ndim(x) else float(x), known)
+    return Index(points, index.metric, index.p, *arrays)
 
 
 def radius_neighbors(

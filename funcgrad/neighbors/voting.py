@@ -14,7 +14,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from funcgrad.neighbors.index import Index
-from funcgrad.neighbors.search import Neighbors, kneighbors
+from funcgrad.neighbors.search import kneighbors
+from funcgrad.neighbors.strategies import Neighbors
 
 Weights = str | Callable[[Array], Array]
 
