@@ -21,10 +21,11 @@ def checked_in_both(file: str, folder: Path) -> list[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
+    folders = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     started = [
         subprocess.Popen(
             [sys.executable, "-W", "error", file, address, str(process), str(folder)],
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": folders},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
