@@ -2,8 +2,8 @@
 
 Read in this order: `search` (what a user calls), `index` (points made ready once), `strategies` (which scans of the
 points find and prove an answer), `block_search` (a scan, block by block), `merge_step` (the compiled step), `plan`
-(how large blocks may be). What proves an answer: `bounds`, `prefilter`, `exact_distances`,
-`certificate`. Around it: `tuning`, `voting`, `resumable`, `mesh` and `distributed` (several devices and processes), `validation`.
+(how large blocks may be). What proves an answer: `bounds`, `prefilter`, `exact_distances`, `certificate`. Around it:
+`tuning`, `validation`, `voting`, `resumable`, `mesh` and `distributed` (several devices and processes).
 """
 
 from funcgrad.distances import Metric
