@@ -18,17 +18,7 @@ from funcgrad.autograd.jit_cache import jit
 from funcgrad.autograd.primitives import TABLE
 from funcgrad.autograd.pytrees import register_tree
 from funcgrad.autograd.tracing import EscapedError
-from funcgrad.autograd.transforms import (
-    grad,
-    hessian,
-    hvp,
-    jacfwd,
-    jacrev,
-    jvp,
-    linearize,
-    value_and_grad,
-    vjp,
-)
+from funcgrad.autograd.transforms import grad, hessian, hvp, jacfwd, jacrev, jvp, linearize, value_and_grad, vjp
 
 # The transformations work without the compiler, by the rules as they stand in the table; with it they are faster.
 compile_on_first_use(TABLE.values())

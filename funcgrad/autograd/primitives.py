@@ -29,11 +29,7 @@ TABLE: dict[str, Primitive] = {}
 
 
 def primitive(
-    name: str,
-    value: Callable[..., Any],
-    *rules: Rule | None,
-    source: str = "",
-    reverse: dict[int, Rule] | None = None,
+    name: str, value: Callable[..., Any], *rules: Rule | None, source: str = "", reverse: dict[int, Rule] | None = None
 ) -> Primitive:
     """Adds a row to the table. `reverse` has the rules of reverse mode that differ, by the position of the argument."""
     backwards = tuple([(reverse or {}).get(i, rule) for i, rule in enumerate(rules)])
@@ -148,9 +144,7 @@ def _at_the_pole(x: float) -> float:
 
 log: Primitive = of_math("log", lambda t, ans, x: div(t, x), otherwise=_at_the_pole)
 log_or_zero: Primitive = primitive(  # as in JAX, keeps log(0) out of the derivative of a power
-    "log_or_zero",
-    lambda x: log.value(x) if x else 0.0,
-    lambda t, ans, x: select(eq(x, 0.0), 0.0, div(t, x)),
+    "log_or_zero", lambda x: log.value(x) if x else 0.0, lambda t, ans, x: select(eq(x, 0.0), 0.0, div(t, x))
 )
 log2 = of_math("log2", lambda t, ans, x: div(div(t, math.log(2)), x), otherwise=_at_the_pole)
 log10 = of_math("log10", lambda t, ans, x: div(mul(t, 1 / math.log(10)), x), otherwise=_at_the_pole)
@@ -238,9 +232,7 @@ atanh = of_math(
     otherwise=lambda x: _signed_infinity(x) if abs(x) == 1 else nan,
 )
 hypot: Primitive = of_math(
-    "hypot",
-    lambda t, ans, x, y: mul(t, part_of_hypot(x, y)),
-    lambda t, ans, x, y: mul(t, part_of_hypot(y, x)),
+    "hypot", lambda t, ans, x, y: mul(t, part_of_hypot(x, y)), lambda t, ans, x, y: mul(t, part_of_hypot(y, x))
 )
 part_of_hypot: Primitive = primitive(  # x / √(x² + y²): a sine, whose derivative has a cosine of the same kind
     "part_of_hypot",
@@ -300,10 +292,7 @@ select: Primitive = primitive(
     source="{1} if {0} else {2}",
 )
 abs_ = primitive("abs", operator.abs, lambda t, ans, x: select(ge(x, 0.0), t, neg(t)), source="abs({})")
-_rules_of_extremes = (
-    lambda t, ans, x, y: mul(t, share(x, ans, y)),
-    lambda t, ans, x, y: mul(t, share(y, ans, x)),
-)
+_rules_of_extremes = (lambda t, ans, x, y: mul(t, share(x, ans, y)), lambda t, ans, x, y: mul(t, share(y, ans, x)))
 max_ = primitive("max", _maximum, *_rules_of_extremes)
 min_ = primitive("min", _minimum, *_rules_of_extremes)
 share: Primitive = primitive("share", _share, None, None, None)  # the derivative of max or min with respect to x
@@ -314,9 +303,7 @@ relu = primitive(
     source="{0} if {0} > 0.0 or {0} != {0} else 0.0",
 )
 relu6 = primitive(
-    "relu6",
-    lambda x: _minimum(_maximum(x, 0.0), 6.0),
-    lambda t, ans, x: select(and_(gt(x, 0.0), lt(x, 6.0)), t, 0.0),
+    "relu6", lambda x: _minimum(_maximum(x, 0.0), 6.0), lambda t, ans, x: select(and_(gt(x, 0.0), lt(x, 6.0)), t, 0.0)
 )
 sign = primitive("sign", lambda x: x if x == 0 or x != x else math.copysign(1.0, x), None)
 signbit = primitive("signbit", lambda x: math.copysign(1.0, x) < 0, None)
@@ -338,9 +325,7 @@ _TWO_OVER_ROOT_PI = 2 / math.sqrt(pi)
 erf = of_math("erf", lambda t, ans, x: mul(_TWO_OVER_ROOT_PI, mul(t, gaussian(x))))
 erfc = of_math("erfc", lambda t, ans, x: mul(-_TWO_OVER_ROOT_PI, mul(t, gaussian(x))))
 gaussian: Primitive = primitive(  # exp(-x²); its derivative vanishes with it, at infinite x too
-    "gaussian",
-    special.gaussian,
-    lambda t, ans, x: mul(t, select(eq(ans, 0.0), 0.0, mul(-2.0, mul(x, ans)))),
+    "gaussian", special.gaussian, lambda t, ans, x: mul(t, select(eq(ans, 0.0), 0.0, mul(-2.0, mul(x, ans))))
 )
 erf_inv = primitive("erf_inv", special.erfinv, lambda t, ans, x: mul(1 / _TWO_OVER_ROOT_PI, mul(t, exp(square(ans)))))
 lgamma = primitive("lgamma", special.gammaln, lambda t, ans, x: mul(t, digamma(x)))
@@ -353,9 +338,7 @@ betaln = primitive(
     lambda t, ans, a, b: mul(t, sub(digamma(b), digamma(add(a, b)))),
 )
 ndtr = primitive(
-    "ndtr",
-    special.ndtr,
-    lambda t, ans, x: mul(t, mul(1 / math.sqrt(2 * pi), gaussian(mul(math.sqrt(0.5), x)))),
+    "ndtr", special.ndtr, lambda t, ans, x: mul(t, mul(1 / math.sqrt(2 * pi), gaussian(mul(math.sqrt(0.5), x))))
 )
 ndtri = primitive("ndtri", special.ndtri, lambda t, ans, p: mul(t, mul(math.sqrt(2 * pi), exp(mul(0.5, square(ans))))))
 log_ndtr = primitive(

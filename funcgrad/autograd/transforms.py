@@ -308,12 +308,7 @@ def hvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
 
 
 def _record_call(
-    name: str,
-    fun: Function,
-    argnums: int | Sequence[int],
-    has_aux: bool,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    name: str, fun: Function, argnums: int | Sequence[int], has_aux: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Recording:
     """Records fun as a function of the arguments at argnums only. Raises TypeError for invalid argnums."""
     numbers = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
