@@ -19,6 +19,7 @@ is forced to the disk: what a power failure damages is recognised by its checksu
 import contextlib
 import functools
 import json
+import logging
 import os
 import re
 import shutil
@@ -194,7 +195,7 @@ def _write(folder: Path, step: int, arrays: dict[str, np.ndarray], about: str, k
             _remove(other)
     except Exception as error:  # the file system, Orbax and TensorStore each raise their own classes
         shutil.rmtree(temporary_path, ignore_errors=True)  # Orbax's threads may still write; the next save clears it
-        raise OSError(f"checkpoint: {path} could not be written: {one_line(error, 200)}") from error
+        raise OSError(f"checkpoint: {path} could not be written: {one_line(error)}") from error
 
 
 def _checksums(folder: Path) -> bytes:
@@ -315,6 +316,8 @@ def _orbax() -> Any:
     """Orbax's checkpointer of this process alone, without barriers for others; imported here because it is slow."""
     import orbax.checkpoint as ocp
 
+    # Orbax logs a traceback for each of its threads that fails; the error itself is raised as well.
+    logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in record.getMessage())
     process = jax.process_index()
     options = ocp.options.MultiprocessingOptions(
         primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"funcgrad{process}"
