@@ -182,7 +182,12 @@ def _write(folder: Path, step: int, arrays: dict[str, np.ndarray], about: str, k
         _remove_unfinished(folder)
         temporary_path.mkdir()
         if arrays:
-            _orbax().save(temporary_path / "arrays", arrays)
+            log = logging.getLogger("absl")
+            log.addFilter(_not_of_thread)
+            try:
+                _orbax().save(temporary_path / "arrays", arrays)
+            finally:
+                log.removeFilter(_not_of_thread)
         (temporary_path / "about.json").write_text(about, encoding="utf-8")
         (temporary_path / "checksums").write_bytes(_checksums(temporary_path))
         if path.exists():  # damaged, or saved by a run that was resumed from before it
@@ -196,6 +201,11 @@ def _write(folder: Path, step: int, arrays: dict[str, np.ndarray], about: str, k
     except Exception as error:  # the file system, Orbax and TensorStore each raise their own classes
         shutil.rmtree(temporary_path, ignore_errors=True)  # Orbax's threads may still write; the next save clears it
         raise OSError(f"checkpoint: {path} could not be written: {one_line(error)}") from error
+
+
+def _not_of_thread(record: logging.LogRecord) -> bool:
+    """False for the traceback that Orbax logs when one of its threads fails; the error itself is raised as well."""
+    return "_SignalingThread" not in record.getMessage()
 
 
 def _checksums(folder: Path) -> bytes:
@@ -316,8 +326,6 @@ def _orbax() -> Any:
     """Orbax's checkpointer of this process alone, without barriers for others; imported here because it is slow."""
     import orbax.checkpoint as ocp
 
-    # Orbax logs a traceback for each of its threads that fails; the error itself is raised as well.
-    logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in record.getMessage())
     process = jax.process_index()
     options = ocp.options.MultiprocessingOptions(
         primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"funcgrad{process}"
