@@ -13,6 +13,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, NamedTuple, NoReturn
 
@@ -75,8 +76,12 @@ def parse(text: str) -> Expression:
     return Expression(text, parser.variables, parser.run_of(body, 0))
 
 
-class _Parser(NamedTuple):
-    """Turns nodes of the syntax tree into functions of the variables' values; `variables` is filled as they are met."""
+@dataclass(frozen=True)
+class _Parser:
+    """Turns nodes of the syntax tree into functions of the variables' values; `variables` is filled as they are met.
+
+    The method for a kind of node is called visit_KIND, as in `ast.NodeVisitor`; others are not allowed.
+    """
 
     text: str
     lead: int
@@ -98,10 +103,10 @@ class _Parser(NamedTuple):
         """The function of the variables' values that a node stands for."""
         if depth > MAX_DEPTH:
             self.refuse(node, f"the expression is nested too deeply, more than {MAX_DEPTH} levels")
-        make = _NODES.get(type(node))
+        make = getattr(self, f"visit_{type(node).__name__}", None)
         if make is None:
             self.refuse(node, f"{self.excerpt(node)} is not allowed; an expression has {_ALLOWED}")
-        run: Run = make(self, node, depth + 1)
+        run: Run = make(node, depth + 1)
         return run
 
     def function_of(self, node: ast.BinOp | ast.UnaryOp) -> Callable[..., Any]:
@@ -110,8 +115,8 @@ class _Parser(NamedTuple):
             self.refuse(node, f"{self.excerpt(node)} has an operator that floats do not have; there are {_ALLOWED}")
         return function
 
-    def number(self, node: ast.Constant, _: int) -> Run:
-        """Every number is a float; only `binary` and `element` read ints."""
+    def visit_Constant(self, node: ast.Constant, _: int) -> Run:
+        """Every number is a float; only powers and indices read ints."""
         value = node.value
         if isinstance(value, bool) or value is None:
             return lambda values: value
@@ -123,13 +128,13 @@ class _Parser(NamedTuple):
             self.refuse(node, f"{self.excerpt(node)} is too large for a float")
         return lambda values: real
 
-    def name(self, node: ast.Name, _: int) -> Run:
+    def visit_Name(self, node: ast.Name, _: int) -> Run:
         """A variable, or a constant of that name."""
         name = node.id
         self.variables.setdefault(name, self.column(node))
         return lambda values: values[name] if name in values else _CONSTANTS[name]
 
-    def binary(self, node: ast.BinOp, depth: int) -> Run:
+    def visit_BinOp(self, node: ast.BinOp, depth: int) -> Run:
         """Operators; a long sum or product is a loop. An exponent that is an int makes a product, as in Python."""
         chain = [node]
         while isinstance(left := chain[-1].left, ast.BinOp):
@@ -148,12 +153,12 @@ class _Parser(NamedTuple):
 
         return run
 
-    def unary(self, node: ast.UnaryOp, depth: int) -> Run:
+    def visit_UnaryOp(self, node: ast.UnaryOp, depth: int) -> Run:
         """A sign."""
         function, inner = self.function_of(node), self.run_of(node.operand, depth)
         return lambda values: self.applied(node, function, inner(values))
 
-    def comparison(self, node: ast.Compare, depth: int) -> Run:
+    def visit_Compare(self, node: ast.Compare, depth: int) -> Run:
         """One comparison, or a chain of them: all must hold."""
         functions = [_COMPARISONS[type(op)] for op in node.ops if type(op) in _COMPARISONS]
         sides = [self.run_of(side, depth) for side in (node.left, *node.comparators)]
@@ -167,17 +172,19 @@ class _Parser(NamedTuple):
 
         return run
 
-    def choice(self, node: ast.IfExp, depth: int) -> Run:
+    def visit_IfExp(self, node: ast.IfExp, depth: int) -> Run:
         """`x if c else y`: only the side that is taken is computed."""
         test, then, other = (self.run_of(part, depth) for part in (node.test, node.body, node.orelse))
         return lambda values: then(values) if test(values) else other(values)
 
-    def sequence(self, node: ast.List | ast.Tuple, depth: int) -> Run:
+    def visit_List(self, node: ast.List | ast.Tuple, depth: int) -> Run:
         """A list or a tuple, as an argument of a function of sequences."""
         parts = [self.run_of(part, depth) for part in node.elts]
         return lambda values: [part(values) for part in parts]
 
-    def element(self, node: ast.Subscript, depth: int) -> Run:
+    visit_Tuple = visit_List
+
+    def visit_Subscript(self, node: ast.Subscript, depth: int) -> Run:
         """One number of a list, such as softmax returns."""
         index = _whole(node.slice)
         if index is None:
@@ -193,7 +200,7 @@ class _Parser(NamedTuple):
 
         return run
 
-    def call(self, node: ast.Call, depth: int) -> Run:
+    def visit_Call(self, node: ast.Call, depth: int) -> Run:
         """A function of `ops`, with as many arguments as it takes."""
         if not isinstance(node.func, ast.Name):
             self.refuse(node, f"{self.excerpt(node)}: a function is called by its name alone, such as sin(x)")
@@ -229,20 +236,6 @@ class _Parser(NamedTuple):
         except (TypeError, ValueError, ArithmeticError) as error:
             message = error.args[-1] if error.args else type(error).__name__  # an OverflowError begins with errno
             raise ValueError(f"column {self.column(node)}: {self.excerpt(node)}: {message}") from error
-
-
-_NODES: dict[type, Callable[[_Parser, Any, int], Run]] = {
-    ast.Constant: _Parser.number,
-    ast.Name: _Parser.name,
-    ast.BinOp: _Parser.binary,
-    ast.UnaryOp: _Parser.unary,
-    ast.Compare: _Parser.comparison,
-    ast.IfExp: _Parser.choice,
-    ast.List: _Parser.sequence,
-    ast.Tuple: _Parser.sequence,
-    ast.Subscript: _Parser.element,
-    ast.Call: _Parser.call,
-}
 
 
 def _compare(function: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:

@@ -25,23 +25,10 @@ import numpy as np
 
 from funcgrad import autograd as ag
 from funcgrad.gradcheck import random_programs
+from funcgrad.gradcheck import report as reports
 from funcgrad.gradcheck.error_model import Spread, inaccurate_functions, spread
 from funcgrad.gradcheck.random_programs import RandomProgram
-from funcgrad.gradcheck.report import (
-    DIRECTION,
-    JIT,
-    RAISED,
-    UNCOMPILED,
-    VMAP,
-    Case,
-    Failure,
-    FunctionSummary,
-    Numbers,
-    Report,
-    Verdict,
-    judge,
-    merged,
-)
+from funcgrad.gradcheck.report import Case, Failure, Report, judge
 
 Function = Callable[..., Any]
 _NAMES = ["grad", "value_and_grad", "jvp", "vjp", "linearize", "jacfwd", "jacrev", "hessian", "jit", "vmap"]
@@ -66,7 +53,7 @@ def derivatives(system: Any, fun: Function, args: tuple[Any, ...], order: int) -
     else:
         value, gradient = system.value_and_grad(fun, argnums)(*args)
         pull = system.vjp(fun, *args)[1]
-    direction = itertools.cycle(DIRECTION)
+    direction = itertools.cycle(reports.DIRECTION)
     tangents = jax.tree.map(lambda _: next(direction), args)
     results = [value, gradient, system.jvp(fun, args, tangents)[1], pull(-1.5)]
     if order > 1:
@@ -94,9 +81,9 @@ def _forms(ours: Function, args: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
     compiled = ag.jit(ours)
     mapped = ag.vmap(ours)(*jax.tree.map(lambda *xs: np.array(xs), *args))
     return {
-        UNCOMPILED: np.array([ours(*one) for one in args[:UNCOMPILED_POINTS]]).T,
-        JIT: np.array([compiled(*one) for one in args]).T,
-        VMAP: np.array(mapped, float),
+        reports.UNCOMPILED: np.array([ours(*one) for one in args[:UNCOMPILED_POINTS]]).T,
+        reports.JIT: np.array([compiled(*one) for one in args]).T,
+        reports.VMAP: np.array(mapped, float),
     }
 
 
@@ -150,11 +137,12 @@ def compare(fun: Function, *args: Any, order: int = 2) -> Report:
     ours = _ours(call, order)
     ag.value_and_grad(call)(*chosen)  # our errors, for a function that has no derivative, come before those of JAX
     theirs = _jax_at(call, chosen, order)
-    numbers = Numbers(_forms(ours, [chosen]), theirs[:, None], _spread_at(ours, chosen))
-    verdict = judge(numbers, number_names(len(jax.tree.leaves(chosen)), order), [chosen], lambda _: theirs)
+    names = number_names(len(jax.tree.leaves(chosen)), order)
+    perturbed = _spread_at(ours, chosen)
+    verdict = judge(_forms(ours, [chosen]), theirs[:, None], perturbed, names, [chosen], lambda _: theirs)
     name = getattr(fun, "__name__", "function")
     failures = tuple(Failure(case, f"# in {name}") for case in verdict.failures)
-    rows = {name: FunctionSummary(verdict.cases, verdict.worst)}
+    rows = {name: reports.FunctionSummary(verdict.cases, verdict.worst)}
     return Report(rows, verdict.cases, failures, verdict.excluded, most_excluded=1.0)
 
 
@@ -192,12 +180,12 @@ def fuzz(
         run: Function = map
         if processes > 1:
             run = stack.enter_context(ProcessPoolExecutor(processes, get_context("spawn"))).map
-        reports = []
+        done = []
         for report in run(one, range(programs)):
-            reports.append(report)
+            done.append(report)
             if progress is not None:
-                progress(len(reports), programs)
-    return merged(reports)
+                progress(len(done), programs)
+    return reports.merged(done)
 
 
 def _fuzz_one(number: int, points: int, seed: int, order: int) -> Report:
@@ -216,14 +204,14 @@ def check_program(program: RandomProgram, points: Sequence[tuple[float, ...]], o
         verdict = _verdict(program, points, order)
     except Exception as error:
         message = f"{type(error).__name__}: {error}".split("\n")[0]
-        case = Case(message, RAISED, math.nan, math.nan, 0.0, program.arguments(points[0]))
-        verdict = Verdict(1, case, [case], {})
+        case = Case(message, reports.RAISED, math.nan, math.nan, 0.0, program.arguments(points[0]))
+        verdict = reports.Verdict(1, case, [case], {})
     failures = tuple(Failure(case, runnable(program, case, order)) for case in verdict.failures[:1])
-    rows = {name: FunctionSummary(verdict.cases, verdict.worst) for name in program.functions()}
+    rows = {name: reports.FunctionSummary(verdict.cases, verdict.worst) for name in program.functions()}
     return Report(rows, verdict.cases, failures, verdict.excluded)
 
 
-def _verdict(program: RandomProgram, points: Sequence[tuple[float, ...]], order: int) -> Verdict:
+def _verdict(program: RandomProgram, points: Sequence[tuple[float, ...]], order: int) -> reports.Verdict:
     fun, theirs = random_programs.build(program)(ag), random_programs.build(program)(JAX)
     if program.branches():
         points = points[:BRANCHED_POINTS]
@@ -239,10 +227,10 @@ def _verdict(program: RandomProgram, points: Sequence[tuple[float, ...]], order:
         joined = spread(graph, jax.tree.leaves(columns), 0)
         found = _jax_mapped(theirs, columns, order)
     forms = _forms(ours, args)
-    nan_in_jax_alone = np.any(np.isnan(found) & np.isfinite(forms[VMAP]), axis=0)
+    nan_in_jax_alone = np.any(np.isnan(found) & np.isfinite(forms[reports.VMAP]), axis=0)
     joined = joined._replace(inaccurate=inaccurate_functions(joined, program.functions(), nan_in_jax_alone))
     names = number_names(program.inputs, order)
-    return judge(Numbers(forms, found, joined), names, args, lambda point: _jax_at(theirs, args[point], order))
+    return judge(forms, found, joined, names, args, lambda point: _jax_at(theirs, args[point], order))
 
 
 def runnable(program: RandomProgram, case: Case, order: int) -> str:
@@ -296,7 +284,5 @@ def check_call(fun: Function, at: Sequence[float]) -> None:
     try:
         inspect.signature(fun).bind(*at)
     except TypeError as error:
-        name = getattr(fun, "__name__", "the function")
-        raise ValueError(
-            f"--at: {name}{inspect.signature(fun)} cannot be called with {len(at)} numbers: {error}"
-        ) from error
+        called = f"{getattr(fun, '__name__', 'the function')}{inspect.signature(fun)}"
+        raise ValueError(f"--at: {called} cannot be called with {len(at)} numbers: {error}") from error

@@ -78,25 +78,18 @@ NESTED = [
 BRANCHES = ["({1} if {0} > 0.5 else {2})", "({0} if {0} > {1} else {2})", "({1} if {0} < 0 else -{2})"]
 
 
-class ArgumentLayout(NamedTuple):
-    """How inputs reach the function: its parameters, the line that unpacks them, and how floats become arguments."""
-
-    parameters: str
-    unpack: str
-    pack: Callable[..., tuple[Any, ...]]
-
-
-LAYOUTS: dict[int, list[ArgumentLayout]] = {
-    1: [ArgumentLayout("x", "", lambda x: (x,)), ArgumentLayout("p", "(x,) = p", lambda x: ([x],))],
+# How inputs reach the function: its parameters, the line that unpacks them, and how floats become arguments
+LAYOUTS: dict[int, list[tuple[str, str, Callable[..., tuple[Any, ...]]]]] = {
+    1: [("x", "", lambda x: (x,)), ("p", "(x,) = p", lambda x: ([x],))],
     2: [
-        ArgumentLayout("x, y", "", lambda x, y: (x, y)),
-        ArgumentLayout("p", "x, y = p", lambda x, y: ((x, y),)),
-        ArgumentLayout("x, p", "y = p['w']", lambda x, y: (x, {"w": y})),
+        ("x, y", "", lambda x, y: (x, y)),
+        ("p", "x, y = p", lambda x, y: ((x, y),)),
+        ("x, p", "y = p['w']", lambda x, y: (x, {"w": y})),
     ],
     3: [
-        ArgumentLayout("x, y, z", "", lambda x, y, z: (x, y, z)),
-        ArgumentLayout("p", "x, (y, z) = p", lambda x, y, z: ([x, (y, z)],)),
-        ArgumentLayout("p, z", "x, y = p['a'], p['b']", lambda x, y, z: ({"b": y, "a": x}, z)),
+        ("x, y, z", "", lambda x, y, z: (x, y, z)),
+        ("p", "x, (y, z) = p", lambda x, y, z: ([x, (y, z)],)),
+        ("p, z", "x, y = p['a'], p['b']", lambda x, y, z: ({"b": y, "a": x}, z)),
     ],
 }
 INPUTS = "xyz"
@@ -113,7 +106,7 @@ class RandomProgram(NamedTuple):
 
     def arguments(self, point: Sequence[Any]) -> tuple[Any, ...]:
         """The inputs in the containers that the function takes."""
-        return LAYOUTS[self.inputs][self.layout].pack(*point)
+        return LAYOUTS[self.inputs][self.layout][2](*point)
 
     def functions(self) -> set[str]:
         """The functions of `ops` that it calls."""

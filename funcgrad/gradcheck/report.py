@@ -4,7 +4,7 @@ import itertools
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,14 +135,6 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.inf if part else 0.0
 
 
-class Numbers(NamedTuple):
-    """The numbers of one function at some points, (numbers, points): ours by form, JAX's, and what the runs show."""
-
-    ours: dict[str, Any]
-    jax: Any
-    spread: Spread
-
-
 class Verdict(NamedTuple):
     """How many numbers were compared, the one closest to its tolerance, those that fail, and how many are excluded."""
 
@@ -153,14 +145,14 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    numbers: Numbers, names: Sequence[str], args: Sequence[tuple[Any, ...]], unmapped: Callable[[int], Any]
+    ours: dict[str, Any], theirs: Any, spread: Spread, names: Sequence[str], args: Any, unmapped: Callable[[int], Any]
 ) -> Verdict:
     """Compares each of our forms with JAX, and the compiled ones with the uncompiled.
 
-    `names` are those of the numbers, `args` the arguments at each point; `unmapped(point)` are JAX's numbers there
-    without vmap.
+    The numbers of one function at some points are (numbers, points): `ours` by form, `theirs` JAX's; `spread` is what
+    the perturbed runs show. `names` are those of the numbers, `args` the arguments at each point; `unmapped(point)` are
+    JAX's numbers there without vmap.
     """
-    ours, theirs, spread = numbers
     theirs = np.array(theirs)
     tolerance = tolerances(spread.runs)
     limit = np.where(np.isnan(tolerance), 0.0, tolerance)
@@ -251,18 +243,13 @@ def _closest(ours: Any, theirs: Any, limit: Any, names: Sequence[str], args: Any
     return max(found, key=lambda case: case.share)
 
 
-def merged(reports: Iterable[Report]) -> Report:
+def merged(reports: Sequence[Report]) -> Report:
     """Several reports as one."""
     rows: dict[str, FunctionSummary] = {}
-    excluded: Counter[str] = Counter()
-    failures: list[Failure] = []
-    cases = 0
-    for report in reports:
-        cases += report.cases
-        failures += report.failures
-        excluded.update(report.excluded)
-        for name, row in report.rows.items():
-            other = rows.get(name, row._replace(cases=0))
-            worst = max(other.worst, row.worst, key=lambda case: case.share)
-            rows[name] = FunctionSummary(other.cases + row.cases, worst)
-    return Report(rows, cases, tuple(failures), dict(excluded))
+    for name, row in (item for report in reports for item in report.rows.items()):
+        other = rows.get(name, row._replace(cases=0))
+        worst = max(other.worst, row.worst, key=lambda case: case.share)
+        rows[name] = FunctionSummary(other.cases + row.cases, worst)
+    failures = tuple(failure for report in reports for failure in report.failures)
+    excluded = sum((Counter(report.excluded) for report in reports), Counter[str]())
+    return Report(rows, sum(report.cases for report in reports), failures, dict(excluded))
