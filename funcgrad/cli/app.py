@@ -4,7 +4,6 @@ JAX and all else that is slow to import is imported after the options were read,
 are answered at once. Exit status: 0 done, 1 the run failed, 2 the request was wrong.
 """
 
-import argparse
 import os
 import sys
 import traceback
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 from funcgrad import files
 from funcgrad.cli import console, data, explain, gradcheck
 from funcgrad.cli.parser import parser
-from funcgrad.cli.run import DataCommand, DeferInterrupts, ShowProgress, Unfinished, run_on_data
+from funcgrad.cli.run import DataCommand, ShowProgress, Unfinished, run_on_data
 from funcgrad.cli.signals import handle_signals
 
 
@@ -33,7 +32,12 @@ def main(
     arguments = parser().parse_args(argv)
     try:
         with handle_signals() as defer_interrupts:
-            status = _run(arguments, progress, defer_interrupts, chunk)
+            if run := _COMMANDS.get(arguments.command):
+                status = run(arguments, progress)
+            else:
+                command = _data_commands()[arguments.command]
+                given = {"progress": progress, "defer_interrupts": defer_interrupts, "chunk": chunk}
+                status = run_on_data(command, arguments, **given)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read the output, like `head`, has enough
@@ -53,15 +57,6 @@ def main(
         if isinstance(error, KeyboardInterrupt) and argv is None:  # the process is ours alone
             os._exit(status)  # Python's own way out crashes while JAX is still computing
         return status
-
-
-def _run(
-    arguments: argparse.Namespace, progress: ShowProgress, defer_interrupts: DeferInterrupts, chunk: int | None
-) -> int:
-    if arguments.command in _COMMANDS:
-        return _COMMANDS[arguments.command](arguments, progress)
-    command = _data_commands()[arguments.command]
-    return run_on_data(command, arguments, progress=progress, defer_interrupts=defer_interrupts, chunk=chunk)
 
 
 _COMMANDS = {

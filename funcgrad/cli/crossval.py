@@ -10,16 +10,8 @@ import numpy as np
 
 from funcgrad import crossval, metrics, plots
 from funcgrad.cli import knn, train
+from funcgrad.cli import options as groups
 from funcgrad.cli.console import percent
-from funcgrad.cli.options import (
-    CrossvalKnnOptions,
-    KnnOptions,
-    PenaltyOptions,
-    SweepOptions,
-    TrainOptions,
-    declared,
-    pick,
-)
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
 from funcgrad.report import timed
@@ -27,7 +19,7 @@ from funcgrad.report import timed
 _AXES = {"lr": "learning rate", "l1": "L1 penalty", "l2": "L2 penalty"}
 
 
-def crossval_knn(dataset: Dataset, options: CrossvalKnnOptions, run: Run) -> Outcome:
+def crossval_knn(dataset: Dataset, options: groups.CrossvalKnnOptions, run: Run) -> Outcome:
     seconds: dict[str, float] = {}
     division = {"folds": options.folds, "shuffled": options.shuffle, "stratified": options.stratified}
     seed = run.seed if options.shuffle else None
@@ -50,7 +42,7 @@ def crossval_knn(dataset: Dataset, options: CrossvalKnnOptions, run: Run) -> Out
         )
     best = crossval.best(rows).setting
     p = options.p if best["metric"] == "minkowski" else None
-    chosen = pick(KnnOptions, {**vars(options), "metric": best["metric"], "k": (best["k"],), "p": p})
+    chosen = groups.pick(groups.KnnOptions, {**vars(options), "metric": best["metric"], "k": (best["k"],), "p": p})
     found = knn.search(dataset, chosen, run._replace(out=None), seconds)  # what is saved of the folds stays
     (predictions,), _ = knn.classify(dataset, found, chosen)
     series = {name: [row.folds for row in rows if row.setting["metric"] == name] for name in options.metric}
@@ -65,7 +57,7 @@ def crossval_knn(dataset: Dataset, options: CrossvalKnnOptions, run: Run) -> Out
     return outcome
 
 
-def crossval_training(dataset: Dataset, options: SweepOptions, run: Run) -> Outcome:
+def crossval_training(dataset: Dataset, options: groups.SweepOptions, run: Run) -> Outcome:
     """All combinations of the swept values, trained at once; the best one is trained again on all, and tested once."""
     key, shuffle_key = jax.random.split(jax.random.key(run.seed))
     swept, base = _swept(options)
@@ -110,13 +102,13 @@ def crossval_training(dataset: Dataset, options: SweepOptions, run: Run) -> Outc
     )
 
 
-def _swept(options: SweepOptions) -> tuple[dict[str, Sequence[float]], TrainOptions]:
+def _swept(options: groups.SweepOptions) -> tuple[dict[str, Sequence[float]], groups.TrainOptions]:
     """The options that have several values, or else the learning rate; and all others, as those of one training."""
-    names = [one.name for one in declared(PenaltyOptions)]
+    names = [one.name for one in groups.declared(groups.PenaltyOptions)]
     values = {name: getattr(options, name) for name in names}
     swept = {name: several for name, several in values.items() if len(several) > 1} or {"lr": options.lr}
     fixed = {name: several[0] for name, several in values.items()}
-    return swept, pick(TrainOptions, {**vars(options), **fixed})
+    return swept, groups.pick(groups.TrainOptions, {**vars(options), **fixed})
 
 
 def _outcome(
@@ -129,10 +121,10 @@ def _outcome(
         for row in rows
     ]
     table.append([*[""] * (len(best.setting) - 1), "test", percent(test), "", "once"])
-    cv = [{**row.setting, "mean": row.mean, "std": row.std, "folds": row.folds} for row in rows]
-    for row, entry in zip(rows, cv, strict=True):
-        if row.diverged:
-            entry["diverged"] = row.diverged
+    cv = []
+    for row in rows:
+        diverged = {"diverged": row.diverged} if row.diverged else {}
+        cv.append({**row.setting, "mean": row.mean, "std": row.std, "folds": row.folds, **diverged})
     label = ", ".join(f"{name} = {value}" for name, value in best.setting.items())
     return Outcome(
         {"cv": cv, "best": best.setting, "test_accuracy": test},
@@ -196,5 +188,5 @@ def _series_name(row: crossval.Row, names: Sequence[str]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {row.setting[name]:g}" for name in names) or "accuracy"
 
 
-KNN = knn.COMMAND._replace(options=CrossvalKnnOptions, run=crossval_knn)
-TRAINING = DataCommand(SweepOptions, crossval_training)
+KNN = knn.COMMAND._replace(options=groups.CrossvalKnnOptions, run=crossval_knn)
+TRAINING = DataCommand(groups.SweepOptions, crossval_training)

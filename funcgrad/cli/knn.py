@@ -136,7 +136,6 @@ def _neighbors_grid(dataset: Dataset, found: neighbors.Neighbors, predictions: n
         found.distances[rows, :6],
         predictions[rows],
         dataset.classes,
-        distance_label="distance",
         title=f"{title}: test images and their nearest training images, of which {voters}",
     )
 

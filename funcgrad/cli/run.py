@@ -37,9 +37,7 @@ class Outcome(NamedTuple):
     rows: list[list[str]]  # of the printed table
     figures: dict[str, Callable[[], Any]]  # file name → what draws it, when there is somewhere to write it
     failed: str = ""  # what went wrong, where the run ended and its result is worth nothing
-    arrays: Mapping[str, Callable[[], Mapping[str, Any]]] = MappingProxyType(
-        {}
-    )  # file name → what computes its content
+    arrays: Mapping[str, Callable[[], Mapping[str, Any]]] = MappingProxyType({})  # likewise, for its content
     write: Callable[[Path], list[str]] | None = None  # writes other files into a folder, and returns their names
     notes: Sequence[str] = ()  # what a user should know
 

@@ -207,9 +207,8 @@ class _Parser:
         name = node.func.id
         if name not in ops.__all__:
             near = difflib.get_close_matches(name, ops.__all__, n=4)
-            hint = (
-                f"did you mean {' or '.join(near)}?" if near else "there are those of autograd.ops: sin, exp, where, …"
-            )
+            others = "there are those of autograd.ops: sin, exp, where, …"
+            hint = f"did you mean {' or '.join(near)}?" if near else others
             self.refuse(node, f"there is no function {name}; {hint}")
         function = getattr(ops, name)
         keywords = {keyword.arg: self.run_of(keyword.value, depth) for keyword in node.keywords if keyword.arg}

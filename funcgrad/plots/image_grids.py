@@ -65,7 +65,6 @@ def neighbors_grid(
     predictions: ArrayLike,
     classes: Sequence[str],
     *,
-    distance_label: str = "distance",
     title: str | None = None,
 ) -> Figure:
     """Each query with its nearest neighbours, the correctly classified queries above the others.
@@ -96,7 +95,7 @@ def neighbors_grid(
     height = count * (_TILE + 0.45) + len(sections) * _HEADER
     heading = title or f"{count} queries and their {k} nearest neighbours: {right.sum()} right, {(~right).sum()} wrong"
     note = "Solid green frame: the neighbour is of the query's true class. Dashed red frame: it is of another.\n"
-    note += f"Below each neighbour: its class and {distance_label}, nearest on the left."
+    note += "Below each neighbour: its class and distance, nearest on the left."
     figure, axes, left = _page(width, height, heading, note)
     names = [style.short(name, 16) for name in classes]
     y = 0.0
@@ -109,8 +108,12 @@ def neighbors_grid(
         for row in np.flatnonzero(in_section):
             verdict = f"true: {names[truth[row]]}\npredicted: {names[predicted[row]]}\n{sign} {name}"
             axes.text(left, y + _TILE / 2, verdict, fontsize=style.TEXT, va="center", color=color)
-            captions = [f"{names[labels[row, j]]}\n{_distance(lengths[row, j])}" for j in range(k)]
-            _draw_neighbors(axes, shown[row], labels[row] == truth[row], captions, left + _VERDICT, y)
+            _draw_image(axes, shown[row, 0], left + _VERDICT, y, frame="black")
+            for j in range(k):
+                at = left + _VERDICT + _GAP + (j + 1) * (_TILE + 0.15)
+                frame, line = (_RIGHT, "-") if labels[row, j] == truth[row] else (_WRONG, "--")
+                _draw_image(axes, shown[row, j + 1], at, y, frame=frame, line=line)
+                _caption(axes, at, y, f"{names[labels[row, j]]}\n{_distance(lengths[row, j])}", frame)
             y += _TILE + 0.45
     return figure
 
@@ -199,18 +202,6 @@ def _grid(
         for j, (text, color) in enumerate(lines):
             _caption(axes, x, y + 0.15 * j, text, color)
     return figure
-
-
-def _draw_neighbors(
-    axes: Axes, images: np.ndarray, same_class: np.ndarray, captions: Sequence[str], x: float, y: float
-) -> None:
-    """A query and its neighbours, which are `images`, from the corner (x, y) to the right."""
-    _draw_image(axes, images[0], x, y, frame="black")
-    for j, (image, same, caption) in enumerate(zip(images[1:], same_class, captions, strict=True)):
-        at = x + _GAP + (j + 1) * (_TILE + 0.15)
-        color, line = (_RIGHT, "-") if same else (_WRONG, "--")
-        _draw_image(axes, image, at, y, frame=color, line=line)
-        _caption(axes, at, y, caption, color)
 
 
 def _page(width: float, height: float, heading: str, note: str) -> tuple[Figure, Axes, float]:

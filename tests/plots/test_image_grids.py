@@ -40,10 +40,10 @@ def test_neighbors_grid_shows_right_queries_above_wrong_ones(shape: tuple[int, .
     given = neighbours(3, 2, shape, 3)
     given |= {"query_labels": np.array([0, 1, 2]), "predictions": np.array([1, 1, 2])}
     given |= {"neighbor_labels": np.array([[1, 0], [1, 1], [2, 0]]), "distances": np.arange(6.0).reshape(3, 2) * 1000}
-    figure = plots.neighbors_grid(**given, classes=["cat", "dog", "owl"], distance_label="L1 distance")
+    figure = plots.neighbors_grid(**given, classes=["cat", "dog", "owl"])
     (axes,) = figure.axes
     assert "2 right, 1 wrong" in title(figure)
-    assert any("L1 distance" in text for text in texts(axes))
+    assert any("its class and distance" in text for text in texts(axes))
 
     order = [1, 2, 0]  # query 0 is the wrong one
     pixels = np.concatenate([given["query_images"][:, None], given["neighbor_images"]], axis=1)[order].astype(float)
