@@ -44,7 +44,6 @@ LONG_FUNCTIONS = {
     "distances/kernels/tiles.py:sum_over_rows",
     "neighbors/search.py:kneighbors",
     "neighbors/resumable.py:resumable_kneighbors",
-    "plots/image_grids.py:neighbors_grid",
     "training/loop.py:fit",
 }
 
