@@ -35,6 +35,7 @@ _NAMES = ["grad", "value_and_grad", "jvp", "vjp", "linearize", "jacfwd", "jacrev
 JAX = SimpleNamespace(  # under the names of funcgrad.autograd
     **{name: getattr(jax, name) for name in _NAMES}, stop_gradient=jax.lax.stop_gradient
 )
+DIRECTION = (1.0, -2.0, 0.5)  # of the jvp, over and over
 UNCOMPILED_POINTS = 8  # the uncompiled form is slow
 BRANCHED_POINTS = 6  # of a program with Python branches: under JAX they run one by one
 
@@ -53,7 +54,7 @@ def derivatives(system: Any, fun: Function, args: tuple[Any, ...], order: int) -
     else:
         value, gradient = system.value_and_grad(fun, argnums)(*args)
         pull = system.vjp(fun, *args)[1]
-    direction = itertools.cycle(reports.DIRECTION)
+    direction = itertools.cycle(DIRECTION)
     tangents = jax.tree.map(lambda _: next(direction), args)
     results = [value, gradient, system.jvp(fun, args, tangents)[1], pull(-1.5)]
     if order > 1:
@@ -136,10 +137,9 @@ def compare(fun: Function, *args: Any, order: int = 2) -> Report:
     chosen = tuple(args[i] for i in floats)
     ours = _ours(call, order)
     ag.value_and_grad(call)(*chosen)  # our errors, for a function that has no derivative, come before those of JAX
-    theirs = _jax_at(call, chosen, order)
+    theirs = _jax_at(call, chosen, order)[:, None]
     names = number_names(len(jax.tree.leaves(chosen)), order)
-    perturbed = _spread_at(ours, chosen)
-    verdict = judge(_forms(ours, [chosen]), theirs[:, None], perturbed, names, [chosen], lambda _: theirs)
+    verdict = judge(_forms(ours, [chosen]), theirs, _spread_at(ours, chosen), names, [chosen])
     name = getattr(fun, "__name__", "function")
     failures = tuple(Failure(case, f"# in {name}") for case in verdict.failures)
     rows = {name: reports.FunctionSummary(verdict.cases, verdict.worst)}
@@ -229,8 +229,7 @@ def _verdict(program: RandomProgram, points: Sequence[tuple[float, ...]], order:
     forms = _forms(ours, args)
     nan_in_jax_alone = np.any(np.isnan(found) & np.isfinite(forms[reports.VMAP]), axis=0)
     joined = joined._replace(inaccurate=inaccurate_functions(joined, program.functions(), nan_in_jax_alone))
-    names = number_names(program.inputs, order)
-    return judge(forms, found, joined, names, args, lambda point: _jax_at(theirs, args[point], order))
+    return judge(forms, found, joined, number_names(program.inputs, order), args)
 
 
 def runnable(program: RandomProgram, case: Case, order: int) -> str:

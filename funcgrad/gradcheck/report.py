@@ -1,10 +1,9 @@
 """The verdict on two systems' numbers: which agree, which cannot be compared and why, which fail."""
 
-import itertools
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,17 +11,13 @@ import numpy as np
 from funcgrad.gradcheck.error_model import EPS, Spread, same, tolerances
 
 UNCOMPILED, JIT, VMAP, RAISED = "uncompiled", "jit", "vmap", "raised"  # the forms in which a number is computed
-DIRECTION = (1.0, -2.0, 0.5)  # of the jvp, over and over
 NEAR_SUBNORMAL = 2.0**-1021  # below it, a rounding may cross the border of the subnormals, 2**-1022
-RECOMPUTED = 3  # points at which JAX runs again, unmapped, where the mapped numbers differ
 
 # Why a number that differs is excluded
 SUBNORMAL = "are or come from subnormals, which JAX flushes to zero"
 UNSTABLE = "are inf or nan in some perturbed runs and not in others"
 INACCURATE = "come from a function in which JAX has few correct digits, or 0 · inf for a constant"
 BRANCH_CHANGES = "take another branch in some perturbed runs"
-FORWARD_NAN = "are nan in JAX's forward mode, and not in its reverse mode"
-JAX_INCONSISTENT = "differ under JAX itself between vmapped and not"
 
 
 class Case(NamedTuple):
@@ -145,53 +140,39 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    ours: dict[str, Any], theirs: Any, spread: Spread, names: Sequence[str], args: Any, unmapped: Callable[[int], Any]
+    ours: dict[str, Any], theirs: Any, spread: Spread, names: Sequence[str], args: Sequence[tuple[Any, ...]]
 ) -> Verdict:
     """Compares each of our forms with JAX, and the compiled ones with the uncompiled.
 
     The numbers of one function at some points are (numbers, points): `ours` by form, `theirs` JAX's; `spread` is what
-    the perturbed runs show. `names` are those of the numbers, `args` the arguments at each point; `unmapped(point)` are
-    JAX's numbers there without vmap.
+    the perturbed runs show. `names` are those of the numbers, `args` the arguments at each point.
     """
-    theirs = np.array(theirs)
     tolerance = tolerances(spread.runs)
     limit = np.where(np.isnan(tolerance), 0.0, tolerance)
-    excuses = _excuses(theirs, spread, tolerance, limit, names)
+    excuses = _excuses(spread, tolerance, limit)
     excluded: Counter[str] = Counter()
-
-    def differs(mine: Any) -> Any:
-        points = mine.shape[1]
-        return ~same(mine, theirs[:, :points], limit[:, :points])
-
-    wrong = {}
+    failures: list[Case] = []
     for form, mine in ours.items():
         points = mine.shape[1]
+        wrong = ~same(mine, theirs[:, :points], limit[:, :points])
         tiny = (np.abs(mine) < NEAR_SUBNORMAL) & (np.abs(theirs[:, :points]) < NEAR_SUBNORMAL)
-        wrong[form] = differs(mine)
         for reason, mask in ((SUBNORMAL, tiny), *((reason, mask[:, :points]) for reason, mask in excuses.items())):
-            excluded[reason] += int(np.sum(wrong[form] & mask))
-            wrong[form] &= ~mask
-    suspects = sorted({int(point) for those in wrong.values() for point in np.flatnonzero(those.any(axis=0))})
-    for point in suspects[:RECOMPUTED]:
-        theirs[:, point] = unmapped(point)
-    recomputed = np.isin(np.arange(theirs.shape[1]), suspects[:RECOMPUTED])
-    for form, mine in ours.items():
-        wrong[form] &= differs(mine)
-        confirmed = wrong[form] & recomputed[: mine.shape[1]]
-        if not confirmed.any():
-            excluded[JAX_INCONSISTENT] += int(np.sum(wrong[form]))
-        wrong[form] = confirmed
-    failures = [
-        Case(names[i], form, float(mine[i, k]), float(theirs[i, k]), float(limit[i, k]), args[k])
-        for form, mine in ours.items()
-        for i, k in zip(*np.nonzero(wrong[form]), strict=True)
-    ]
+            excluded[reason] += int(np.sum(wrong & mask))
+            wrong &= ~mask
+        failures += _cases(form, mine, theirs, limit, names, args, wrong)
     failures += _forms_differ(ours, excuses, limit, names, args)
     worst = failures[0] if failures else _closest(ours, theirs, limit, names, args)
     return Verdict(sum(mine.size for mine in ours.values()), worst, failures, dict(+excluded))
 
 
-def _excuses(theirs: Any, spread: Spread, tolerance: Any, limit: Any, names: Sequence[str]) -> dict[str, Any]:
+def _cases(form: str, x: Any, y: Any, limit: Any, names: Sequence[str], args: Any, chosen: Any) -> list[Case]:
+    return [
+        Case(names[i], form, float(x[i, k]), float(y[i, k]), float(limit[i, k]), args[k])
+        for i, k in zip(*np.nonzero(chosen), strict=True)
+    ]
+
+
+def _excuses(spread: Spread, tolerance: Any, limit: Any) -> dict[str, Any]:
     """For each reason which numbers cannot be compared."""
     runs = spread.runs
     return {
@@ -199,47 +180,32 @@ def _excuses(theirs: Any, spread: Spread, tolerance: Any, limit: Any, names: Seq
         UNSTABLE: np.isnan(tolerance) | (np.abs(runs[0]) > sys.float_info.max - limit),
         INACCURATE: np.broadcast_to(spread.inaccurate, limit.shape),
         BRANCH_CHANGES: np.broadcast_to(spread.branch_changes, limit.shape),
-        FORWARD_NAN: _forward_nan(theirs, names),
     }
-
-
-def _forward_nan(theirs: Any, names: Sequence[str]) -> Any:
-    """Where JAX's jvp is nan and its gradient in that direction is not, as 0 · log(y) of a constant in xlogy's rule."""
-    slopes = [i for i, name in enumerate(names) if name.startswith("grad")]
-    with np.errstate(all="ignore"):
-        parts = [theirs[i] * x for i, x in zip(slopes, itertools.cycle(DIRECTION), strict=False)]
-        reverse = np.sum(parts, axis=0)
-    forward = np.zeros(theirs.shape, bool)
-    forward[names.index("jvp")] = ~np.isnan(reverse)
-    return forward & np.isnan(theirs)
 
 
 def _forms_differ(ours: Any, excuses: Any, limit: Any, names: Sequence[str], args: Any) -> list[Case]:
     """Our own numbers that are not the same in all forms: of jit to the bit, of vmap within the tolerance."""
     mine = ours[UNCOMPILED]
     points = mine.shape[1]
-    jit, vmap = ours[JIT][:, :points], ours[VMAP][:, :points]
+    jit, vmap, limit = ours[JIT][:, :points], ours[VMAP][:, :points], limit[:, :points]
     excused = np.logical_or.reduce([mask[:, :points] for mask in excuses.values()])
+    against = f"(here) against {UNCOMPILED} (as JAX)"
     return [
-        Case(names[i], f"{form} (here) against {UNCOMPILED} (as JAX)", float(x[i, k]), float(mine[i, k]), 0.0, args[k])
-        for form, x, wrong in (
-            (JIT, jit, ~same(jit, mine)),
-            (VMAP, vmap, ~same(vmap, mine, limit[:, :points]) & ~excused),
-        )
-        for i, k in zip(*np.nonzero(wrong), strict=True)
+        *_cases(f"{JIT} {against}", jit, mine, 0.0 * limit, names, args, ~same(jit, mine)),
+        *_cases(f"{VMAP} {against}", vmap, mine, limit, names, args, ~same(vmap, mine, limit) & ~excused),
     ]
 
 
 def _closest(ours: Any, theirs: Any, limit: Any, names: Sequence[str], args: Any) -> Case:
     """The number that takes most of its tolerance, of those within it."""
-    found = []
+    found: list[Case] = []
     for form, mine in ours.items():
         points = mine.shape[1]
         with np.errstate(all="ignore"):
             share = np.abs(mine - theirs[:, :points]) / limit[:, :points]
         share = np.where((share >= 0) & (share <= 1) & (np.abs(mine) > NEAR_SUBNORMAL), share, 0.0)
-        i, k = map(int, np.unravel_index(np.argmax(share), share.shape))
-        found.append(Case(names[i], form, float(mine[i, k]), float(theirs[i, k]), float(limit[i, k]), args[k]))
+        largest = np.arange(share.size).reshape(share.shape) == np.argmax(share)
+        found += _cases(form, mine, theirs, limit, names, args, largest)
     return max(found, key=lambda case: case.share)
 
 

@@ -326,6 +326,7 @@ WRONG = [
     (["sin(**x)", "x=1"], "arguments are written one by one"),
     (["sin()"], "sin(x): missing a required argument"),
     (["max(x, y)", "x=1", "y=2"], "column 1: max(x, y): ops.max: axis must be 0, -1 or None"),
+    (["sin(x, y)", "x=1", "y=2"], "sin(x): too many positional arguments"),
     (["clip(x, lower=1)", "x=1"], "unexpected keyword argument 'lower'"),
     (["sin([x])", "x=1"], "column 1: sin([x]): ops.sin takes floats"),
     (["2 + sum(x)", "x=1"], "column 5: sum(x): ops.sum takes a list"),
