@@ -60,7 +60,7 @@ def mistakes(count: int, shape: tuple[int, ...], classes: int) -> dict[str, np.n
     }
 
 
-def sweep(table: object, rows: Sequence[float | str], columns: Sequence[float | str], **options: Any) -> Figure:
+def sweep(table: object, rows: Sequence[float], columns: Sequence[float], **options: Any) -> Figure:
     return plots.heat_map(table, rows, columns, row_label="learning rate", column_label="l2", **options)
 
 

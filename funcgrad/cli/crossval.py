@@ -116,15 +116,14 @@ def _outcome(
 ) -> Outcome:
     best = crossval.best(rows)
     test = float(metrics.accuracy(predictions, dataset.test.labels))
-    table = [
-        [*map(_short, row.setting.values()), percent(row.mean), percent(row.std), _remark(row, row is best)]
-        for row in rows
-    ]
-    table.append([*[""] * (len(best.setting) - 1), "test", percent(test), "", "once"])
-    cv = []
+    table, cv = [], []
     for row in rows:
         diverged = {"diverged": row.diverged} if row.diverged else {}
         cv.append({**row.setting, "mean": row.mean, "std": row.std, "folds": row.folds, **diverged})
+        setting = [f"{value:g}" if isinstance(value, float) else str(value) for value in row.setting.values()]
+        remarks = ["chosen"] * (row is best) + [f"{row.diverged} of {len(row.folds)} diverged"] * bool(row.diverged)
+        table.append([*setting, percent(row.mean), percent(row.std), ", ".join(remarks)])
+    table.append([*[""] * (len(best.setting) - 1), "test", percent(test), "", "once"])
     label = ", ".join(f"{name} = {value}" for name, value in best.setting.items())
     return Outcome(
         {"cv": cv, "best": best.setting, "test_accuracy": test},
@@ -133,15 +132,6 @@ def _outcome(
         table,
         {"confusion.png": knn.confusion_figure(dataset, predictions, f"{dataset.name}: {label}")},
     )
-
-
-def _remark(row: crossval.Row, chosen: bool) -> str:
-    diverged = f"{row.diverged} of {len(row.folds)} diverged" if row.diverged else ""
-    return ", ".join(filter(None, ["chosen" if chosen else "", diverged]))
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _sweep_figures(

@@ -20,6 +20,8 @@ class Command(NamedTuple):
 _OUTPUT = options.OutputOptions
 _RUN = (options.DataOptions, options.RunOptions, _OUTPUT)
 _RESUMABLE = (options.DataOptions, options.ResumableRunOptions, _OUTPUT)
+_LINEAR = (options.ClassifierOptions,)
+_MLP = (options.ClassifierOptions, options.NetworkOptions)
 _TRAINING = (options.PenaltyOptions, options.SingleTrainingOptions, *_RESUMABLE)
 _SWEEP = (options.SweptOptions, options.FoldOptions, *_RUN)
 
@@ -31,16 +33,12 @@ COMMANDS = {
         "download a data set, or take its archives, and write it for TFDS", (options.DataPrepareOptions, _OUTPUT)
     ),
     "knn": Command("k-nearest neighbours: test accuracy for each k", (options.KnnOptions, *_RESUMABLE)),
-    "train linear": Command("train one linear classifier", (options.ClassifierOptions, *_TRAINING)),
-    "train mlp": Command("train one MLP", (options.ClassifierOptions, options.NetworkOptions, *_TRAINING)),
+    "train linear": Command("train one linear classifier", (*_LINEAR, *_TRAINING)),
+    "train mlp": Command("train one MLP", (*_MLP, *_TRAINING)),
     "predict": Command("labels and probabilities by a classifier that was trained", (options.PredictOptions, *_RUN)),
     "crossval knn": Command("choose the hyper-parameters of k-NN", (options.CrossvalKnnOptions, *_RESUMABLE)),
-    "crossval linear": Command(
-        "choose the hyper-parameters of linear classifier", (options.ClassifierOptions, *_SWEEP)
-    ),
-    "crossval mlp": Command(
-        "choose the hyper-parameters of MLP", (options.ClassifierOptions, options.NetworkOptions, *_SWEEP)
-    ),
+    "crossval linear": Command("choose the hyper-parameters of linear classifier", (*_LINEAR, *_SWEEP)),
+    "crossval mlp": Command("choose the hyper-parameters of MLP", (*_MLP, *_SWEEP)),
     "gradcheck": Command(
         "funcgrad.autograd against jax.grad, on random programs or your own",
         (options.GradcheckOptions, _OUTPUT),
@@ -90,11 +88,8 @@ def parser() -> argparse.ArgumentParser:
         parent, _, last = name.rpartition(" ")
         if parent not in below:
             lasts = "|".join(other.split()[1] for other in COMMANDS if other.startswith(f"{parent} "))
-            below[parent] = (
-                below[""]
-                .add_parser(parent, help=_PARENTS[parent])
-                .add_subparsers(required=True, metavar=lasts, parser_class=_Parser)
-            )
+            made = below[""].add_parser(parent, help=_PARENTS[parent])
+            below[parent] = made.add_subparsers(required=True, metavar=lasts, parser_class=_Parser)
         made = below[parent].add_parser(last, help=command.help, description=command.help)
         made.set_defaults(command=name)
         made._negative_number_matcher = re.compile(command.not_options)

@@ -65,7 +65,11 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
     expression = parse(text)
     variables = assigned(pairs, expression)
     point = tuple(variables.values())
-    _check_number(expression.run(variables))
+    result = expression.run(variables)
+    if isinstance(result, list):
+        raise ValueError(f"the expression is a list of {len(result)}, not a number; take one of it, with [0] after it")
+    if type(result) is not float:
+        raise ValueError(f"the expression is {result}, not a float; a condition becomes one by 1 if … else 0")
 
     def f(*args: Any) -> Any:
         return expression.run(dict(zip(variables, args, strict=True)))
@@ -95,13 +99,6 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
         output=_text(output, names),
         picture=picture,
     )
-
-
-def _check_number(result: Any) -> None:
-    if isinstance(result, list):
-        raise ValueError(f"the expression is a list of {len(result)}, not a number; take one of it, with [0] after it")
-    if type(result) is not float:
-        raise ValueError(f"the expression is {result}, not a float; a condition becomes one by 1 if … else 0")
 
 
 def _equal_but_for_rounding(x: float, y: float) -> bool:
@@ -201,10 +198,8 @@ def sections(explanation: Explanation) -> list[tuple[str, list[str]]]:
     """What is printed: titles, and the lines under each."""
     gradient = [[name, repr(x)] for name, x in explanation.gradient.items()] or [["no variables"]]
     names = list(explanation.variables)
-    table = [
-        ["", *names],
-        *([name, *map(format_number, row)] for name, row in zip(names, explanation.hessian, strict=True)),
-    ]
+    rows = zip(names, explanation.hessian, strict=True)
+    table = [["", *names], *([name, *map(format_number, row)] for name, row in rows)]
     if len(names) > WIDEST:
         table = [[f"{len(names)} x {len(names)} numbers: see --json"]]
     forward = [
@@ -256,22 +251,18 @@ def _numbered(lines: Sequence[str], start: int = 1) -> list[str]:
 
 def show(explanation: Explanation) -> None:
     """Prints an explanation: in colour on a terminal, as plain text elsewhere."""
-    if not sys.stdout.isatty():
-        for title, lines in sections(explanation):
-            print(title, *("  " + line if line else "" for line in lines), "", sep="\n")
-        return
     from rich.console import Console
     from rich.syntax import Syntax
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, force_terminal=sys.stdout.isatty())
+    python = Syntax("", "python", theme="ansi_dark", background_color="default")
     for title, lines in sections(explanation):
         console.print(title, style="bold cyan", markup=False, highlight=False)
+        text = "\n".join("  " + line if line else "" for line in lines)
         if title.startswith("compiled"):
-            source = Syntax("\n".join(lines), "python", theme="ansi_dark", background_color="default")
-            console.print(source, "")
-            continue
-        for line in lines:
-            console.print("  " + line, markup=False, emoji=False)
+            console.print(python.highlight(text), end="")
+        else:
+            console.print(text, markup=False, emoji=False)
         console.print()
 
 

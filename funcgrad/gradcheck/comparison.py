@@ -147,10 +147,9 @@ def compare(fun: Function, *args: Any, order: int = 2) -> Report:
 
 
 def _check_order(order: int) -> None:
+    orders = "1 (the gradient), 2 (and the Hessian) or 3 (and the third derivative)"
     if order not in (1, 2, 3):
-        raise ValueError(
-            f"order must be 1 (the gradient), 2 (and the Hessian) or 3 (and the third derivative), got {order!r}"
-        )
+        raise ValueError(f"order must be {orders}, got {order!r}")
 
 
 # Random programs

@@ -74,8 +74,8 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | 
 
 def heat_map(
     table: ArrayLike,
-    rows: Sequence[float | str],
-    columns: Sequence[float | str],
+    rows: Sequence[float],
+    columns: Sequence[float],
     *,
     row_label: str,
     column_label: str,
@@ -85,10 +85,9 @@ def heat_map(
 ) -> Figure:
     """Mean accuracy of each pair of settings: the brighter a cell, the better; its value is in it where there is room.
 
-    table: (R, C) accuracies between 0 and 1. rows, columns: the R and C settings, numbers (drawn in rising order) or
-    names (in the order given). best: the (row, column) of the chosen cell in `table`, to be framed. diverged: (R, C),
-    true (or a count above 0) where a training diverged: such cells are hatched, and excluded from the colour scale;
-    None: where the table is NaN.
+    table: (R, C) accuracies between 0 and 1. rows, columns: the R and C settings, drawn in rising order.
+    best: the (row, column) of the chosen cell in `table`, to be framed. diverged: (R, C), true (or a count above 0)
+    where a training diverged: such cells are hatched, and excluded from the colour scale; None: where the table is NaN.
     Raises ValueError if shapes disagree, a setting comes twice, an accuracy is outside 0–1, a cell that did not diverge
     is NaN, or `best` is no cell.
     """
@@ -129,14 +128,13 @@ def heat_map(
     return figure
 
 
-def _in_order(argument: str, settings: Sequence[float | str]) -> tuple[list[int], list[str]]:
-    """Where each setting was, numbers sorted and names as they come; and the name of each."""
-    values = [setting if isinstance(setting, str) else float(setting) for setting in settings]
+def _in_order(argument: str, settings: Sequence[float]) -> tuple[list[int], list[str]]:
+    """Where each setting was, in rising order; and the name of each."""
+    values = list(map(float, settings))
     style.require(len(values) > 0, f"{argument}: empty, expected at least one setting")
     style.require(len(set(values)) == len(values), f"{argument}: {values} holds a setting twice")
-    named = any(isinstance(value, str) for value in values)
-    order = sorted(range(len(values)), key=(lambda i: i) if named else values.__getitem__)
-    return order, [style.short(x, 22) if isinstance(x := values[i], str) else style.number(x) for i in order]
+    order = sorted(range(len(values)), key=values.__getitem__)
+    return order, [style.number(values[i]) for i in order]
 
 
 def _label(axes: Axes, rows: tuple[Sequence[str], str, float], columns: tuple[Sequence[str], str, float]) -> None:
