@@ -132,7 +132,7 @@ def _simplified(
 
     if Ref not in map(type, operands):
         return primitive.value(*operands)
-    x, y = (*operands, None)[:2]
+    x, y = operands[0], operands[-1]
     if name == "stop_gradient":
         return x
     if name == "mul" and 1.0 in operands:
@@ -154,8 +154,8 @@ def _simplified(
         return make(TABLE["div"], 1.0, product) if y < 0 else product if y == 2 else make(TABLE["mul"], product, x)
     if name == "mul" and x == y and isinstance(x, Ref):
         return make(TABLE["square"], x)
-    if name == "select" and _key(y) == _key(operands[2]):
-        return y
+    if name == "select" and _key(operands[1]) == _key(y):
+        return operands[1]
     return None
 
 
@@ -189,7 +189,7 @@ class Writer:
                 self.uses[step.condition.number] += 1
             elif step.number in self.uses:
                 for number, times in self.named(step):
-                    self.uses[number] += times
+                    self.uses[number] = self.uses.get(number, 0) + times  # not +=, which is slow for a new key
 
     def named(self, node: Node) -> list[tuple[int, int]]:
         """The nodes and inputs to which the expression of this node refers, and how often."""

@@ -48,7 +48,9 @@ def _compiled(name: str, rules: tuple[Rule | None, ...], ints: tuple[int | None,
     places = [i for i, n in enumerate(ints) if n is None]
 
     def by_the_rules(t: Any, ans: Any, *floats: Any) -> tuple[Any, ...]:
-        return apply_rules(rules, t, ans, *pytrees.replace_at(places, floats, ints))
+        return apply_rules(
+            rules, t, ans, *(floats if len(places) == len(ints) else pytrees.replace_at(places, floats, ints))
+        )
 
     names = ["ct", "ans", *(f"x{i}" for i in range(len(places)))]
     leaves = [1.0] * len(names)
