@@ -11,16 +11,7 @@ from jax.typing import ArrayLike
 
 from funcgrad.folds import split_folds as split_folds
 from funcgrad.metrics import accuracy
-from funcgrad.neighbors import (
-    Metric,
-    Weights,
-    as_index,
-    counting_from,
-    kneighbors,
-    open_saved,
-    parse_memory,
-    vote,
-)
+from funcgrad.neighbors import Metric, Weights, as_index, counting_from, kneighbors, open_saved, parse_memory, vote
 from funcgrad.training import Model, Sweep, train_settings
 
 

@@ -177,12 +177,7 @@ def _layers(
 
 @lru_cache(maxsize=256)
 def _blocks(
-    width: int,
-    count: int,
-    num_classes: int,
-    activated: Activated,
-    start: Initialization,
-    start_without: Initialization,
+    width: int, count: int, num_classes: int, activated: Activated, start: Initialization, start_without: Initialization
 ) -> Model:
     """So many inverted-bottleneck blocks between an embedding and the output: see `mlp`."""
 

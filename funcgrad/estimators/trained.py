@@ -146,12 +146,10 @@ class TrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         with _precision(X.dtype if first else self._dtype):
             init_key, key = jax.random.split(jax.random.key(seed))
-            state = training.init_state(init_key, recipe.model, recipe.optimizer, X.shape[1:])
-            if not first:
-                params = jax.tree.map(jnp.array, self._params)
-                same = str(jax.tree.structure(self._opt_state)) == str(jax.tree.structure(state.opt_state))
-                opt_state = jax.tree.map(jnp.array, self._opt_state) if same else recipe.optimizer.init(params)
-                state = training.ModelState(params, opt_state)
+            params = recipe.model.init(init_key, X.shape[1:]) if first else jax.tree.map(jnp.array, self._params)
+            state = training.ModelState(params, recipe.optimizer.init(params))
+            if not first and str(jax.tree.structure(self._opt_state)) == str(jax.tree.structure(state.opt_state)):
+                state = training.ModelState(params, jax.tree.map(jnp.array, self._opt_state))  # of the same optimizer
             examples = training.Examples(jnp.asarray(X), jnp.asarray(labels), jnp.asarray(weights, float))
             state, loss, finite = training.run_epoch(key, done + 1, state, examples, int(self.batch_size), recipe)
         if not finite:

@@ -152,7 +152,7 @@ def fit(
     examples = Examples(inputs, labels, checks.checked_weights(weights, len(labels)))
     size = batch_size_for(mesh, min(batch_size, len(labels)), len(labels))
     init_key, epochs_key = jax.random.split(key)
-    model_state = replicate(mesh, init_state(init_key, model=model, optimizer=optimizer, shape=inputs.shape[1:]))
+    model_state = replicate(mesh, _init_state(init_key, model=model, optimizer=optimizer, shape=inputs.shape[1:]))
     checks.check_labels("labels", labels, model, model_state.params, inputs)
     held_out = None if validation is None else checks.checked_validation(validation, inputs, model, model_state.params)
     run = _Run(
@@ -191,7 +191,7 @@ def fit(
     return Fit(params, best, state.history, state.epochs, stopped_by, tuple(notes))
 
 
-init_state = jax.jit(steps.init_state, static_argnames=("model", "optimizer", "shape"))
+_init_state = jax.jit(steps.init_state, static_argnames=("model", "optimizer", "shape"))
 _zeros = jax.jit(steps.zero_sums, static_argnames="dtype")
 
 

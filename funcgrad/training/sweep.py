@@ -127,14 +127,7 @@ def _start(seed_key: Array, members: Member, *, sweep: Sweep, shape: tuple[int, 
 
 @partial(jax.jit, static_argnames="sweep", donate_argnames=("states", "sums"))
 def _run_steps(
-    states: ModelState,
-    sums: Sums,
-    epoch_key: Array,
-    span: Span,
-    data: Data,
-    members: Member,
-    *,
-    sweep: Sweep,
+    states: ModelState, sums: Sums, epoch_key: Array, span: Span, data: Data, members: Member, *, sweep: Sweep
 ) -> tuple[ModelState, Sums]:
     examples, fold_of = data
     order = steps.shuffled(epoch_key, len(fold_of), min(sweep.batch_size, len(fold_of)))
