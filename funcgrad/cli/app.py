@@ -35,7 +35,11 @@ def main(
             if run := _COMMANDS.get(arguments.command):
                 status = run(arguments, progress)
             else:
-                command = _data_commands()[arguments.command]
+                # An interrupt would break off an import, which libraries report as an error of their own, or abort on.
+                with defer_interrupts() as interrupted:
+                    command = _data_commands()[arguments.command]
+                if interrupted():
+                    raise KeyboardInterrupt
                 given = {"progress": progress, "defer_interrupts": defer_interrupts, "chunk": chunk}
                 status = run_on_data(command, arguments, **given)
         sys.stdout.flush()
