@@ -62,7 +62,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | 
     ticks = MaxNLocator(5, integer=True)
     figure.colorbar(mistakes, ax=axes, shrink=0.6, ticks=ticks, label="mistakes (blue diagonal: right)")
 
-    share = style.percent(right.sum() / counts.sum())
+    share = style.percent(float(right.sum()) / float(counts.sum()))
     lines = [f"{title or 'Confusion matrix'}: {right.sum():.0f} of {counts.sum():.0f} right ({share})"]
     if wrong.any():
         i, j = divmod(int(np.argmax(wrong)), size)
