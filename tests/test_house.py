@@ -221,12 +221,12 @@ def test_readme_python_runs(tmp_path: Path) -> None:
 def test_readme_commands_are_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each `funcgrad …` line parses; those that need no data beyond the digits are run."""
     from funcgrad import cli
-    from funcgrad.cli import parser as options
+    from funcgrad.cli import parser
 
     lines = re.findall(r"^funcgrad (.+?)(?:\s+#.*)?$", readme(), re.MULTILINE)
     assert len(lines) >= 5
     for line in lines:
-        options.parser().parse_args(line.split())
+        parser.parser().parse_args(line.split())
         if not {"--data", "--distributed"} & {*line.split()} and line.split()[0] in ("knn", "train"):
             assert cli.main([*line.split(), "--quiet", "--out", str(tmp_path / "out")]) == 0
             assert json.loads((tmp_path / "out" / "result.json").read_text())["dataset"]["name"] == "digits"

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 from funcgrad import datasets
-from funcgrad.cli import knn as knn_runs
+from funcgrad.cli import knn
 from funcgrad.cli.options import KnnOptions
 from funcgrad.cli.run import Run as CommandRun
 from funcgrad.neighbors import kneighbors
@@ -66,9 +66,9 @@ def test_predictions_are_those_that_were_counted(run: Run, tmp_path: Path) -> No
 @pytest.mark.exhaustive
 def test_votes_come_out_alike_however_many_queries_are_counted_at_a_time() -> None:
     data, options = datasets.load("digits", limit_test=50), KnnOptions(k=(1, 5))
-    found = knn_runs.search(data, options, CommandRun(), {})
-    whole = list(knn_runs.count_votes(data, found, options))
-    parts = list(knn_runs.count_votes(data, found, options, max_votes=7 * 2 * 10))
+    found = knn.search(data, options, CommandRun(), {})
+    whole = list(knn.count_votes(data, found, options))
+    parts = list(knn.count_votes(data, found, options, max_votes=7 * 2 * 10))
     assert (len(whole), len(parts)) == (1, 8)
     np.testing.assert_array_equal(np.concatenate([votes for _, votes in parts], axis=1), whole[0][1])
 
