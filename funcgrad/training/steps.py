@@ -186,9 +186,19 @@ def _added(sums: Sums, totals: tuple[Array, Array, Array]) -> Sums:
     return sums._replace(loss=loss, correct=correct, weight=weight)
 
 
+def _all_finite(x: Array, zero: Array) -> Array:
+    """Whether all of x is finite; `zero` is a 0 that the compiler cannot fold."""
+    if x.ndim < 2 or jax.default_backend() != "cpu":
+        return jnp.isfinite(x).all()
+    # 0 · x is NaN for what is not finite, else 0; XLA's CPU multiplies matrices faster than it reduces them. A plain
+    # `isfinite` makes a step of the linear classifier 6 % slower.
+    return jnp.isfinite(x @ jnp.full(x.shape[-1], zero, x.dtype)).all()
+
+
 def first_nonfinite(loss: Array, gradient: Params) -> Array:
     """0 if the loss is not finite, i if leaf i - 1 of the gradient is the first that is not, -1 if all are."""
-    finite = jnp.stack([jnp.isfinite(x).all() for x in (loss, *jax.tree.leaves(gradient))])
+    zero = 0 * loss  # NaN if the loss is not finite, which then is the first in any case
+    finite = jnp.stack([_all_finite(x, zero) for x in (loss, *jax.tree.leaves(gradient))])
     return jnp.where(finite.all(), -1, jnp.argmin(finite)).astype(jnp.int32)
 
 
