@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,13 @@ def shorten(value: object, limit: int = 60) -> str:
     """The value as text of at most `limit` characters, with … for what was cut off; None is "none"."""
     text = "none" if value is None else str(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def listed(values: Iterable[object], limit: int = 10) -> str:
+    """The first values as text: "a, b, c", and how many more there are."""
+    texts = [str(value) for value in values]
+    more = f" and {len(texts) - limit:,} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

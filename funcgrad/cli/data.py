@@ -1,6 +1,8 @@
 """`funcgrad data list`, `info` and `prepare`: what there is, and how it comes to be there."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from funcgrad.cli import console
@@ -11,53 +13,49 @@ def list_all(arguments: argparse.Namespace, _: Any) -> int:
     from funcgrad import datasets
 
     found = datasets.available(arguments.data_dir)
-    if arguments.json:
-        console.print_json([one._asdict() for one in found])
-    elif not arguments.quiet:
-        rows = [
-            [one.name, _count(one.train), _count(one.test), str(len(one.classes) or ""), _shape(one), one.where]
-            for one in found
-            if one.prepared
-        ]
-        notes = [f"{one.name}: {one.note}" for one in found if one.note]
-        console.print_table("data sets", ["name", "train", "test", "classes", "shape", "where"], rows, notes)
-    return 0
+    columns = ["name", "train", "test", "classes", "shape", "where"]
+    rows = [
+        [one.name, _count(one.train), _count(one.test), str(len(one.classes) or ""), _shape(one), one.where]
+        for one in found
+        if one.prepared
+    ]
+    notes = [f"{one.name}: {one.note}" for one in found if one.note]
+    show = partial(console.print_table, "data sets", columns, rows, notes)
+    return _show(arguments, [one._asdict() for one in found], show)
 
 
 def info(arguments: argparse.Namespace, _: Any) -> int:
     from funcgrad import datasets
 
     one = datasets.describe(arguments.name[0] if len(arguments.name) == 1 else arguments.name, arguments.data_dir)
-    if arguments.json:
-        console.print_json(one._asdict())
-    elif not arguments.quiet:
-        known = {
-            "name": one.name,
-            "where": one.where if one.prepared else f"not in {one.where}",
-            "train": _count(one.train),
-            "test": _count(one.test),
-            "shape": _shape(one),
-            "classes": f"{len(one.classes)}: {', '.join(one.classes)}" if one.classes else "",
-            "note": one.note,
-        }
-        for key, value in known.items():
-            if value:
-                print(f"{key:8}{value}")
-    return 0
+    known = {
+        "name": one.name,
+        "where": one.where if one.prepared else f"not in {one.where}",
+        "train": _count(one.train),
+        "test": _count(one.test),
+        "shape": _shape(one),
+        "classes": f"{len(one.classes)}: {', '.join(one.classes)}" if one.classes else "",
+        "note": one.note,
+    }
+    lines = [f"{key:8}{value}" for key, value in known.items() if value]
+    return _show(arguments, one._asdict(), partial(print, *lines, sep="\n"))
 
 
 def prepare(arguments: argparse.Namespace, progress: ShowProgress) -> int:
     from funcgrad import datasets
 
-    shown = not (arguments.quiet or arguments.json)
-    with progress(f"preparing {arguments.name}", shown=shown) as report_progress:
-        place = datasets.prepare(
-            arguments.name, arguments.data_dir, archives=arguments.archives, progress=report_progress
-        )
+    name, shown = arguments.name, not (arguments.quiet or arguments.json)
+    with progress(f"preparing {name}", shown=shown) as report_progress:
+        place = datasets.prepare(name, arguments.data_dir, archives=arguments.archives, progress=report_progress)
+    return _show(arguments, {"name": name, "where": place}, partial(print, f"{name} is prepared in {place}"))
+
+
+def _show(arguments: argparse.Namespace, content: Any, show: Callable[[], None]) -> int:
+    """The content as JSON, or what shows it to a reader; the exit status."""
     if arguments.json:
-        console.print_json({"name": arguments.name, "where": place})
+        console.print_json(content)
     elif not arguments.quiet:
-        print(f"{arguments.name} is prepared in {place}")
+        show()
     return 0
 
 

@@ -10,16 +10,18 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad.files import one_line, replacing, write_json
 
-_FORMAT = 1
+_FORMAT = 2
 _log = logging.getLogger("funcgrad")
+
+Content = tuple[dict[str, np.ndarray], Sequence[Any]]  # arrays, and anything that JSON can write
 
 
 class Tuning(NamedTuple):
@@ -34,23 +36,23 @@ def cached(
     directory: Path,
     files: Sequence[Path],
     options: object,
-    make: Callable[[], dict[str, np.ndarray]],
+    make: Callable[[], Content],
     tuning: Tuning = TUNING,
-) -> dict[str, np.ndarray]:
+) -> Content:
     """What `make` returns for the files in a directory, from the cache if it is there, else written to it.
 
     Arrays whose name ends in "images" are memory-mapped. `options` is anything that JSON can write.
     """
     path = _path(directory, files, options)
-    if (arrays := _read(path, tuning)) is not None:
-        return arrays
-    arrays = make()
+    if (content := _read(path, tuning)) is not None:
+        return content
+    content = make()
     try:
-        _write(path, arrays, tuning)
+        _write(path, *content, tuning)
     except OSError as error:
-        _log.warning("the decoded images are not cached: %s", one_line(error, 200))
-        return arrays
-    return _read(path, tuning) or arrays
+        if not path.is_dir():  # else another process was first, and its copy is the same
+            _log.warning("the decoded images are not cached: %s", one_line(error, 200))
+    return _read(path, tuning) or content
 
 
 def digest(array: np.ndarray, tuning: Tuning = TUNING) -> str:
@@ -78,46 +80,43 @@ def remove_stale(root: Path, pattern: str, seconds: float) -> None:
 def _path(directory: Path, files: Sequence[Path], options: object) -> Path:
     import platformdirs
 
-    key = hashlib.sha256(json.dumps([_FORMAT, str(directory.resolve()), options]).encode())
-    for file in sorted(files):
-        stat = file.stat()
-        entry = f"{file.relative_to(directory)}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n"
-        key.update(os.fsencode(entry))
-        key.update(file.read_bytes() if file.suffix == ".json" else b"")  # dataset_info.json, features.json
+    known = [(file, file.stat()) for file in sorted(files)]
+    entries = [[str(file.relative_to(directory)), x.st_size, x.st_mtime_ns, x.st_ctime_ns] for file, x in known]
+    texts = [file.read_text() for file in sorted(files) if file.suffix == ".json"]  # dataset_info.json, features.json
+    key = hashlib.sha256(json.dumps([_FORMAT, str(directory.resolve()), options, entries, texts]).encode())
     root = Path(os.environ.get("FUNCGRAD_CACHE_DIR") or platformdirs.user_cache_dir("funcgrad"))
     return root / key.hexdigest()[:32]
 
 
-def _read(path: Path, tuning: Tuning) -> dict[str, np.ndarray] | None:
-    """The arrays in `path`; None if it does not exist, or is damaged: then it is removed."""
+def _read(path: Path, tuning: Tuning) -> Content | None:
+    """What is in `path`; None if it does not exist, or is damaged: then it is removed."""
     if not path.is_dir():
         return None
     try:
-        digests = json.loads((path / "digests.json").read_text())
-        if {*digests} != {file.stem for file in path.glob("*.npy")}:
-            raise ValueError("digests.json does not list the arrays that are there")
+        names, texts, checksum = json.loads((path / "content.json").read_text(encoding="utf-8"))
         arrays = {}
-        for name in digests:
+        for name in names:
             arrays[name] = np.load(path / f"{name}.npy", "r" if name.endswith("images") else None, allow_pickle=False)
-            if digest(arrays[name], tuning) != digests[name]:
-                raise ValueError(f"the content of {name}.npy has changed")
-        return arrays
+        if _checksum(arrays, texts, tuning) != checksum:
+            raise ValueError("its content has changed")
+        return arrays, texts
     except Exception as error:  # a damaged file makes NumPy and json raise almost anything
         _log.warning("the cached images in %s are damaged (%s); decoding again", path, one_line(error, 200))
         shutil.rmtree(path, ignore_errors=True)
         return None
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray], tuning: Tuning) -> None:
-    """Nothing is synced to disk: what a crash leaves incomplete fails its hash."""
+def _write(path: Path, arrays: Mapping[str, np.ndarray], texts: Sequence[Any], tuning: Tuning) -> None:
+    """Nothing is synced to disk: what a crash leaves incomplete fails its checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(path.parent, f".{'[0-9a-f]' * 32}.*", tuning.stale_seconds)
-    try:
-        with replacing(path) as temporary_path:
-            temporary_path.mkdir(exist_ok=True)
-            for name, array in arrays.items():
-                np.save(temporary_path / f"{name}.npy", array, allow_pickle=False)
-            write_json(temporary_path / "digests.json", {name: digest(array, tuning) for name, array in arrays.items()})
-    except OSError:
-        if not path.is_dir():  # else another process was first, and its copy is the same
-            raise
+    with replacing(path) as temporary_path:
+        temporary_path.mkdir(exist_ok=True)
+        for name, array in arrays.items():
+            np.save(temporary_path / f"{name}.npy", array, allow_pickle=False)
+        write_json(temporary_path / "content.json", [[*arrays], texts, _checksum(arrays, texts, tuning)])
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], texts: Sequence[Any], tuning: Tuning) -> str:
+    digests = {name: digest(array, tuning) for name, array in arrays.items()}
+    return hashlib.sha256(json.dumps([digests, texts]).encode()).hexdigest()

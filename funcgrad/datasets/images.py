@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from funcgrad.datasets.arrays import RawSplit
-from funcgrad.files import one_line
+from funcgrad.files import listed, one_line
 
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 
@@ -75,9 +75,8 @@ def decode(encoded: Encoded, size: Size, progress: Progress | None) -> list[RawS
     common = Counter(sizes).most_common(1)[0][0] if sizes else ()
     pairs = zip(examples, sizes, strict=True)
     if odd := [f"{example.name} ({side[0]}×{side[1]})" for example, side in pairs if side != common]:
-        odd[5:] = [f"and {len(odd) - 5} more"] if len(odd) > 5 else []
         usual = f"most images are {common[0]}×{common[1]}"
-        raise ValueError(f"image sizes differ and no size is given to resize them: {usual}, but {', '.join(odd)}")
+        raise ValueError(f"image sizes differ and no size is given to resize them: {usual}, but {listed(odd, 5)}")
     images = images[..., :1].copy() if all_grey else images
     ends = np.cumsum([len(part) for part in encoded.parts.values()])[:-1]
     return [

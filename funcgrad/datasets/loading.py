@@ -2,9 +2,9 @@
 
 import difflib
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from funcgrad.datasets.cache import cached
 from funcgrad.datasets.images import Progress, Size, Source, decode, folder_source
 from funcgrad.datasets.tfds_reader import find_tfds, open_tfds, prepared, tfds_root, tfds_source
 from funcgrad.datasets.tfds_writer import RECIPES
+from funcgrad.files import listed
 
 PREPARABLE = tuple(RECIPES)  # what `funcgrad data prepare` can write
 
@@ -69,7 +70,10 @@ def load(
 
     Raises ValueError, or FileNotFoundError, in one line that names the file or argument and what is wrong with it.
     """
-    limits = [_limit("limit_train", limit_train), _limit("limit_test", limit_test)]
+    limits = {"limit_train": limit_train, "limit_test": limit_test}
+    for what, limit in limits.items():
+        if limit is not None and not _is_count(limit):
+            raise ValueError(f"{what} is {limit!r}; an integer of at least 1 is accepted")
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction is {test_fraction!r}; a number between 0 and 1 is accepted")
     shape = _size(size)
@@ -80,7 +84,7 @@ def load(
         dataset = _load_images(given[0], tfds_root(data_dir), shape, test_fraction, progress)
     elif shape:
         raise ValueError(f"size resizes images of TFDS and of folders; it does not apply to {dataset.name}")
-    return _select(dataset, classes, limits)
+    return _select(dataset, classes, limits.values())
 
 
 def describe(name: Paths, data_dir: str | Path | None = None) -> Description:
@@ -117,17 +121,15 @@ def available(data_dir: str | Path | None = None) -> list[Description]:
 # Arguments
 
 
-def _limit(what: str, value: int | None) -> int | None:
-    if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__") or value < 1):
-        raise ValueError(f"{what} is {value!r}; an integer of at least 1 is accepted")
-    return None if value is None else operator.index(value)
+def _is_count(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool) and value >= 1
 
 
 def _size(size: int | tuple[int, int] | None) -> Size:
     if size is None:
         return None
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(pair) != 2 or not all(hasattr(side, "__index__") and side > 0 for side in pair):
+    if len(pair) != 2 or not all(map(_is_count, pair)):
         raise ValueError(f"size is {size!r}; (height, width) or one integer of at least 1 is accepted")
     return operator.index(pair[0]), operator.index(pair[1])
 
@@ -152,19 +154,15 @@ def _load_images(name: str | Path, root: Path, size: Size, fraction: float, prog
     """What TFDS prepared under this name, else a folder; cached as a finished data set, so that all of it is mapped."""
     title, source = _find_images(name, root)
 
-    def make() -> dict[str, np.ndarray]:
+    def make() -> tuple[dict[str, np.ndarray], Sequence[Any]]:
         encoded = source.read()
         made = arrays.from_arrays(title, decode(encoded, size, progress), encoded.classes, fraction)
-        texts = {"classes": made.classes, "fingerprint": [made.fingerprint], "split": [made.split]}
-        stored = {key: np.array(value) for key, value in texts.items()}
-        for part, split in (("train", made.train), ("test", made.test)):
-            stored |= {f"{part}_{field}": array for field, array in split._asdict().items()}
-        return stored
+        parts = {"train": made.train, "test": made.test}.items()
+        return {f"{part}_{field}": array for part, split in parts for field, array in split._asdict().items()}, made[3:]
 
-    stored = cached(source.directory, source.files, (size, fraction), make)
-    train, test = (Split(*(stored[f"{part}_{field}"] for field in Split._fields)) for part in ("train", "test"))
-    classes, fingerprint, split = (stored[key].tolist() for key in ("classes", "fingerprint", "split"))
-    return Dataset(title, train, test, tuple(classes), fingerprint[0], split[0])
+    found, (classes, fingerprint, split) = cached(source.directory, source.files, (size, fraction), make)
+    fields = [*found.values()]
+    return Dataset(title, Split(*fields[:3]), Split(*fields[3:]), tuple(classes), fingerprint, split)
 
 
 def _find_images(name: str | Path, root: Path) -> tuple[str, Source]:
@@ -193,26 +191,22 @@ def _how_to_prepare(name: str) -> str:
 # Selection
 
 
-def _select(dataset: Dataset, classes: Sequence[str | int] | None, limits: Sequence[int | None]) -> Dataset:
+def _select(dataset: Dataset, classes: Sequence[str | int] | None, limits: Iterable[int | None]) -> Dataset:
     """The examples of `classes`, relabelled, up to the limits; a mapped array is only sliced if `classes` is None."""
     known = dataset.classes
-    new_label = np.arange(len(known), dtype=np.int32)
-    if classes is not None:
-        wanted: list[int] = []
-        for one in [classes] if isinstance(classes, str) else classes:
-            label = known.index(one) if one in known else int(one) if str(one).isdecimal() else -1
-            if not 0 <= label < len(known) or label in wanted:
-                why = "is named twice" if label in wanted else "is unknown"
-                listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-                raise ValueError(f"classes: {one!r} {why}; {dataset.name} has {listed} (or 0..{len(known) - 1})")
-            wanted.append(label)
-        new_label = np.full(len(known), -1, np.int32)
-        new_label[wanted] = np.arange(len(wanted), dtype=np.int32)
-        dataset = dataset._replace(classes=tuple(known[label] for label in wanted))
+    given = known if classes is None else [classes] if isinstance(classes, str) else classes
+    numbers = {**{str(label): label for label in range(len(known))}, **{name: i for i, name in enumerate(known)}}
+    wanted = [numbers.get(str(one), -1) for one in given]
+    for one, label in zip(given, wanted, strict=True):
+        if label < 0 or wanted.count(label) > 1:
+            why = "is unknown" if label < 0 else "is named twice"
+            raise ValueError(f"classes: {one!r} {why}; {dataset.name} has {listed(known, 20)} (or 0..{len(known) - 1})")
+    new_label = np.full(len(known), -1, np.int32)
+    new_label[wanted] = np.arange(len(wanted), dtype=np.int32)
     parts = []
     for part, split, limit in zip(("training", "test"), dataset[1:3], limits, strict=True):
         rows = slice(limit) if classes is None else np.flatnonzero(new_label[split.labels] >= 0)[:limit]
         parts.append(Split(split.images[rows], new_label[split.labels[rows]], split.ids[rows]))
         if not len(parts[-1].labels):
             raise ValueError(f"classes: {dataset.name} has no {part} example of {list(classes or ())!r}")
-    return dataset._replace(train=parts[0], test=parts[1])
+    return dataset._replace(train=parts[0], test=parts[1], classes=tuple(known[label] for label in wanted))

@@ -47,14 +47,14 @@ CACHE_DAMAGES: dict[str, Callable[[Path], object]] = {
     "pixel": lambda place: flip(place / "train_images.npy", -1),
     "header": lambda place: flip(place / "train_images.npy", 30),
     "label": lambda place: flip(place / "test_labels.npy", -4),
-    "name": lambda place: flip(place / "classes.npy", -4),
+    "name": lambda place: flip(place / "content.json", -100),
     "truncated": lambda place: os.truncate(place / "train_images.npy", 200),
     "emptied": lambda place: os.truncate(place / "test_ids.npy", 0),
     "missing": lambda place: (place / "test_images.npy").unlink(),
-    "no digests": lambda place: (place / "digests.json").unlink(),
-    "cut digests": lambda place: os.truncate(place / "digests.json", 50),
-    "other digests": lambda place: (place / "digests.json").write_text("[]"),
-    "fewer digests": lambda place: (place / "digests.json").write_text("{}"),
+    "no content": lambda place: (place / "content.json").unlink(),
+    "cut content": lambda place: os.truncate(place / "content.json", 50),
+    "other content": lambda place: (place / "content.json").write_text("{}"),
+    "less content": lambda place: (place / "content.json").write_text("[[], [], 0]"),
 }
 
 

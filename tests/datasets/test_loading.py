@@ -47,7 +47,7 @@ def test_a_limit_that_is_no_positive_number_is_refused(what: str, value: Any) ->
         (["1", "ten"], "'ten' is unknown; digits has 0, 1, 2"),
         ([10], "10 is unknown"),
         ([-1], "-1 is unknown"),
-        ([1, "1"], "'1' is named twice"),
+        ([1, "1"], "1 is named twice"),
         ([], "no training example"),
     ],
 )
