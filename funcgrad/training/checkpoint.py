@@ -1,4 +1,4 @@
-"""Checkpoints: a tree of arrays and plain Python values with its step and configuration, written by Orbax.
+"""Checkpoints: a tree of arrays and plain Python values with its step and configuration, in one file.
 
     with saver("out/checkpoints", config={"learning_rate": 0.1}) as save:
         for step in range(1, 11):
@@ -6,24 +6,21 @@
             save(step, state)  # copies the state; a thread writes it while the next epoch runs
     found = restore("out/checkpoints", like=initial_state, config={"learning_rate": 0.1})
 
-A folder holds one folder for each step:
-
-    step-000000010/arrays/      the arrays by their paths in the tree, written by Orbax
-    step-000000010/about.json   format, step, configuration, dtype and shape of each array, and the plain Python values
-    step-000000010/checksums    CRC-32 and size of every file above, since Orbax itself does not notice changed data
+A folder holds one file for each step, such as step-000000010.npz: NumPy's archive of the arrays arr_0, arr_1, … and of
+`about`, a JSON text with the format, the step, the configuration, and for each leaf, by its path in the tree, the dtype
+and shape of its array, or its plain Python value.
 
 It is written under a temporary name and renamed when it is complete, so a process may be killed at any moment. Nothing
-is forced to the disk: what a power failure damages is recognised by its checksums, and an older checkpoint is used.
+is forced to the disk: what a power failure damages is recognised by the archive's CRC-32, and an older checkpoint is
+used.
 """
 
 import contextlib
-import functools
+import itertools
 import json
-import logging
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -32,10 +29,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from funcgrad.files import DifferentRun, differences, one_line
+from funcgrad.files import DifferentRun, differences, one_line, replacing
 
-FORMAT = 2  # of about.json and of what `fit` saves. Until format 1, which had no number, weights were (inputs, outputs)
-_FOLDER = re.compile(r"step-(\d{9,})")
+FORMAT = 3  # checkpoints of earlier formats are folders
+_NAME = re.compile(r"step-(\d{9,})(\.npz)?")
 
 
 class Restored(NamedTuple):
@@ -77,7 +74,6 @@ def saver(
     if jax.process_index() != 0:
         yield lambda step, tree: None
         return
-    _orbax()  # imported now, since it is slow, and not during the first epoch
     with ThreadPoolExecutor(1, "checkpoint") as thread:
         writing: list[Future[None]] = []
 
@@ -89,8 +85,10 @@ def saver(
             wait()
             if step < 0:
                 raise ValueError(f"step: must be at least 0, got {step}")
-            arrays, leaves = _on_host(tree)
-            about = {"format": FORMAT, "step": int(step), "config": config, "leaves": leaves}
+            leaves, _ = _leaves(tree)
+            described = {name: _describe(leaf) for name, leaf in leaves.items()}
+            about = {"format": FORMAT, "step": int(step), "config": config, "leaves": described}
+            arrays = _on_host(leaves)
             writing.append(thread.submit(_write, folder, step, arrays, json.dumps(about), keep))
 
         try:
@@ -121,17 +119,19 @@ def restore(folder: str | Path, like: Any, *, config: Mapping[str, Any] | None =
     """
     notes = []
     for step, path in reversed(_checkpoints(Path(folder).absolute())):
-        if reason := damage(path):
-            notes.append(f"checkpoint: step {step} in {folder} is damaged and not used: {reason}")
+        where = f"checkpoint: step {step} in {folder}"
+        try:
+            about, found = _read(path)
+        except Exception as error:  # zipfile, zlib, struct, json and NumPy each raise their own: it is damaged
+            notes.append(f"{where} is damaged and not used: {one_line(error)}")
             continue
-        where, about = f"checkpoint: step {step} in {folder}", json.loads((path / "about.json").read_bytes())
-        if (found := about.get("format", 1)) != FORMAT:
+        if about["format"] != FORMAT:
             raise ValueError(
-                f"{where} has format {found}, and this version of funcgrad reads {FORMAT}; train from the beginning"
+                f"{where} has format {about['format']}, and this version reads {FORMAT}; train from the beginning"
             )
         if config is not None and (different := differences(about["config"], _as_json(config))):
             raise DifferentRun(f"{where} was saved with {different}")
-        return Restored(step, _read(path, about["leaves"], like, where), tuple(notes))
+        return Restored(step, _rebuilt(about["leaves"], found, like, where), tuple(notes))
     return None
 
 
@@ -152,86 +152,56 @@ def remove(folder: str | Path) -> None:
         folder.rmdir()
 
 
-# Folders
+# Files
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """(step, its folder), oldest first."""
+    """(step, its file), oldest first."""
     names = os.listdir(folder) if folder.is_dir() else []
-    return sorted((int(match[1]), folder / name) for name in names if (match := _FOLDER.fullmatch(name)))
+    return sorted((int(match[1]), folder / name) for name in names if (match := _NAME.fullmatch(name)))
 
 
 def _remove(path: Path) -> None:
-    """Renames a checkpoint first, so that a half-removed one does not look like one."""
-    temporary_path = path.with_name(f".{path.name}.removed")
-    os.replace(path, temporary_path)
-    shutil.rmtree(temporary_path)
+    if path.is_dir():  # in an earlier format
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Removes what was being written or removed when a process was killed."""
+    """Removes what was being written when a process was killed."""
     for path in folder.glob(".step-*"):
-        shutil.rmtree(path)
+        _remove(path)
 
 
-def _write(folder: Path, step: int, arrays: dict[str, np.ndarray], about: str, keep: int | None) -> None:
-    path = folder / f"step-{step:09}"
-    temporary_path = path.with_name(f".{path.name}")
+def _write(folder: Path, step: int, arrays: list[np.ndarray], about: str, keep: int | None) -> None:
+    path = folder / f"step-{step:09}.npz"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(folder)
-        temporary_path.mkdir()
-        if arrays:
-            log = logging.getLogger("absl")
-            log.addFilter(_not_of_thread)
-            try:
-                _orbax().save(temporary_path / "arrays", arrays)
-            finally:
-                log.removeFilter(_not_of_thread)
-        (temporary_path / "about.json").write_text(about, encoding="utf-8")
-        (temporary_path / "checksums").write_bytes(_checksums(temporary_path))
-        if path.exists():  # damaged, or saved by a run that was resumed from before it
-            _remove(path)
-        os.replace(temporary_path, path)
+        with replacing(path) as temporary_path, temporary_path.open("wb") as file:
+            np.savez(file, *arrays, about=np.asarray(about))
         existing = [other for _, other in _checkpoints(folder)]
         here = existing.index(path)
         first = 0 if keep is None else max(0, here + 1 - keep)
-        for other in existing[:first] + existing[here + 1 :]:
+        for other in existing[:first] + existing[here + 1 :]:  # the later ones are of a run that was resumed before it
             _remove(other)
-    except Exception as error:  # the file system, Orbax and TensorStore each raise their own classes
-        shutil.rmtree(temporary_path, ignore_errors=True)  # Orbax's threads may still write; the next save clears it
+    except OSError as error:
         raise OSError(f"checkpoint: {path} could not be written: {one_line(error)}") from error
 
 
-def _not_of_thread(record: logging.LogRecord) -> bool:
-    """False for the traceback that Orbax logs when one of its threads fails; the error itself is raised as well."""
-    return "_SignalingThread" not in record.getMessage()
-
-
-def _checksums(folder: Path) -> bytes:
-    """A line for each file but `checksums` itself: CRC-32, size, path."""
-    lines = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if path != folder / "checksums":
-            crc = 0
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    crc = zlib.crc32(block, crc)
-            lines.append(f"{crc:08x} {path.stat().st_size} {path.relative_to(folder).as_posix()}\n")
-    return "".join(lines).encode()
-
-
-def damage(path: Path) -> str:
-    """Which files of a checkpoint are not as they were written, in words; "" if all are."""
-    try:
-        saved, found = (path / "checksums").read_bytes(), _checksums(path)
-    except OSError as error:
-        return one_line(error)
-    if saved == found:
-        return ""
-    lines = set(saved.decode(errors="replace").split("\n")) ^ set(found.decode().split("\n"))
-    names = sorted({line.split(" ", 2)[-1] for line in lines} - {""})
-    return f"{', '.join(names[:3]) or 'checksums'} not as written"
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metadata, and the leaves by their paths; raises if the file is damaged."""
+    if path.is_dir():
+        return {"format": "below 3"}, {}
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        if damaged := archive.zip.testzip():
+            raise ValueError(f"{damaged} is not as written")
+        about, numbers = json.loads(str(archive["about"])), itertools.count()
+        return about, {
+            name: leaf["value"] if "value" in leaf else archive[f"arr_{next(numbers)}"]
+            for name, leaf in about["leaves"].items()
+        }
 
 
 def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +211,7 @@ def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError(f"config: JSON has to be able to hold it; {one_line(error)}") from error
 
 
-# Trees. Arrays go to Orbax by their paths; a dict or list of plain values only is one leaf and goes into about.json.
+# Trees. A dict or list of plain values only is one leaf.
 
 
 def _plain(x: Any) -> bool:
@@ -274,18 +244,16 @@ def _describe(leaf: Any) -> dict[str, Any]:
     return {"value": leaf} if _plain(leaf) else {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
 
 
-def _on_host(tree: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Copies of all arrays that are not empty, by path, and the metadata of every leaf."""
-    leaves, _ = _leaves(tree)
-    arrays = {name: leaf for name, leaf in leaves.items() if not _plain(leaf) and leaf.size}
+def _on_host(leaves: dict[str, Any]) -> list[np.ndarray]:
+    """Copies of the arrays among the leaves."""
+    arrays = {name: leaf for name, leaf in leaves.items() if not _plain(leaf)}
     for name, leaf in arrays.items():
         if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
             raise ValueError(f"tree: {name} is spread over several processes; replicate it before it is saved")
-    copies = {name: np.array(value) for name, value in jax.device_get(arrays).items()}
-    return copies, {name: _describe(leaf) for name, leaf in leaves.items()}
+    return [np.array(value) for value in jax.device_get(list(arrays.values()))]
 
 
-def _read(path: Path, saved: dict[str, Any], like: Any, where: str) -> Any:
+def _rebuilt(saved: dict[str, Any], found: dict[str, Any], like: Any, where: str) -> Any:
     leaves, structure = _leaves(like)
     wanted = {name: _describe(leaf) for name, leaf in leaves.items()}
     different = [
@@ -296,14 +264,7 @@ def _read(path: Path, saved: dict[str, Any], like: Any, where: str) -> Any:
     if different:
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""
         raise ValueError(f"{where} has another tree: {', '.join(different[:3])}{more}")
-    arrays = _orbax().restore(path / "arrays") if (path / "arrays").exists() else {}
-
-    def value(name: str, leaf: Any) -> Any:
-        if _plain(leaf):
-            return saved[name]["value"]
-        return _placed(arrays[name], leaf) if leaf.size else leaf
-
-    return jax.tree.unflatten(structure, [value(name, leaf) for name, leaf in leaves.items()])
+    return jax.tree.unflatten(structure, [_placed(found[name], leaf) for name, leaf in leaves.items()])
 
 
 def _in_words(metadata: dict[str, Any] | None) -> str:
@@ -314,21 +275,11 @@ def _in_words(metadata: dict[str, Any] | None) -> str:
 
 def _placed(value: Any, like: Any) -> Any:
     """The value on the host, or where `like` is."""
+    if _plain(like):
+        return value
+    value = value.view(like.dtype)  # NumPy saves bfloat16 and its kind as plain bytes
     if isinstance(like, np.ndarray):
         return value
     if isinstance(like, np.generic):
         return value[()]
     return jax.make_array_from_callback(like.shape, like.sharding, lambda index: value[index])
-
-
-@functools.cache
-def _orbax() -> Any:
-    """Orbax's checkpointer of this process alone, without barriers for others; imported here because it is slow."""
-    import orbax.checkpoint as ocp
-
-    process = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(
-        primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"funcgrad{process}"
-    )
-    handler = ocp.PyTreeCheckpointHandler(use_compression=False, multiprocessing_options=options)
-    return ocp.Checkpointer(handler, multiprocessing_options=options)
