@@ -21,20 +21,17 @@ def progress(description: str, *, unit: str = "", shown: bool = True) -> Iterato
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-    from rich.text import Text
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            total = "?" if task.total is None else f"{task.total:,.0f}"
-            return Text(f"{f'{task.completed:,.0f}/{total} {unit}'.rstrip()}{format_rate(task.speed)}")
-
-    columns = TextColumn("{task.description}"), BarColumn(), Rate(), TimeRemainingColumn(elapsed_when_finished=True)
+    texts = [TextColumn(f"{{task.{what}}}", markup=False) for what in ("description", "fields[rate]")]
+    columns = texts[0], BarColumn(), texts[1], TimeRemainingColumn(elapsed_when_finished=True)
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=60) as bars:
-        task = bars.add_task(description, total=None)
+        task = bars.add_task(description, total=None, rate="")
 
         def report_progress(done: int, total: int, message: str = "") -> None:
-            bars.update(task, completed=done, total=total, description=f"{description} {message}".rstrip())
+            rate = f"{f'{done:,.0f}/{total:,.0f} {unit}'.rstrip()}{format_rate(bars.tasks[0].speed)}"
+            text = f"{description} {message}".rstrip()
+            bars.update(task, completed=done, total=total, description=text, rate=rate)
 
         yield report_progress
 

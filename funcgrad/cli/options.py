@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import funcgrad
-from funcgrad.cli.values import integer, number, numbers
+from funcgrad.cli.values import distributed, integer, number, numbers
 
 Group = TypeVar("Group", bound="Options")
 
@@ -308,9 +308,10 @@ class SingleTrainingOptions(Options):
     )
     keep: int = option(3, "the last N checkpoints stay", **_COUNT, resumable=True)
     devices: int | None = option(None, "that share each batch [1; with --distributed all]", **_COUNT, resumable=True)
-    distributed: str | None = option(
+    distributed: tuple[str | int, ...] | None = option(
         None,
         "one process of several: HOST:PORT,PROCESSES,NUMBER, or auto under SLURM and on TPU pods",
+        type=distributed,
         metavar="HOW",
         recorded=False,
         resumable=True,

@@ -91,20 +91,16 @@ def run_on_data(command: DataCommand, arguments: argparse.Namespace, **given: An
     return 1 if outcome.failed else 0
 
 
-def join_distributed_run(how: str | None) -> bool:
-    """Joins the other processes of a run, if there are any; whether this is the one that prints and writes."""
-    if how is None:
+def join_distributed_run(address: Sequence[Any] | None) -> bool:
+    """Joins the other processes of a run, if there are any; whether this is the one that prints and writes.
+
+    address: see `values.distributed`.
+    """
+    if address is None:
         return True
     from funcgrad import sharding
 
-    given: list[Any] = [] if how == "auto" else how.rsplit(",", 2)
-    try:
-        given[1:] = map(int, given[1:])
-        if len(given) not in (0, 3):
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"--distributed: needs HOST:PORT,PROCESSES,NUMBER or auto, got {how!r}") from None
-    sharding.start(*given)
+    sharding.start(*address)
     import jax
 
     return jax.process_index() == 0

@@ -61,6 +61,13 @@ def numbers(*, positive: bool = False) -> Callable[[str], tuple[float, ...]]:
     return parse
 
 
+def distributed(text: str) -> tuple[str | int, ...]:
+    """The arguments of `sharding.start`, of which "auto" needs none."""
+    if (found := re.fullmatch(r"auto|(.+),(\d+),(\d+)", text)) is None:
+        raise argparse.ArgumentTypeError(f"needs HOST:PORT,PROCESSES,NUMBER or auto, got {text!r}")
+    return (found[1], int(found[2]), int(found[3])) if found[1] else ()
+
+
 def _range(first: float, last: float, count: int, *, logarithmic: bool) -> list[float]:
     """`count` ≥ 2 numbers from first to last, those between rounded to six digits. Raises `ValueError`."""
     if count < 2:

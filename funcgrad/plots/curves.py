@@ -141,10 +141,7 @@ def learning_rate_curve(rates: ArrayLike, *, epochs: float, title: str | None = 
     ends near 0 is drawn linearly, from 0.
     Raises ValueError if there is no step, a rate is negative or not finite, or `epochs` is not above 0.
     """
-    steps = np.asarray(rates, float)
-    style.require(steps.ndim == 1 and steps.size > 0, f"rates: shape {steps.shape}, expected (steps,)")
-    style.require(np.isfinite(steps).all(), "rates: holds NaN or infinity, expected finite rates")
-    style.require((steps >= 0).all(), f"rates: smallest is {steps.min():g}, expected rates of at least 0")
+    steps = style.checked("rates", rates, ("steps",), 0, style.FINITE, expected="finite rates of at least 0")
     style.require(0 < epochs < float("inf"), f"epochs: {epochs}, expected a number above 0")
 
     figure = style.new_figure(8.0, 4.2)
@@ -174,17 +171,16 @@ def _checked(
     x: ArrayLike, series: Mapping[str, ArrayLike], best: tuple[str, float] | None, log_x: bool
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Settings in rising order, and the accuracies of each series in that order."""
-    settings = np.asarray(x, float)
-    style.require(settings.ndim == 1 and settings.size > 0, f"x: shape {settings.shape}, expected (settings,)")
-    style.require(np.isfinite(settings).all(), "x: holds NaN or infinity, expected finite settings")
-    style.require(not log_x or (settings > 0).all(), f"x: smallest is {settings.min():g}, log_x needs settings > 0")
+    low, expected = (
+        (np.nextafter(0, 1), "finite settings above 0 (log_x)") if log_x else (-style.FINITE, "finite settings")
+    )
+    settings = style.checked("x", x, ("settings",), low, style.FINITE, expected=expected)
     style.require(len(series) > 0, "series: empty, expected at least one name with its accuracies")
-    arrays = {name: style.fractions(f"series[{name!r}]", values) for name, values in series.items()}
-    first = next(iter(arrays.values()))
-    folds = first.shape[1] if first.ndim == 2 and first.size else "folds"
-    for name, array in arrays.items():
-        expected = f"expected ({len(settings)}, {folds})"
-        style.require(array.shape == (len(settings), folds), f"series[{name!r}]: shape {array.shape}, {expected}")
+    folds: int | str = "folds"  # as many in each as in the first
+    arrays = {}
+    for name, values in series.items():
+        arrays[name] = style.fractions(f"series[{name!r}]", values, (len(settings), folds), nan=True)
+        folds = arrays[name].shape[1]
     if best is not None:
         style.require(best[0] in arrays, f"best: {best[0]!r}, expected one of {list(arrays)}")
         style.require(best[1] in settings, f"best: {best[1]!r}, expected one of x = {settings.tolist()}")
@@ -208,13 +204,12 @@ def _history(name: str, history: Mapping[str, ArrayLike]) -> dict[str, np.ndarra
     keys = [f"{split}_{quantity}" for split in ("train", "validation") for quantity in ("loss", "accuracy")]
     for key in keys[:2]:
         style.require(key in history, f"runs[{name!r}]: has no {key!r}, only {list(history)}")
-    curves = {key: np.asarray(history[key], float) for key in keys if key in history}
-    shape = curves["train_loss"].shape
-    style.require(len(shape) == 1 and shape[0] > 0, f"runs[{name!r}]['train_loss']: shape {shape}, expected (epochs,)")
-    for key, values in curves.items():
-        style.require(values.shape == shape, f"runs[{name!r}][{key!r}]: shape {values.shape}, train_loss has {shape}")
-        if key.endswith("accuracy"):
-            style.fractions(f"runs[{name!r}][{key!r}]", values)
+    epochs: int | str = "epochs"  # as many in each as in the first
+    curves = {}
+    for key in (key for key in keys if key in history):
+        check = style.fractions if key.endswith("accuracy") else style.checked
+        curves[key] = check(f"runs[{name!r}][{key!r}]", history[key], (epochs,), nan=True)
+        epochs = len(curves[key])
     return curves
 
 

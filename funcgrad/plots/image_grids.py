@@ -81,11 +81,10 @@ def neighbors_grid(
     style.require(fits, f"neighbor_images: shape {neighbors.shape}, expected ({count}, k, *{queries.shape[1:]})")
     k = neighbors.shape[1]
     style.require(k > 0, "neighbor_images: no neighbours, expected k ≥ 1")
-    truth = _labels("query_labels", query_labels, (count,), len(classes))
-    predicted = _labels("predictions", predictions, (count,), len(classes))
-    labels = _labels("neighbor_labels", neighbor_labels, (count, k), len(classes))
-    lengths = np.asarray(distances, float)
-    style.require(lengths.shape == (count, k), f"distances: shape {lengths.shape}, expected ({count}, {k})")
+    truth = style.labels("query_labels", query_labels, (count,), len(classes))
+    predicted = style.labels("predictions", predictions, (count,), len(classes))
+    labels = style.labels("neighbor_labels", neighbor_labels, (count, k), len(classes))
+    lengths = style.checked("distances", distances, (count, k), nan=True)
 
     # One brightness scale for all, or a query and its neighbour could not be compared by eye.
     shown = _displayable(np.concatenate([queries[:, None], neighbors], axis=1), in_colour=queries.shape[3:] == (3,))
@@ -128,10 +127,8 @@ def most_confident_mistakes(labels: ArrayLike, probabilities: ArrayLike, count: 
     >>> most_confident_mistakes([0, 1, 1], [[0.4, 0.6], [0.1, 0.9], [0.8, 0.2]]).tolist()
     [2, 0]
     """
-    shares = _probabilities("probabilities", probabilities)
-    fits = shares.ndim == 2 and shares.shape[1] > 0
-    style.require(fits, f"probabilities: shape {shares.shape}, expected (examples, classes)")
-    truth = _labels("labels", labels, shares.shape[:1], shares.shape[1])
+    shares = style.fractions("probabilities", probabilities, (np.shape(labels)[0], "classes"))
+    truth = style.labels("labels", labels, shares.shape[:1], shares.shape[1])
     style.require(count >= 1, f"count: {count}, expected at least 1")
     mistakes = np.flatnonzero(shares.argmax(axis=1) != truth)
     return mistakes[np.argsort(-shares[mistakes].max(axis=1), kind="stable")][:count]
@@ -156,12 +153,11 @@ def worst_mistakes(
     pictures = np.asarray(images)
     _require_image("images", pictures.shape[1:])
     count = len(pictures)
-    truth = _labels("labels", labels, (count,), len(classes))
-    predicted = _labels("predictions", predictions, (count,), len(classes))
+    truth = style.labels("labels", labels, (count,), len(classes))
+    predicted = style.labels("predictions", predictions, (count,), len(classes))
     right = np.flatnonzero(truth == predicted)
     style.require(right.size == 0, f"predictions: {right.size} of {count} equal their label, expected mistakes alone")
-    shares = _probabilities("probabilities", probabilities)
-    style.require(shares.shape == (count,), f"probabilities: shape {shares.shape}, expected ({count},)")
+    shares = style.fractions("probabilities", probabilities, (count,))
 
     note = "✓ its true class; ✗ the class predicted, and the probability that the classifier gave to it.\n"
     note += "The most confident first, row by row."
@@ -256,21 +252,6 @@ def _displayable(images: np.ndarray, *, in_colour: bool) -> np.ndarray:
 
 def _distance(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
-
-
-def _labels(argument: str, values: ArrayLike, shape: tuple[int, ...], classes: int) -> np.ndarray:
-    array = np.asarray(values)
-    style.require(array.shape == shape, f"{argument}: shape {array.shape}, expected {shape}")
-    style.require(np.issubdtype(array.dtype, np.integer), f"{argument}: dtype {array.dtype}, expected integers")
-    low, high = (array.min(), array.max()) if array.size else (0, classes - 1)
-    style.require(bool(low >= 0 and high < classes), f"{argument}: holds {low}–{high}, expected 0–{classes - 1}")
-    return array
-
-
-def _probabilities(argument: str, values: ArrayLike) -> np.ndarray:
-    array = style.fractions(argument, values)
-    style.require(not np.isnan(array).any(), f"{argument}: holds NaN, expected fractions")
-    return array
 
 
 def _require_image(argument: str, shape: tuple[int, ...]) -> None:

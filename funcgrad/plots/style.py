@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE, TEXT, SMALL = 12.0, 9.0, 8.0  # points
+FINITE = float(np.finfo(float).max)
 FAINT = "#666666"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -39,11 +40,39 @@ def require(condition: bool | np.bool, message: str) -> None:
         raise ValueError(message)
 
 
-def fractions(argument: str, values: ArrayLike) -> np.ndarray:
+def checked(
+    argument: str,
+    values: ArrayLike,
+    shape: Sequence[int | str],
+    low: float = -np.inf,
+    high: float = np.inf,
+    *,
+    expected: str = "",
+    nan: bool = False,
+    whole: bool = False,
+) -> np.ndarray:
+    """The values as an array of this shape, in which a word stands for any length of at least 1.
+
+    Raises ValueError if one is outside low–high, is NaN unless `nan`, or fractional where they are to be `whole`.
+    """
     array = np.asarray(values, float)
-    outside = (array < 0) | (array > 1 + 1e-6)  # a float32 mean of ones may be a little more than 1
-    require(not outside.any(), f"{argument}: holds a value outside 0–1, expected fractions (0.5, not 50)")
-    return array
+    lengths = zip(array.shape, shape, strict=False)
+    fits = array.ndim == len(shape) and all(n > 0 if isinstance(given, str) else n == given for n, given in lengths)
+    expected_shape = str(tuple(shape)).replace("'", "")
+    require(fits, f"{argument}: shape {array.shape}, expected {expected_shape}")
+    valid = (array >= low) & (array <= high) & (not whole or array == np.round(array)) | (nan & np.isnan(array))
+    for wrong in array[~valid][:1]:
+        raise ValueError(f"{argument}: holds {wrong:g}, expected {expected}")
+    return array.astype(int) if whole else array
+
+
+def fractions(argument: str, values: ArrayLike, shape: Sequence[int | str], *, nan: bool = False) -> np.ndarray:
+    most = 1 + 1e-6  # a float32 mean of ones may be a little more than 1
+    return checked(argument, values, shape, 0, most, expected="fractions (0.5, not 50)", nan=nan)
+
+
+def labels(argument: str, values: ArrayLike, shape: Sequence[int | str], classes: int) -> np.ndarray:
+    return checked(argument, values, shape, 0, classes - 1, expected=f"labels of 0–{classes - 1}", whole=True)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -30,11 +30,8 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | 
     from matplotlib.colors import ListedColormap
     from matplotlib.ticker import MaxNLocator
 
-    counts = np.asarray(matrix, float)
     size = len(classes)
-    style.require(size > 0 and counts.shape == (size, size), f"matrix: shape {counts.shape}, expected ({size}, {size})")
-    are_counts = np.isfinite(counts).all() and (counts >= 0).all() and (counts == np.round(counts)).all()
-    style.require(are_counts, "matrix: holds a negative or fractional value, expected counts")
+    counts = style.checked("matrix", matrix, (size, size), 0, style.FINITE, expected="counts", whole=True)
     style.require(counts.sum() > 0, "matrix: all zero, expected at least one counted example")
 
     diagonal = np.eye(size, dtype=bool)
@@ -94,10 +91,8 @@ def heat_map(
     down, row_names = _in_order("rows", rows)
     across, column_names = _in_order("columns", columns)
     shape = (len(rows), len(columns))
-    accuracies = style.fractions("table", table)
-    style.require(accuracies.shape == shape, f"table: shape {accuracies.shape}, expected {shape}")
-    lost = np.isnan(accuracies) if diverged is None else np.asarray(diverged) > 0
-    style.require(lost.shape == shape, f"diverged: shape {lost.shape}, expected {shape}")
+    accuracies = style.fractions("table", table, shape, nan=True)
+    lost = np.isnan(accuracies) if diverged is None else style.checked("diverged", diverged, shape) > 0
     style.require(not np.isnan(accuracies[~lost]).any(), "table: holds NaN where nothing diverged, expected accuracies")
     accuracies, lost = (cells[np.ix_(down, across)] for cells in (accuracies, lost))
     if best is not None:
@@ -130,11 +125,10 @@ def heat_map(
 
 def _in_order(argument: str, settings: Sequence[float]) -> tuple[list[int], list[str]]:
     """Where each setting was, in rising order; and the name of each."""
-    values = list(map(float, settings))
-    style.require(len(values) > 0, f"{argument}: empty, expected at least one setting")
-    style.require(len(set(values)) == len(values), f"{argument}: {values} holds a setting twice")
-    order = sorted(range(len(values)), key=values.__getitem__)
-    return order, [style.number(values[i]) for i in order]
+    values = style.checked(argument, settings, ("settings",), expected="numbers")
+    style.require(len(np.unique(values)) == len(values), f"{argument}: {values.tolist()} holds a setting twice")
+    order = np.argsort(values).tolist()
+    return order, [style.number(value) for value in values[order]]
 
 
 def _label(axes: Axes, rows: tuple[Sequence[str], str, float], columns: tuple[Sequence[str], str, float]) -> None:
