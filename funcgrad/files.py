@@ -33,6 +33,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary_path.unlink(missing_ok=True)
 
 
+@contextmanager
+def reporting(
+    message: str, error: type[Exception] = ValueError, caught: type[Exception] | tuple[type[Exception], ...] = Exception
+) -> Iterator[None]:
+    """Whatever is raised within becomes an `error` of one line, the message and then its own text in brackets."""
+    try:
+        yield
+    except caught as reason:
+        raise error(f"{message} ({one_line(reason, 200)})") from reason
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes data as a JSON file; NaN and infinity are refused: see `plain`."""
     with replacing(path) as temporary_path:

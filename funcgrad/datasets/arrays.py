@@ -2,16 +2,16 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from funcgrad.datasets.cache import TUNING, Tuning, blocks, digest
-from funcgrad.files import one_line
+from funcgrad.files import reporting
 
-_MAX_CLASSES = 1_000  # without class names, a label above this and the number of rows is a mistake, such as an id
 _DTYPES = {"bool": "uint8", "uint8": "uint8", "float16": "float32", "float32": "float32", "float64": "float64"}
 
 
@@ -61,18 +61,17 @@ def from_arrays(
 
     classes: the names of labels 0, 1, …; None: the labels themselves, in sorted order.
     """
-    splits, known = [], classes
+    splits: list[Split] = []
+    known = None if classes is None else np.array(classes)
     for part in parts:
-        images = _as_images(part.images_name, part.images)
-        labels, known = _as_labels(part.labels_name, part.labels, known)
+        images, labels = _as_images(part.images_name, part.images), _as_labels(part.labels_name, part.labels)
         if len(images) != len(labels):
             lengths = f"{part.images_name} has {len(images)} rows and {part.labels_name} {len(labels)}"
             raise ValueError(f"{lengths}; as many are expected")
-        splits.append(Split(images, labels, np.arange(len(labels)) if part.ids is None else part.ids))
-    if classes is None and all(part.labels.dtype.kind not in "US" for part in parts):
-        numbers = np.unique(np.concatenate([split.labels for split in splits]))  # without those that never occur
-        splits = [split._replace(labels=np.searchsorted(numbers, split.labels).astype(np.int32)) for split in splits]
-        known = [str(number) for number in numbers]
+        known = np.unique(labels) if known is None else known
+        values = known if labels.dtype.kind == known.dtype.kind else np.arange(len(known))
+        ids = np.arange(len(labels)) if part.ids is None else part.ids
+        splits.append(Split(images, _positions(part.labels_name, labels, values), ids))
     description = ""
     if len(splits) == 1:
         splits = _divide(name, splits[0], fraction)
@@ -84,7 +83,8 @@ def from_arrays(
         _require_finite(f"{name}, {what} part", split, tuning)
     digests = "".join(digest(array, tuning) for split in splits for array in split[:2])
     fingerprint = hashlib.sha256(digests.encode()).hexdigest()[:16]
-    return Dataset(name, splits[0], splits[1], tuple(known or ()), fingerprint, description)
+    names = [] if known is None else map(str, known.tolist())
+    return Dataset(name, splits[0], splits[1], tuple(names), fingerprint, description)
 
 
 def digits() -> Dataset:
@@ -97,17 +97,12 @@ def digits() -> Dataset:
 
 
 def from_npz(path: Path, fraction: float) -> Dataset:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays: dict[str, np.ndarray] = {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except Exception as error:  # zipfile, zlib, struct and NumPy each raise their own
-        raise ValueError(f"{path}: not a readable .npz file of plain arrays ({one_line(error, 200)})") from error
+    with reading(path, "a readable .npz file of plain arrays"), path.open("rb") as file, np.load(file) as archive:
+        arrays: dict[str, np.ndarray] = {key: archive[key] for key in archive.files}
     keys = ["x_train", "y_train", "x_test", "y_test"] if {*arrays} & {"x_train", "y_train"} else ["x", "y"]
     if not {*keys} <= {*arrays}:
         raise ValueError(f"{path} holds {sorted(arrays)}; x_train, y_train, x_test, y_test, or x, y are accepted")
-    classes = np.atleast_1d(_as_text(arrays["classes"])).astype(str).tolist() if "classes" in arrays else None
+    classes = _as_labels(f"{path}: classes", np.atleast_1d(arrays["classes"])).tolist() if "classes" in arrays else None
     if repeated := [name for name, count in Counter(classes or ()).items() if count > 1]:
         raise ValueError(f"{path}: classes has {', '.join(map(repr, repeated))} more than once; names must differ")
     return from_arrays(path.name, _pairs([(f"{path}: {key}", arrays[key]) for key in keys]), classes, fraction)
@@ -124,13 +119,18 @@ def from_npy(paths: Sequence[Path], fraction: float, tuning: Tuning = TUNING) ->
         raise ValueError(f"{len(paths)} .npy files; (features, labels), or both for train and then test, are accepted")
     arrays = []
     for path in paths:
-        try:
+        with reading(path, "a readable .npy file of a plain array"):
             arrays.append((str(path), np.lib.format.open_memmap(path, mode="r")))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path}: no such file") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path}: not a readable .npy file of a plain array ({one_line(error, 200)})") from error
     return from_arrays(" + ".join(path.name for path in paths), _pairs(arrays), None, fraction, tuning)
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """What NumPy and others raise, each their own, becomes a line that names the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    with reporting(f"{path}: not {what}"):
+        yield
 
 
 def _pairs(arrays: Sequence[tuple[str, np.ndarray]]) -> list[RawSplit]:
@@ -155,32 +155,29 @@ def _as_images(what: str, array: np.ndarray) -> np.ndarray:
     return array[..., None] if array.dtype == np.uint8 and array.ndim == 3 else array
 
 
-def _as_labels(what: str, array: np.ndarray, classes: Sequence[str] | None) -> tuple[np.ndarray, Sequence[str]]:
-    """Labels as int32, and the names of the classes, which are taken from the labels where `classes` is None."""
+def _as_labels(what: str, array: np.ndarray) -> np.ndarray:
+    """Labels (N,), as text or int64."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "biufUS":
         raise ValueError(f"{what} has shape {array.shape} and dtype {array.dtype}; one integer or string a row")
-    accepted = f"the {len(classes)} training classes ({', '.join(classes[:10])}, …)" if classes is not None else ""
     if array.dtype.kind in "US":
-        array = _as_text(array)
-        classes = np.unique(array).tolist() if classes is None else classes
-        number = {name: label for label, name in enumerate(classes)}
-        labels = np.array([number.get(name, -1) for name in array.tolist()], np.int64)
-    else:
-        limit = max(_MAX_CLASSES, len(array)) if classes is None else len(classes)
-        accepted = accepted or f"0..{limit - 1:,}, by {len(array):,} rows without class names,"
-        is_valid = (array >= 0) & (array < limit) & (array == np.trunc(array))  # NaN is not
-        labels = np.where(is_valid, array, -1).astype(np.int64)
-        classes = [str(label) for label in range(max(labels, default=-1) + 1)] if classes is None else classes
-    if (labels < 0).any():
-        row = int(np.argmax(labels < 0))
-        raise ValueError(f"{what}: the label of row {row} is {array[row].item()!r}; {accepted} are accepted")
-    return labels.astype(np.int32), classes
+        return array if array.dtype.kind == "U" else np.strings.decode(array, "utf-8", "replace")
+    if not (is_whole := np.isfinite(array) & (array == np.trunc(array))).all():
+        row = int(np.argmin(is_whole))
+        raise ValueError(f"{what}: the label of row {row} is {array[row].item()!r}; whole numbers are accepted")
+    return array.astype(np.int64)
 
 
-def _as_text(array: np.ndarray) -> np.ndarray:
-    return np.strings.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
+def _positions(what: str, labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Where each label stands among `values`, int32."""
+    order = np.argsort(values)
+    found = order[np.searchsorted(values, labels, sorter=order).clip(max=len(values) - 1)].astype(np.int32)
+    if not (is_known := values[found] == labels).all():
+        row = int(np.argmin(is_known))
+        known = ", ".join(map(str, values[:10].tolist())) + (", …" if len(values) > 10 else "")
+        raise ValueError(f"{what}: the label of row {row} is {labels[row].item()!r}, which is none of {known}")
+    return found
 
 
 def _require_finite(what: str, split: Split, tuning: Tuning) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.datasets.images import Encoded, Example, Source
-from funcgrad.files import one_line
+from funcgrad.files import reporting
 
 
 def tfds_root(data_dir: str | Path | None) -> Path:
@@ -60,11 +60,9 @@ def open_tfds(directory: Path) -> Metadata:
     """Reads the metadata only. Raises ValueError unless there is exactly one image and one label."""
     import tensorflow_datasets as tfds
 
-    try:
+    with reporting(f"{directory}: TFDS cannot read its metadata"):
         builder = tfds.builder_from_directory(directory)
         features, splits, keys = dict(builder.info.features), builder.info.splits, builder.info.supervised_keys
-    except Exception as error:  # whatever TFDS, protobuf or json make of a broken file
-        raise ValueError(f"{directory}: TFDS cannot read its metadata ({one_line(error, 200)})") from error
     if (written := getattr(builder.info.file_format, "value", None)) != "array_record":
         raise ValueError(f"{directory} is in {written} format, for TensorFlow only; array_record is accepted")
     chosen = []
@@ -102,7 +100,7 @@ def _examples(directory: Path, metadata: Metadata, split: str) -> list[Example]:
     from tensorflow_datasets.proto import tf_example_pb2
 
     examples = []
-    try:
+    with reporting(f"{directory}: its {split} records cannot be read"):
         # Raw: TFDS would decode every feature, and images by OpenCV where it is installed, which may differ.
         records = metadata.builder.as_data_source(split, deserialize_method=DeserializeMethod.RAW_BYTES)
         for i, record in enumerate(records.__getitems__(range(len(records)))):
@@ -110,6 +108,4 @@ def _examples(directory: Path, metadata: Metadata, split: str) -> list[Example]:
             image, label = feature[metadata.image].bytes_list.value[0], feature[metadata.label].int64_list.value[0]
             key = feature[metadata.id].bytes_list.value[0].decode() if metadata.id else i
             examples.append(Example(f"{directory}, {split} example {key}", image, label, key))
-    except Exception as error:  # array_record raises RuntimeError, protobuf its own
-        raise ValueError(f"{directory}: its {split} records cannot be read ({one_line(error, 200)})") from error
     return sorted(examples, key=lambda example: example.id)

@@ -19,7 +19,7 @@ import numpy as np
 from funcgrad.datasets.cache import remove_stale
 from funcgrad.datasets.images import Progress, decode
 from funcgrad.datasets.tfds_reader import open_tfds, tfds_root, tfds_source
-from funcgrad.files import one_line
+from funcgrad.files import reporting
 
 _STALE_SECONDS = 86_400  # no run takes a day, so an older temporary folder is left over from a killed one
 
@@ -36,14 +36,14 @@ class Recipe(NamedTuple):
     """What differs between the data sets.
 
     files: the names of the archives. read: what reads them, from their paths in this order.
-    ids: whether TFDS gives each example an id. checksums, urls: sha256 and address by file name; TFDS's own if None.
+    ids: whether TFDS gives each example an id. url_infos: TFDS's UrlInfo (file name, size, sha256) by address; those
+    of TFDS's builder if None.
     """
 
     files: tuple[str, ...]
     read: Callable[[Sequence[Path]], Content]
     ids: bool = False
-    checksums: Mapping[str, str] | None = None
-    urls: Mapping[str, str] | None = None
+    url_infos: Mapping[str, Any] | None = None
 
 
 def prepare(
@@ -84,12 +84,11 @@ def prepare(
     given = _match([Path(archive).expanduser() for archive in archives], recipe.files)
     root.mkdir(parents=True, exist_ok=True)
     remove_stale(root, ".preparing-*", _STALE_SECONDS)
+    downloads = root / "downloads" / name
+    sources = {info.filename: (url, info) for url, info in (recipe.url_infos or builder.url_infos).items()}
     with tempfile.TemporaryDirectory(prefix=".preparing-", dir=root, ignore_cleanup_errors=True) as folder:
         work = Path(folder)
-        downloads = root / "downloads" / name
-        paths = [
-            _fetch(file, given.get(file, downloads / file), builder, recipe, work, progress) for file in recipe.files
-        ]
+        paths = [_fetch(given.get(file, downloads / file), *sources[file], work, progress) for file in recipe.files]
         content = recipe.read(paths)
         _write(builder, work, content, recipe.ids, progress)
         _read_back(work / name / path.name, content)
@@ -118,45 +117,38 @@ def _match(given: Sequence[Path], files: Sequence[str]) -> dict[str, Path]:
     return by_name
 
 
-def _fetch(file: str, path: Path, builder: Any, recipe: Recipe, work: Path, progress: Progress | None) -> Path:
+def _fetch(path: Path, url: str, info: Any, work: Path, progress: Progress | None) -> Path:
     """The verified archive at `path`, which is downloaded if it is not there, and renamed once it is complete."""
-    url, info = next((str(url), info) for url, info in builder.url_infos.items() if Path(str(url)).name == file)
-    url = recipe.urls[file] if recipe.urls else url
-    sha256, size = (recipe.checksums[file], None) if recipe.checksums else (info.checksum, int(info.size))
     if path.is_file():
-        _verify(path, str(path), sha256, size)
+        _verify(path, str(path), info)
         return path
-    partial = work / f"{file}.partial"
-    _download(url, partial, size, progress)
-    _verify(partial, f"download of {url}", sha256, size)
+    partial = work / f"{path.name}.partial"
+    _download(url, partial, int(info.size), progress)
+    _verify(partial, f"download of {url}", info)
     path.parent.mkdir(parents=True, exist_ok=True)
     return partial.replace(path)
 
 
-def _verify(path: Path, what: str, sha256: str, size: int | None) -> None:
-    if size not in (None, actual := path.stat().st_size):
-        raise ValueError(f"{what} is not the original archive: it has {actual:,} bytes, the original {size:,}")
+def _verify(path: Path, what: str, info: Any) -> None:
+    if (size := path.stat().st_size) != info.size:
+        raise ValueError(f"{what} is not the original archive: it has {size:,} bytes, the original {int(info.size):,}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != sha256:
-        raise ValueError(f"{what} is not the original archive: its sha256 is {digest}, not {sha256}")
+    if digest != info.checksum:
+        raise ValueError(f"{what} is not the original archive: its sha256 is {digest}, not {info.checksum}")
 
 
-def _download(url: str, path: Path, size: int | None, progress: Progress | None) -> None:
+def _download(url: str, path: Path, size: int, progress: Progress | None) -> None:
     import http.client
     import urllib.request
 
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response, path.open("wb") as out:
-            total = size or int(response.headers.get("Content-Length", 0))
-            while block := response.read(1 << 20):
-                out.write(block)
-                if progress:
-                    progress(out.tell(), max(total, out.tell()))
-                if total and out.tell() > total:
-                    break
-    except (OSError, http.client.HTTPException) as error:
-        raise OSError(f"{url}: download failed ({one_line(error, 200)}); --from takes a local copy") from error
+    message, caught = f"{url}: download failed; --from takes a local copy", (OSError, http.client.HTTPException)
+    opened = urllib.request.urlopen
+    with reporting(message, OSError, caught), opened(url, timeout=60) as response, path.open("wb") as out:
+        while out.tell() <= size and (block := response.read(1 << 20)):
+            out.write(block)
+            if progress:
+                progress(out.tell(), max(size, out.tell()))
 
 
 # What an archive holds needs no check: its sha256 was verified.
@@ -205,7 +197,6 @@ RECIPES = {
 def _write(tfds_builder: Any, work: Path, content: Content, ids: bool, progress: Progress | None) -> None:
     import tensorflow_datasets as tfds
     from PIL import Image
-    from tensorflow_datasets.core import registered
 
     done, total = itertools.count(1), len(content.train[1]) + len(content.test[1])
 
@@ -218,32 +209,28 @@ def _write(tfds_builder: Any, work: Path, content: Content, ids: bool, progress:
             if progress:
                 progress(next(done), total)
 
-    with registered.skip_registration():  # the name stays that of TFDS's builder
+    class Builder(tfds_builder, skip_registration=True):  # type: ignore[call-arg]
+        name = tfds_builder.name
 
-        class Builder(tfds_builder):
-            name = tfds_builder.name
+        def _split_generators(self, _: object) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+            if content.classes:
+                self.info.features["label"].names = content.classes
+            return {"train": examples("train", *content.train), "test": examples("test", *content.test)}
 
-            def _split_generators(self, _: object) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-                if content.classes:
-                    self.info.features["label"].names = content.classes
-                return {"train": examples("train", *content.train), "test": examples("test", *content.test)}
+        def _log_download_bytes(self) -> None:  # TFDS would print where it writes, which is a temporary folder
+            pass
 
-            def _log_download_bytes(self) -> None:  # TFDS would print where it writes, which is a temporary folder
-                pass
-
-            _log_download_done = _log_download_bytes
+        _log_download_done = _log_download_bytes
 
     tfds.disable_progress_bar()
-    try:
+    with reporting(f"{work.parent}: writing failed", OSError, RuntimeError):  # array_record's for what it cannot write
         builder = Builder(data_dir=work, file_format="array_record")
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    except RuntimeError as error:  # array_record's for what it cannot write
-        raise OSError(f"{work.parent}: writing failed ({one_line(error, 200)})") from error
 
 
 def _read_back(directory: Path, content: Content) -> None:
     """Raises OSError unless all labels, and the first, middle and last image of each split, are as they should be."""
-    try:
+    with reporting(f"{directory.parents[2]}: what was written reads back wrong", OSError, ValueError):
         encoded = tfds_source(directory).read()
         for (split, examples), (images, labels) in zip(encoded.parts.items(), content[:2], strict=True):
             if sorted(example.label for example in examples) != sorted(labels.tolist()):
@@ -252,5 +239,3 @@ def _read_back(directory: Path, content: Content) -> None:
             for image in decode(encoded._replace(parts={split: sample}), None, None)[0].images:
                 if not (images == image).all(axis=(1, 2, 3)).any():
                     raise ValueError(f"an image of {split} differs")
-    except ValueError as error:
-        raise OSError(f"{directory.parents[2]}: what was written reads back wrong ({one_line(error, 200)})") from error

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorflow_datasets.core.download.checksums import UrlInfo
 
 from funcgrad import datasets
 from funcgrad.datasets.tfds_writer import RECIPES, Recipe
@@ -37,8 +38,11 @@ CIFAR_TRAIN, CIFAR_TEST = random_rows(0, COUNTS[0], (32, 32, 3)), random_rows(1,
 MNIST_TRAIN, MNIST_TEST = random_rows(2, COUNTS[0], (28, 28, 1)), random_rows(3, COUNTS[1], (28, 28, 1))
 
 
-def checksums(*paths: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+def url_infos(*paths: Path, root: str = "http://127.0.0.1:1") -> dict[str, UrlInfo]:
+    """The archives as the originals to be had below an address."""
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    infos = [UrlInfo(path.stat().st_size, digest, path.name) for path, digest in zip(paths, digests, strict=True)]
+    return {f"{root}/{info.filename}": info for info in infos}
 
 
 def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
@@ -66,7 +70,7 @@ def cifar_members() -> dict[str, bytes]:
 @pytest.fixture
 def cifar10(tmp_path: Path) -> tuple[Path, Recipe]:
     path = write_tar(tmp_path / CIFAR10, cifar_members())
-    return path, RECIPES["cifar10"]._replace(checksums=checksums(path))
+    return path, RECIPES["cifar10"]._replace(url_infos=url_infos(path))
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -81,7 +85,7 @@ def mnist(tmp_path: Path) -> tuple[list[Path], Recipe]:
     for name, array in zip(MNIST, arrays, strict=True):
         (folder / name).write_bytes(gzip.compress(idx(array)))
     paths = [folder / name for name in MNIST]
-    return paths, RECIPES["mnist"]._replace(checksums=checksums(*paths))
+    return paths, RECIPES["mnist"]._replace(url_infos=url_infos(*paths))
 
 
 def assert_nothing_prepared(data_dir: Path) -> None:
@@ -182,7 +186,7 @@ def test_member_paths_and_links_in_a_tar_are_never_followed(cifar10: tuple[Path,
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     archive.write_bytes(gzip.compress(plain.getvalue()))
-    recipe = recipe._replace(checksums=checksums(archive))
+    recipe = recipe._replace(url_infos=url_infos(archive))
     datasets.prepare("cifar10", tmp_path / "data", archives=[archive], recipe=recipe)
     assert not list(tmp_path.rglob("*escaped*"))
 
@@ -221,9 +225,10 @@ SCRIPT = f"""
 import sys, time
 from funcgrad import datasets
 from funcgrad.datasets.tfds_writer import RECIPES
-archive, checksum, data, stop = sys.argv[1:]
+from tensorflow_datasets.core.download.checksums import UrlInfo
+archive, size, checksum, data, stop = sys.argv[1:]
 counts = {COUNTS}
-recipe = RECIPES["cifar10"]._replace(checksums={{"cifar-10-binary.tar.gz": checksum}})
+recipe = RECIPES["cifar10"]._replace(url_infos={{"": UrlInfo(int(size), checksum, "cifar-10-binary.tar.gz")}})
 def progress(done, total):
     if done == int(stop):
         print("half", flush=True)
@@ -235,8 +240,10 @@ print(sorted({{"tensorflow", "jax"}} & set(sys.modules)))
 
 
 def script(archive: Path, recipe: Recipe, data: Path, stop: int) -> list[str]:
-    assert recipe.checksums is not None
-    return [sys.executable, "-W", "error", "-c", SCRIPT, str(archive), recipe.checksums[CIFAR10], str(data), str(stop)]
+    assert recipe.url_infos is not None
+    [info] = recipe.url_infos.values()
+    given = archive, info.size, info.checksum, data, stop
+    return [sys.executable, "-W", "error", "-c", SCRIPT, *map(str, given)]
 
 
 @pytest.mark.exhaustive
@@ -361,7 +368,7 @@ def test_archives_are_downloaded_once_and_verified(
 ) -> None:
     paths, recipe = mnist
     root = serve(paths[0].parent)
-    recipe = recipe._replace(urls={name: f"{root}/{name}" for name in MNIST})
+    recipe = recipe._replace(url_infos=url_infos(*paths, root=root))
     seen: list[tuple[int, int]] = []
     place = datasets.prepare("mnist", tmp_path / "data", recipe=recipe, progress=lambda *at: seen.append(at))
     sizes = [path.stat().st_size for path in paths]
@@ -370,7 +377,7 @@ def test_archives_are_downloaded_once_and_verified(
     for path in sorted(place.iterdir()):
         path.unlink()
     place.rmdir()
-    offline = recipe._replace(urls=dict.fromkeys(MNIST, "http://127.0.0.1:1/"))
+    offline = recipe._replace(url_infos=url_infos(*paths))
     assert datasets.prepare("mnist", tmp_path / "data", recipe=offline) == place
 
 
@@ -381,15 +388,16 @@ def test_a_failed_download_is_never_taken_for_whole(
     archive, recipe = cifar10
     root = serve(tmp_path, Short if kind == "short" else Quiet)
     url = {"missing": f"{root}/nowhere.tar.gz", "refused": "http://127.0.0.1:1/x"}.get(kind, f"{root}/{CIFAR10}")
+    [info] = url_infos(archive).values()
     if kind == "changed":
         write_tar(archive, {"other": b"content"})
     expected: tuple[type[Exception], str] = {
-        "changed": (ValueError, "download of http.*not the original archive: its sha256"),
-        "short": (ValueError, "download of http.*not the original archive: its sha256"),
-        "missing": (OSError, "download failed .*404.* --from takes a local copy"),
-        "refused": (OSError, "download failed .*refused.* --from takes a local copy"),
+        "changed": (ValueError, "download of http.*not the original archive: it has"),
+        "short": (ValueError, "download of http.*not the original archive: it has"),
+        "missing": (OSError, "download failed; --from takes a local copy .*404"),
+        "refused": (OSError, "download failed; --from takes a local copy .*refused"),
     }[kind]
     with pytest.raises(expected[0], match=expected[1]):
-        datasets.prepare("cifar10", tmp_path / "data", recipe=recipe._replace(urls={CIFAR10: url}))
+        datasets.prepare("cifar10", tmp_path / "data", recipe=recipe._replace(url_infos={url: info}))
     assert_nothing_prepared(tmp_path / "data")
     assert not (tmp_path / "data" / "downloads").exists()
