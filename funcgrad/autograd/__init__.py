@@ -10,9 +10,9 @@ last: `trace_graph`, `codegen`, `compiler`, `compiled_rules`, and on top of them
 from funcgrad.autograd.batching import column_function, vmap
 from funcgrad.autograd.compiled_rules import compile_on_first_use
 from funcgrad.autograd.custom_rules import custom_jvp, custom_vjp, stop_gradient
-from funcgrad.autograd.draw import equation_text, format_number, gradients, names_of, outputs_of, to_svg, to_text
+from funcgrad.autograd.draw import equation_text, format_number, gradients, names_of, text_table, to_svg, to_text
 from funcgrad.autograd.finite_differences import check_grads
-from funcgrad.autograd.graph import Equation, Graph, Var
+from funcgrad.autograd.graph import Equation, Graph, Var, outputs_of
 from funcgrad.autograd.inspection import make_graph, reverse_graph
 from funcgrad.autograd.jit_cache import jit
 from funcgrad.autograd.primitives import TABLE
@@ -49,6 +49,7 @@ __all__ = [
     "register_tree",
     "reverse_graph",
     "stop_gradient",
+    "text_table",
     "to_svg",
     "to_text",
     "value_and_grad",

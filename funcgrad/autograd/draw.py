@@ -4,12 +4,12 @@ The gradients are those of the first output. `graph_layout` places the boxes of 
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from funcgrad.autograd.graph import Equation, Graph, Var, variable_names
-from funcgrad.autograd.graph_layout import BoxSize, layout
+from funcgrad.autograd.graph import Equation, Graph, Var, outputs_of, variable_names
+from funcgrad.autograd.graph_layout import STEM, BoxSize, layout
 from funcgrad.autograd.pytrees import LEAF
 from funcgrad.autograd.tracing import concrete
 from funcgrad.autograd.transforms import Recording, pull
@@ -28,31 +28,17 @@ def gradients(graph: Graph, output: int = 0) -> dict[int, float]:
     {0: 3.0, 1: 2.0, 2: 1.0, 3: 1.0}
     """
     target = graph.outputs[output]
-    floats: list[Any] = [x for x in variables(graph) if type(concrete(x)) is float]
-    if not isinstance(target, Var) or type(concrete(target)) is not float:
-        return {x.index: 0.0 for x in floats}
-    cotangents = pull(Recording(target.trace, floats, [target], LEAF, None), [1.0])  # of all floats, as if inputs
+    known = [*graph.inputs, *(x for equation in graph.equations for x in outputs_of(equation))]
+    floats: list[Any] = [x for x in known if type(concrete(x)) is float]
+    if not floats:
+        return {}
+    cotangents = pull(Recording(floats[0].trace, floats, [target], LEAF, None), [1.0])  # of all floats, as if inputs
     return dict(zip([x.index for x in floats], cotangents, strict=True))
-
-
-def outputs_of(equation: Equation) -> tuple[Var, ...]:
-    """The results of an equation: one, or those of a call of a function with a custom rule."""
-    return equation.output if isinstance(equation.output, tuple) else (equation.output,)
-
-
-def variables(graph: Graph) -> Iterator[Var]:
-    """The inputs, then the results of the equations."""
-    yield from graph.inputs
-    for equation in graph.equations:
-        yield from outputs_of(equation)
 
 
 def names_of(graph: Graph) -> dict[int, str]:
     """A name for each variable, as `str(graph)` has them; those that cannot be printed are replaced."""
-    single = graph._replace(
-        equations=tuple([Equation(e.primitive, e.inputs, x) for e in graph.equations for x in outputs_of(e)])
-    )
-    return {index: _printable(name) for index, name in variable_names(single).items()}
+    return {index: _printable(name) for index, name in variable_names(graph).items()}
 
 
 def _printable(name: str) -> str:
@@ -90,24 +76,25 @@ def to_text(graph: Graph) -> str:
     """
     names, gradient = names_of(graph), gradients(graph) if graph.outputs else {}
     rows = [("", "data", "grad")]
-
-    def add(text: str, x: Var) -> None:
-        rows.append((text, format_number(concrete(x)), format_number(gradient[x.index]) if x.index in gradient else ""))
-
-    for x in graph.inputs:
-        add(names[x.index], x)
-    for equation in graph.equations:
-        text = equation_text(equation, names)
-        if equation.primitive.name == "guard":
-            rows.append((text, "", ""))
-            continue
-        for x in outputs_of(equation):
-            add(text, x)
-            text = ""
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [f"{text:<{widths[0]}}  {data:>{widths[1]}}  {grad:>{widths[2]}}".rstrip() for text, data, grad in rows]
+    texts: list[tuple[str, tuple[Var, ...]]] = [(names[x.index], (x,)) for x in graph.inputs]
+    texts += [(equation_text(equation, names), outputs_of(equation)) for equation in graph.equations]
+    for text, defined in texts:
+        for x in defined:
+            grad = format_number(gradient[x.index]) if x.index in gradient else ""
+            rows.append((text, format_number(concrete(x)), grad))
     outputs = [names[x.index] if isinstance(x, Var) else format_number(concrete(x)) for x in graph.outputs]
-    return "\n".join([*lines, f"out {' '.join(outputs)}".rstrip()])
+    return "\n".join([*text_table(rows, "<>>"), f"out {' '.join(outputs)}".rstrip()])
+
+
+def text_table(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
+    """Rows as lines with aligned columns: `sides` has < (left) or > (right) for each, its last letter for all further.
+
+    A long text at the left of its column moves only the rest of its own row.
+    """
+    lengths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    every = zip(sides.ljust(len(lengths), sides[-1]), lengths, strict=False)
+    formats = [f"{side}{min(length, 48) if side == '<' else length}" for side, length in every]
+    return ["  ".join(map(format, row, formats)).rstrip() for row in rows]
 
 
 # Boxes: what DOT and SVG have in common
@@ -139,32 +126,30 @@ def boxes_of(graph: Graph) -> list[Box]:
     boxes: list[Box] = []
     at: dict[int, int] = {}
 
-    def constant(x: Any, role: str = "constant") -> int:
-        boxes.append(Box("", format_number(concrete(x)), "", "", (), "", role))
-        return len(boxes) - 1
-
-    def variable(x: Var, operation: str, sources: tuple[int, ...], equation: str, role: str) -> None:
-        grad = (
-            f"grad {format_number(gradient[x.index])}" if x.index in gradient else "branch" if x.index in taken else ""
-        )
-        role = "output" if x.index in ends else role
-        at[x.index] = len(boxes)
-        boxes.append(
-            Box(names[x.index], f"data {format_number(concrete(x))}", grad, operation, sources, equation, role)
-        )
+    def add(x: Any, role: str, operation: str = "", sources: tuple[int, ...] = (), equation: str = "") -> int:
+        data = format_number(concrete(x))
+        if not isinstance(x, Var):
+            boxes.append(Box("", data, "", "", (), "", role))
+            return len(boxes) - 1
+        i = x.index
+        grad = f"grad {format_number(gradient[i])}" if i in gradient else "branch" if i in taken else ""
+        role = "output" if i in ends else role
+        boxes.append(Box(names[i], f"data {data}", grad, operation, sources, equation or names[i], role))
+        at[i] = len(boxes) - 1
+        return at[i]
 
     for x in graph.inputs:
-        variable(x, "", (), names[x.index], "input")
+        add(x, "input")
     for equation in graph.equations:
         name = equation.primitive.name
         if name == "guard":  # the box of its condition shows it
             continue
-        sources = tuple([at[x.index] if isinstance(x, Var) else constant(x) for x in equation.inputs])
+        sources = tuple([at[x.index] if isinstance(x, Var) else add(x, "constant") for x in equation.inputs])
         for x in outputs_of(equation):
-            variable(x, SYMBOLS.get(name, _printable(name).strip("_")), sources, equation_text(equation, names), "")
+            add(x, "", SYMBOLS.get(name, _printable(name).strip("_")), sources, equation_text(equation, names))
     for x in graph.outputs:
         if not isinstance(x, Var):
-            constant(x, "output")
+            add(x, "output")
     return boxes
 
 
@@ -232,11 +217,10 @@ def to_svg(graph: Graph) -> str:
     """
     boxes = boxes_of(graph)
     laid_out = layout([_size(box) for box in boxes], [box.sources for box in boxes])
-    title = escape(_printable(graph.name))
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{laid_out.width:.0f}" height="{laid_out.height:.0f}" '
         f'viewBox="0 0 {laid_out.width:.0f} {laid_out.height:.0f}" font-family="{_FONTS}" font-size="{_FONT_SIZE:g}">',
-        f"<title>{title}</title>",
+        f"<title>{escape(_printable(graph.name))}</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
         '<g fill="none" stroke="#7d8894" stroke-width="1.2">',
         *(f'<path d="{path}"/>' for path in laid_out.paths),
@@ -245,17 +229,17 @@ def to_svg(graph: Graph) -> str:
         *(f'<path d="M{x:.1f} {y:.1f}l-7 -3.2v6.4z"/>' for x, y in laid_out.heads),
         "</g>",
     ]
-    for number, (box, (left, middle)) in enumerate(zip(boxes, laid_out.boxes, strict=True)):
-        lines += _svg_box(box, left, middle, laid_out.circles[number])
+    for box, place in zip(boxes, laid_out.boxes, strict=True):
+        lines += _svg_box(box, *place)
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def _svg_box(box: Box, left: float, middle: float, start: float) -> list[str]:
+def _svg_box(box: Box, left: float, middle: float) -> list[str]:
     width, height, circle = _size(box)
-    top = middle - height / 2
+    top, start = middle - height / 2, left - STEM - circle
     name = _width(_cut(box.name)) + 2 * _PAD if box.name else 0.0
-    thick = 2.2 if box.role == "output" else 1.2
-    frame = f'fill="{FILLS[box.role]}" stroke="#2f3b47" stroke-width="{thick}"'
+    inside = left + name
+    frame = f'fill="{FILLS[box.role]}" stroke="#2f3b47" stroke-width="{2.2 if box.role == "output" else 1.2}"'
     lines = ["<g>"]
     if box.equation:
         lines.append(f"<title>{escape(box.equation)}</title>")
@@ -267,20 +251,18 @@ def _svg_box(box: Box, left: float, middle: float, start: float) -> list[str]:
         lines.append(_svg_text(_cut(box.operation), start + circle / 2, middle, "middle", "#5c4813"))
     size = f'width="{width:.1f}" height="{height:.1f}" rx="{4 if name else 9}"'
     lines.append(f'<rect x="{left:.1f}" y="{top:.1f}" {size} {frame}/>')
-    inside = left + name
     if name:
         lines.append(f'<path d="M{inside:.1f} {top:.1f}v{height:.1f}" stroke="#2f3b47" stroke-width="0.8"/>')
         lines.append(_svg_text(_cut(box.name), left + name / 2, middle, "middle", "#10202f", bold=True))
-    if not box.grad:
-        lines.append(_svg_text(box.data, inside + _PAD, middle, "start", "#10202f"))
-    else:
+    up = _LINE / 2 + 1 if box.grad else 0.0
+    lines.append(_svg_text(box.data, inside + _PAD, middle - up, "start", "#10202f"))
+    if box.grad:
         lines.append(f'<path d="M{inside:.1f} {middle:.1f}H{left + width:.1f}" stroke="#2f3b47" stroke-width="0.4"/>')
-        lines.append(_svg_text(box.data, inside + _PAD, middle - _LINE / 2 - 1, "start", "#10202f"))
-        lines.append(_svg_text(box.grad, inside + _PAD, middle + _LINE / 2 + 1, "start", "#a3341b"))
+        lines.append(_svg_text(box.grad, inside + _PAD, middle + up, "start", "#a3341b"))
     return [*lines, "</g>"]
 
 
 def _svg_text(text: str, x: float, y: float, anchor: str, color: str, bold: bool = False) -> str:
     weight = ' font-weight="bold"' if bold else ""
-    baseline = y + 0.35 * _FONT_SIZE
-    return f'<text x="{x:.1f}" y="{baseline:.1f}" text-anchor="{anchor}" fill="{color}"{weight}>{escape(text)}</text>'
+    y += 0.35 * _FONT_SIZE  # from the middle to the baseline
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}"{weight}>{escape(text)}</text>'

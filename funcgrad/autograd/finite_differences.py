@@ -8,6 +8,7 @@ from funcgrad.autograd import pytrees
 from funcgrad.autograd.transforms import jvp, vjp
 
 Function = Callable[..., Any]
+_TRANSFORMS = {"fwd": "jvp", "rev": "vjp"}
 
 
 def check_grads(
@@ -33,7 +34,7 @@ def check_grads(
     >>> ag.check_grads(lambda x: x**3, (2.0,), order=2)
     """
     modes = (modes,) if isinstance(modes, str) else tuple(modes)
-    if not set(modes) <= {"fwd", "rev"}:
+    if not set(modes) <= _TRANSFORMS.keys():
         raise ValueError(f"check_grads: modes are 'fwd' and 'rev', got {modes}")
     _check(getattr(fun, "__name__", "the function"), fun, tuple(args), order, modes, (atol, rtol), eps)
 
@@ -48,19 +49,18 @@ def _check(
     slope = pytrees.map_leaves(lambda x, y: (x - y) / (2 * eps), above, below)
     weights = pytrees.map_leaves(lambda _: numbers.gauss(0.0, 1.0), value)
     derivatives: list[tuple[str, Function]] = []
-    if "fwd" in modes:
-        title = f"the jvp of {name}"
-        returned, tangent = jvp(fun, args, direction)
+    for mode in sorted(modes):
+        title = f"the {_TRANSFORMS[mode]} of {name}"
+        if mode == "fwd":
+            returned, found = jvp(fun, args, direction)
+            expected = slope
+            derivatives.append((title, lambda *xs: jvp(fun, xs, direction)[1]))
+        else:
+            returned, pull = vjp(fun, *args)
+            found, expected = _inner(pull(weights), direction), _inner(weights, slope)
+            derivatives.append((title, lambda *xs: vjp(fun, *xs)[1](weights)))
         _compare(f"the value in {title}", returned, "the function", value, tolerances)
-        _compare(title, tangent, "a central difference", slope, tolerances)
-        derivatives.append((title, lambda *xs: jvp(fun, xs, direction)[1]))
-    if "rev" in modes:
-        title = f"the vjp of {name}"
-        returned, pull = vjp(fun, *args)
-        _compare(f"the value in {title}", returned, "the function", value, tolerances)
-        product = _inner(pull(weights), direction)
-        _compare(title, product, "a central difference", _inner(weights, slope), tolerances)
-        derivatives.append((title, lambda *xs: vjp(fun, *xs)[1](weights)))
+        _compare(title, found, "a central difference", expected, tolerances)
     if order > 1:
         # The error of a central difference, eps²/6 times the third derivative, tends to grow with each derivative.
         looser = (10 * tolerances[0], 10 * tolerances[1])

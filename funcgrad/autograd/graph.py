@@ -80,6 +80,11 @@ class Equation(NamedTuple):
     output: Any
 
 
+def outputs_of(equation: Equation) -> tuple[Var, ...]:
+    """The results of an equation: one, or those of a call of a function with a custom rule."""
+    return equation.output if isinstance(equation.output, tuple) else (equation.output,)
+
+
 class Graph(NamedTuple):
     """A function as equations.
 
@@ -138,7 +143,8 @@ def variable_names(graph: Graph) -> dict[int, str]:
     """A name for each variable: the inputs' own, then a, b, …, z, aa, ab, … without those taken."""
     names = {var.index: name for var, name in zip(graph.inputs, graph.names, strict=True)}
     free = (name for name in map(_letters, itertools.count()) if name not in {*graph.names})
-    return names | {output.index: name for (_, _, output), name in zip(graph.equations, free, strict=False)}
+    results = (x for equation in graph.equations for x in outputs_of(equation))
+    return names | {x.index: name for x, name in zip(results, free, strict=False)}
 
 
 def _letters(number: int) -> str:

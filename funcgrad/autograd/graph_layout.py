@@ -29,7 +29,7 @@ class BoxSize(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The picture: for each box its left edge and the height of its middle, and where its circle starts.
+    """The picture: for each box its left edge and the height of its middle; its circle ends a STEM to the left.
 
     `paths` are the curves, as SVG has them, and `heads` the points where arrows end.
     """
@@ -37,7 +37,6 @@ class Layout(NamedTuple):
     width: float
     height: float
     boxes: list[tuple[float, float]]
-    circles: list[float]
     paths: list[str]
     heads: list[tuple[float, float]]
 
@@ -180,29 +179,24 @@ def _drawn(
         stops.append(lefts[at] + max(size.width for size in own))
         right = stops[at] + min(36.0 + 4.0 * len(columns.edges[at]), 120.0)
     boxes = [(lefts[at], middle[at][box]) for box, at in enumerate(column)]
-    circles_at = [left - STEM - size.circle for (left, _), size in zip(boxes, sizes, strict=True)]
     paths = [
         f"M{left - STEM:.1f} {y:.1f}h{STEM:g}" for (left, y), size in zip(boxes, sizes, strict=True) if size.circle
     ]
     heads = []
     for at, edges in enumerate(columns.edges):
-        for source in dict.fromkeys(edge.source for edge in edges):
-            if column[source] == at:
-                left, y = boxes[source]
-                paths.append(f"M{left + sizes[source].width:.1f} {y:.1f}H{stops[at]:.1f}")
         for source, target, port in edges:
             y, end = middle[at][source], middle[at + 1][target]
+            start = lefts[at] + sizes[source].width if column[source] == at else stops[at]
             until = stops[at + 1]
             if column[target] == at + 1:
                 angle = (port - 0.5) * math.pi * 0.7
-                until = circles_at[target] + RADIUS * (1 - math.cos(angle))
+                until = boxes[target][0] - STEM - sizes[target].circle + RADIUS * (1 - math.cos(angle))
                 end += RADIUS * math.sin(angle)
                 heads.append((until, end))
             half = (stops[at] + starts[at + 1]) / 2
             curve = f"C{half:.1f} {y:.1f} {half:.1f} {end:.1f} {starts[at + 1]:.1f} {end:.1f}"
-            paths.append(f"M{stops[at]:.1f} {y:.1f}{curve}H{until:.1f}")
+            paths.append(f"M{start:.1f} {y:.1f}H{stops[at]:.1f}{curve}H{until:.1f}")
     bottoms = [y + size.height / 2 for (_, y), size in zip(boxes, sizes, strict=True)]
     lanes = [y for items in middle for y in items.values()]
-    return Layout(
-        max(stops, default=0.0) + MARGIN, max([*bottoms, *lanes], default=0.0) + MARGIN, boxes, circles_at, paths, heads
-    )
+    width, height = (max(ends, default=0.0) + MARGIN for ends in (stops, [*bottoms, *lanes]))
+    return Layout(width, height, boxes, paths, heads)

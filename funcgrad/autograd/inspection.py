@@ -5,8 +5,8 @@ from typing import Any
 
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.compiler import Signature, compile_graphs
-from funcgrad.autograd.draw import outputs_of, to_dot
-from funcgrad.autograd.graph import Equation, Graph, Var
+from funcgrad.autograd.draw import to_dot
+from funcgrad.autograd.graph import Equation, Graph, Var, outputs_of
 from funcgrad.autograd.trace_graph import leaf_names, trace_graph
 from funcgrad.autograd.tracing import concrete, is_float, leaves_of
 from funcgrad.autograd.transforms import record

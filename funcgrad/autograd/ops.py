@@ -59,7 +59,8 @@ def _of_sequences(module: str = "numpy") -> Callable[[Function], Function]:
         @wraps(function)
         def op(*args: Any, **kwargs: Any) -> Any:
             if any(_is_jax(x) for arg in args for x in (arg if isinstance(arg, list | tuple) else (arg,))):
-                args = tuple(_stacked(arg) if isinstance(arg, list | tuple) else arg for arg in args)
+                jnp = importlib.import_module("jax.numpy")
+                args = tuple(jnp.stack([*map(jnp.asarray, x)]) if isinstance(x, list | tuple) else x for x in args)
                 return _call_jax(module, name, args, kwargs)
             axis = args[place] if len(args) > place else kwargs.get("axis")
             if axis not in (None, 0, -1):
@@ -77,18 +78,16 @@ def _is_jax(x: Any) -> bool:
     return jax is not None and isinstance(x, jax.Array)
 
 
-def _stacked(xs: Sequence[Any]) -> Any:
-    return sys.modules["jax"].numpy.stack([sys.modules["jax"].numpy.asarray(x) for x in xs])
-
-
 def _call_jax(module: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of JAX's function. Raises TypeError if no argument is a JAX value."""
     if not any(map(_is_jax, args)):
         wrong = next(x for x in args if number(x) is NotImplemented)
-        raise TypeError(
-            f"ops.{name} takes floats, traced floats or JAX values, got {type(wrong).__name__}: {wrong!r:.80}"
-        )
+        raise _wrong_type(f"ops.{name} takes floats, traced floats or JAX values, got", wrong)
     return getattr(importlib.import_module(_MODULES[module]), name)(*args, **kwargs)
+
+
+def _wrong_type(requirement: str, x: Any) -> TypeError:
+    return TypeError(f"{requirement} {type(x).__name__}: {x!r:.80}")
 
 
 def _numbers(name: str, xs: Any) -> list[Any]:
@@ -97,15 +96,11 @@ def _numbers(name: str, xs: Any) -> list[Any]:
             raise ValueError(f"ops.{name} takes a sequence of numbers, got an array of shape {xs.shape}")
         xs = xs.tolist()
     if not isinstance(xs, list | tuple):
-        raise TypeError(f"ops.{name} takes a list, tuple or array of numbers, got {type(xs).__name__}: {xs!r:.80}")
-    ready = [number(x) for x in xs]
-    for x, original in zip(ready, xs, strict=True):
-        if x is NotImplemented:
-            raise TypeError(
-                f"ops.{name} takes a sequence of numbers, got an element of type {type(original).__name__}: "
-                f"{original!r:.80}"
-            )
-    return [float(x) if type(x) is bool else x for x in ready]
+        raise _wrong_type(f"ops.{name} takes a list, tuple or array of numbers, got", xs)
+    for x in xs:
+        if number(x) is NotImplemented:
+            raise _wrong_type(f"ops.{name} takes a sequence of numbers, got an element of type", x)
+    return [float(x) if type(x) is bool else number(x) for x in xs]
 
 
 def _primitive(name: str, primitive: Primitive, module: str = "numpy") -> Function:
@@ -286,7 +281,7 @@ def trunc(x: Any) -> Any:
 def round(x: Any, decimals: Any = 0) -> Any:
     """x rounded to this number of decimals, halves to even."""
     if not is_int(decimals) and not (type(decimals) is float and decimals.is_integer()):
-        raise TypeError(f"ops.round: decimals must be an int, got {type(decimals).__name__}: {decimals!r:.80}")
+        raise _wrong_type("ops.round: decimals must be an int, got", decimals)
     return tracing.round_decimals(x, decimals)
 
 
@@ -456,25 +451,7 @@ def prod(xs: Sequence[Any], axis: int | None = None) -> Any:
     return reduce(p.mul, xs) if xs else 1.0
 
 
-@_of_sequences()
-def max(xs: Sequence[Any], axis: int | None = None) -> Any:
-    """The maximum; equal elements share the derivative."""
-    return _extreme("max", xs)
-
-
-@_of_sequences()
-def min(xs: Sequence[Any], axis: int | None = None) -> Any:
-    """The minimum; equal elements share the derivative."""
-    return _extreme("min", xs)
-
-
-def _extreme(name: str, xs: Sequence[Any]) -> Any:
-    if not xs:
-        raise ValueError(f"ops.{name} of an empty sequence has no value")
-    return xs[0] if len(xs) == 1 else _EXTREMES[name](list(xs))
-
-
-def _extreme_of(primitive: Primitive) -> Function:
+def _extreme(name: str, primitive: Primitive) -> Function:
     """max or min of a sequence: the elements that attain it share the derivative equally."""
 
     def extreme(xs: list[Any]) -> Any:
@@ -486,13 +463,20 @@ def _extreme_of(primitive: Primitive) -> Function:
         attained = [p.select(p.eq(x, best), 1.0, 0.0) for x in xs]
         return best, p.div(dot(ts, attained), sum(attained))
 
-    extreme.__name__ = primitive.name
+    def op(xs: Sequence[Any], axis: int | None = None) -> Any:
+        if not xs:
+            raise ValueError(f"ops.{name} of an empty sequence has no value")
+        return xs[0] if len(xs) == 1 else with_rule(list(xs))
+
+    extreme.__name__ = op.__name__ = op.__qualname__ = name
+    op.__doc__ = f"The {name}imum; equal elements share the derivative."
     with_rule: Any = custom_jvp(extreme)
     with_rule.defjvp(rule)
-    return with_rule
+    return _of_sequences()(op)
 
 
-_EXTREMES = {"max": _extreme_of(p.max_), "min": _extreme_of(p.min_)}
+max = _extreme("max", p.max_)
+min = _extreme("min", p.min_)
 
 
 @_of_sequences()
@@ -510,16 +494,12 @@ def norm(xs: Sequence[Any], ord: float | None = None, axis: int | None = None) -
         return p.sqrt(sum([p.mul(x, x) for x in xs]))
     sizes = [p.abs_(x) for x in xs]
     if ord in (math.inf, -math.inf):
-        return p.max_(_extreme("max", sizes), 0.0) if ord > 0 and sizes else _extreme("min", sizes) if sizes else 0.0
+        return (p.max_(max(sizes), 0.0) if ord > 0 else min(sizes)) if sizes else 0.0
     if ord == 0:
         return sum([p.select(p.ne(x, 0.0), 1.0, 0.0) for x in xs])
     if ord == 1:
         return sum(sizes)
     return p.pow(sum([p.pow(size, float(ord)) for size in sizes]), 1.0 / ord)
-
-
-def _largest(xs: Sequence[Any]) -> Any:
-    return stop_gradient(_extreme("max", xs))
 
 
 @_of_sequences("special")
@@ -532,7 +512,7 @@ def logsumexp(xs: Sequence[Any], axis: int | None = None, b: Sequence[Any] | Non
         if len(weights) != len(xs):
             raise ValueError(f"ops.logsumexp takes a weight b for each number, got {len(weights)} for {len(xs)}")
         xs = [p.select(p.ne(weight, 0.0), x, -math.inf) for x, weight in zip(xs, weights, strict=True)]
-    largest = _largest(xs)
+    largest = stop_gradient(max(xs))
     largest = p.select(p.lt(p.abs_(largest), math.inf), largest, 0.0)
     scaled = lambda x: p.exp(p.sub(x, largest))  # noqa: E731
     if weights is None:
@@ -542,13 +522,16 @@ def logsumexp(xs: Sequence[Any], axis: int | None = None, b: Sequence[Any] | Non
     return p.add(p.log(total), largest)
 
 
+def _shifted(xs: Sequence[Any]) -> list[Any]:
+    """The numbers less the largest of them, lest their exponentials overflow."""
+    largest = stop_gradient(max(xs)) if xs else 0.0
+    return [p.sub(x, largest) for x in xs]
+
+
 @_of_sequences("nn")
 def softmax(xs: Sequence[Any], axis: int | None = None) -> list[Any]:
     """exp(x) / Σ exp(x) for each x."""
-    if not xs:
-        return []
-    largest = _largest(xs)
-    weights = [p.exp(p.sub(x, largest)) for x in xs]
+    weights = [p.exp(x) for x in _shifted(xs)]
     total = sum(weights)
     return [p.div(weight, total) for weight in weights]
 
@@ -556,10 +539,7 @@ def softmax(xs: Sequence[Any], axis: int | None = None) -> list[Any]:
 @_of_sequences("nn")
 def log_softmax(xs: Sequence[Any], axis: int | None = None) -> list[Any]:
     """The logarithm of softmax."""
-    if not xs:
-        return []
-    largest = _largest(xs)
-    shifted = [p.sub(x, largest) for x in xs]
+    shifted = _shifted(xs)
     total = p.log(sum([p.exp(x) for x in shifted]))
     return [p.sub(x, total) for x in shifted]
 

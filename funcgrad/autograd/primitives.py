@@ -179,20 +179,21 @@ logistic = primitive("logistic", _logistic, lambda t, ans, x: mul(t, mul(ans, su
 logaddexp = _log_add("logaddexp", exp, 1.0)
 logaddexp2 = _log_add("logaddexp2", exp2, 1 / math.log(2))
 logit = primitive("logit", lambda x: log.value(_divide(x, 1.0 - x)), lambda t, ans, x: div(t, mul(x, sub(1.0, x))))
-xlogy = primitive(
-    "xlogy",
-    lambda x, y: 0.0 if x == 0 and y == y else x * log.value(y),
-    lambda t, ans, x, y: mul(t, log(y)),
-    lambda t, ans, x, y: div(mul(t, x), y),
-    reverse={1: lambda t, ans, x, y: mul(div(t, y), x)},
-)
-xlog1py = primitive(
-    "xlog1py",
-    lambda x, y: 0.0 if x == 0 and y == y else x * log1p.value(y),
-    lambda t, ans, x, y: mul(t, log1p(y)),
-    lambda t, ans, x, y: div(mul(t, x), add(1.0, y)),
-    reverse={1: lambda t, ans, x, y: mul(div(t, add(1.0, y)), x)},
-)
+
+
+def _x_log(name: str, logarithm: Primitive, denominator: Callable[[Any], Any]) -> Primitive:
+    """The row of x · logarithm(y), 0 where x is; the derivative of the logarithm is 1 / denominator(y)."""
+    return primitive(
+        name,
+        lambda x, y: 0.0 if x == 0 and y == y else x * logarithm.value(y),
+        lambda t, ans, x, y: mul(t, logarithm(y)),
+        lambda t, ans, x, y: div(mul(t, x), denominator(y)),
+        reverse={1: lambda t, ans, x, y: mul(div(t, denominator(y)), x)},
+    )
+
+
+xlogy = _x_log("xlogy", log, lambda y: y)
+xlog1py = _x_log("xlog1py", log1p, lambda y: add(1.0, y))
 xlogx = primitive("xlogx", lambda x: 0.0 if x == 0 else x * log.value(x), lambda t, ans, x: mul(t, add(log(x), 1.0)))
 
 # Trigonometric and hyperbolic functions

@@ -10,8 +10,6 @@ import math
 from collections.abc import Iterable
 from math import erf, erfc
 
-__all__ = ["digamma", "erf", "erfc", "erfinv", "gammaln", "log_ndtr", "ndtr", "ndtri", "polygamma"]
-
 _INF, _NAN = math.inf, math.nan
 _TWO_OVER_ROOT_PI = 1.1283791670955126
 _HALF_ROOT_PI = 0.886226925452758
@@ -278,18 +276,8 @@ def _factorial_zeta(n: int, zeta: float, exponent: int) -> float:
         return math.copysign(_INF, zeta)
 
 
-def _factorial_power(n: int, x: float) -> float:
-    """n! / xⁿ⁺¹ for n > 170 and x > 0: Stirling's formula with (n/(ex))ⁿ as one power, which alone may overflow."""
-    series = math.exp(_polynomial(_STIRLING, 1.0 / n / n) / n)
-    try:
-        root = math.pow(n / (math.e * x), 0.5 * n)
-        return (root * math.sqrt(math.tau * n) / x) * (root * series)
-    except OverflowError:
-        return _INF
-
-
 def polygamma(n: int, x: float) -> float:
-    """ψ⁽ⁿ⁾(x), the derivative of order n of `digamma`; nan for n < 0.
+    """ψ⁽ⁿ⁾(x), the derivative of order n of `digamma`; nan for n < 0, and from 171 on, where n! overflows.
 
     For n > 0 this is (−1)ⁿ⁺¹ n! ζ(n + 1, x). At zero, the negative integers and −inf it is inf for odd n and nan for
     even n; at inf it is nan: JAX's values. Left of zero ζ is the sum over all the integers, which has the period 1,
@@ -303,12 +291,10 @@ def polygamma(n: int, x: float) -> float:
         return _NAN
     if x <= 0.0 and (x == -_INF or x == math.floor(x)):
         return _INF if odd else _NAN
+    if n > 170:
+        return _NAN
     sign = 1.0 if odd else -1.0
     if x > 0.0:
-        if n > 10**9:  # x + 1 may round to x, and all but 0 and ∞ needs an x within 1e-6 of n/e
-            return sign * (0.0 if x * math.e > n else _INF)
-        if n > 170:
-            return sign * _factorial_power(n, x) * _hurwitz(s, x, x)
         exponent = math.frexp(x)[1] - 1
         return sign * _factorial_zeta(n, _hurwitz(s, x, math.ldexp(1.0, exponent)), -s * exponent)
     f = x - round(x)
@@ -316,8 +302,6 @@ def polygamma(n: int, x: float) -> float:
     if distance == 0.5 and not odd:
         return polygamma(n, 1.0 - x)  # everything below cancels
     zeta_sign = 1.0 if odd else math.copysign(1.0, f)
-    if n > 170:
-        return sign * zeta_sign * _INF
     exponent = math.frexp(distance)[1] - 1
     left, right, beyond = (_hurwitz(s, y, math.ldexp(1.0, exponent)) for y in (distance, 1.0 - distance, 1.0 - x))
     zeta = left + right - beyond if odd else zeta_sign * (left - right) + beyond

@@ -78,8 +78,8 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
     f.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # the names that the graph shows
     every = tuple(range(len(point)))
     graph: Graph = ag.make_graph(f)(*point)
-    compiled = ag.jit(ag.value_and_grad(f, every)) if point else ag.jit(f)
-    value, gradient = compiled(*point) if point else (compiled(), ())
+    compiled = ag.jit(ag.value_and_grad(f, every))
+    value, gradient = compiled(*point)
     by_primitives = ag.gradients(graph)
     same = all(map(_equal_but_for_rounding, [by_primitives[x.index] for x in graph.inputs], gradient))
     # Custom rules differ from the primitives where numbers are equal: the largest of them share the derivative.
@@ -91,7 +91,7 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
         variables=variables,
         value=value,
         gradient=dict(zip(variables, gradient, strict=True)),
-        hessian=[list(row) for row in ag.hessian(f, every)(*point)] if point else [],
+        hessian=[list(row) for row in ag.hessian(f, every)(*point)],
         graph=str(graph) if same else ag.to_text(picture),
         forward=list(_forward(picture, names)),
         backward=list(_backward(picture, names)),
@@ -177,18 +177,16 @@ _INFIX = {
     **{"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "integer_pow": "**", "and": "and", "or": "or"},
     **{"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="},
 }
+_NOTATION = {name: f"{{}} {sign} {{}}" for name, sign in _INFIX.items()} | {
+    "neg": "-{}",
+    "select": "{1} if {0} else {2}",
+}
 
 
 def _formula(name: str, operands: Sequence[str]) -> str:
     """A primitive applied to operands, in Python's notation."""
     inner = [f"({x})" if " " in x or x.startswith("-") else x for x in operands]
-    if name in _INFIX:
-        return f" {_INFIX[name]} ".join(inner)
-    if name == "neg":
-        return f"-{inner[0]}"
-    if name == "select":
-        return f"{inner[1]} if {inner[0]} else {inner[2]}"
-    return f"{name.strip('_')}({', '.join(operands)})"
+    return _NOTATION[name].format(*inner) if name in _NOTATION else f"{name.strip('_')}({', '.join(operands)})"
 
 
 # Showing
@@ -220,28 +218,18 @@ def sections(explanation: Explanation) -> list[tuple[str, list[str]]]:
     return [
         ("expression", [explanation.expression, *([f"at {point}"] if point else [])]),
         ("value", [repr(explanation.value)]),
-        ("gradient", _columns(gradient)),
-        ("Hessian", _columns(table, right=True) if names else ["no variables"]),
+        ("gradient", ag.text_table(gradient, "<")),
+        ("Hessian", ag.text_table(table, "<>") if names else ["no variables"]),
         ("graph", explanation.graph.splitlines()),
-        ("forward", _numbered(_columns(forward)) or ["nothing to compute"]),
+        ("forward", _numbered(ag.text_table(forward, "<")) or ["nothing to compute"]),
         (
             f"backward: ct(v), the cotangent of v, is the derivative of {explanation.output} with respect to v",
-            _numbered(_columns(backward), start=0) if explanation.picture.equations else ["nothing to propagate"],
+            _numbered(ag.text_table(backward, "<"), start=0)
+            if explanation.picture.equations
+            else ["nothing to propagate"],
         ),
-        ("compiled value and gradient" if names else "compiled value", explanation.source.rstrip().splitlines()),
+        ("compiled value and gradient", explanation.source.rstrip().splitlines()),
     ]
-
-
-def _columns(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
-    """Rows with their columns aligned; a long text in a column moves only the rest of its own row."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    if not right:
-        widths = [min(width, 48) for width in widths]
-    lines = []
-    for row in rows:
-        cells = [f"{x:>{w}}" if right and i else f"{x:<{w}}" for i, (x, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def _numbered(lines: Sequence[str], start: int = 1) -> list[str]:

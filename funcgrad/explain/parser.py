@@ -10,12 +10,12 @@ import inspect
 import math
 import operator
 import re
+import sys
 import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from funcgrad.autograd import ops
 from funcgrad.files import shorten
@@ -72,161 +72,118 @@ def parse(text: str) -> Expression:
         raise ValueError("the expression is too long, or nested too deeply") from None
     except ValueError as error:  # a NUL, or half a surrogate pair
         raise ValueError(f"the expression cannot be read: {error}") from None
-    parser = _Parser(text.lstrip(), lead, {})
-    return Expression(text, parser.variables, parser.run_of(body, 0))
+    reader = _Reader(text.lstrip(), lead)
+    return Expression(text, reader.variables_of(body), partial(reader.value, body))
 
 
-@dataclass(frozen=True)
-class _Parser:
-    """Turns nodes of the syntax tree into functions of the variables' values; `variables` is filled as they are met.
-
-    The method for a kind of node is called visit_KIND, as in `ast.NodeVisitor`; others are not allowed.
-    """
+class _Reader(NamedTuple):
+    """Checks a syntax tree, and computes its value; `lead` is the number of spaces before the text."""
 
     text: str
     lead: int
-    variables: dict[str, int]
 
     def column(self, node: ast.expr) -> int:
         """Where a node starts, counted from 1 as an editor does; Python counts bytes."""
         return self.lead + len(self.text.encode()[: node.col_offset].decode()) + 1
 
-    def refuse(self, node: ast.expr, why: str) -> NoReturn:
-        """Raises ValueError with the place of a node."""
-        raise ValueError(f"column {self.column(node)}: {why}")
-
     def excerpt(self, node: ast.expr) -> str:
         """The text of a node, shortened."""
         return shorten(self.text.encode()[node.col_offset : node.end_col_offset].decode(), 40)
 
-    def run_of(self, node: ast.expr, depth: int) -> Run:
-        """The function of the variables' values that a node stands for."""
+    def variables_of(self, body: ast.expr) -> dict[str, int]:
+        """The names in a tree and the columns of their first use. Raises ValueError for what is not allowed there."""
+        variables: dict[str, int] = {}
+        waiting = [(body, 0)]
+        while waiting:
+            node, depth = waiting.pop()
+            if why := self.refusal(node, depth):
+                raise ValueError(f"column {self.column(node)}: {why}")
+            if isinstance(node, ast.Name):
+                variables.setdefault(node.id, self.column(node))
+            first = depth + (not isinstance(node, ast.BinOp))  # a long sum or product is one level
+            waiting += [(part, depth + 1 if i else first) for i, part in enumerate(_parts(node))][::-1]
+        return variables
+
+    def refusal(self, node: ast.expr, depth: int) -> str:
+        """Why a node is not allowed at this depth; nothing if it is."""
         if depth > MAX_DEPTH:
-            self.refuse(node, f"the expression is nested too deeply, more than {MAX_DEPTH} levels")
-        make = getattr(self, f"visit_{type(node).__name__}", None)
-        if make is None:
-            self.refuse(node, f"{self.excerpt(node)} is not allowed; an expression has {_ALLOWED}")
-        run: Run = make(node, depth + 1)
-        return run
+            return f"the expression is nested too deeply, more than {MAX_DEPTH} levels"
+        excerpt = self.excerpt(node)
+        match node:
+            case ast.Name() | ast.IfExp() | ast.List() | ast.Tuple():
+                return ""
+            case ast.Constant(value=int() as value) if value > sys.float_info.max:
+                return f"{excerpt} is too large for a float"
+            case ast.Constant(value=value):
+                return "" if isinstance(value, int | float | None) else f"{excerpt} is not a real number"
+            case ast.BinOp(op=op) | ast.UnaryOp(op=op):
+                known = type(op) in _OPERATORS
+                return "" if known else f"{excerpt} has an operator that floats do not have; there are {_ALLOWED}"
+            case ast.Compare(ops=ops):
+                known = all(type(op) in _COMPARISONS for op in ops)
+                return "" if known else f"{excerpt} is not a comparison of floats; there are < <= > >= == !="
+            case ast.Subscript(slice=index):
+                return f"{excerpt}: an index is a whole number" if _whole(index) is None else ""
+            case ast.Call():
+                return self.refusal_of_call(node)
+        return f"{excerpt} is not allowed; an expression has {_ALLOWED}"
 
-    def function_of(self, node: ast.BinOp | ast.UnaryOp) -> Callable[..., Any]:
-        """The function of an operator."""
-        if (function := _OPERATORS.get(type(node.op))) is None:
-            self.refuse(node, f"{self.excerpt(node)} has an operator that floats do not have; there are {_ALLOWED}")
-        return function
-
-    def visit_Constant(self, node: ast.Constant, _: int) -> Run:
-        """Every number is a float; only powers and indices read ints."""
-        value = node.value
-        if isinstance(value, bool) or value is None:
-            return lambda values: value
-        if not isinstance(value, int | float):
-            self.refuse(node, f"{self.excerpt(node)} is not a real number")
+    def refusal_of_call(self, node: ast.Call) -> str:
+        """Why a call is not one of a function of `ops`, with as many arguments as it takes."""
+        if not isinstance(node.func, ast.Name):
+            return f"{self.excerpt(node)}: a function is called by its name alone, such as sin(x)"
+        name = node.func.id
+        if name not in ops.__all__:
+            near = " or ".join(difflib.get_close_matches(name, ops.__all__, n=4))
+            hint = f"did you mean {near}?" if near else "there are those of autograd.ops: sin, exp, where, …"
+            return f"there is no function {name}; {hint}"
+        if not all(k.arg for k in node.keywords) or any(isinstance(arg, ast.Starred) for arg in node.args):
+            return f"{self.excerpt(node)}: arguments are written one by one"
+        signature = inspect.signature(getattr(ops, name))
         try:
-            real = float(value)
-        except OverflowError:
-            self.refuse(node, f"{self.excerpt(node)} is too large for a float")
-        return lambda values: real
+            signature.bind(*node.args, **{str(k.arg): k.value for k in node.keywords})
+        except TypeError as error:
+            takes = ", ".join(str(x).split(":")[0] for x in signature.parameters.values())
+            return f"{name}({takes}): {error}"
+        return ""
 
-    def visit_Name(self, node: ast.Name, _: int) -> Run:
-        """A variable, or a constant of that name."""
-        name = node.id
-        self.variables.setdefault(name, self.column(node))
-        return lambda values: values[name] if name in values else _CONSTANTS[name]
+    def value(self, node: ast.expr, values: Values) -> Any:
+        """The value of a node. Every number is a float; only powers and indices read ints."""
+        match node:
+            case ast.Constant(value=value):
+                return value if isinstance(value, bool | None) else float(value)  # type: ignore[arg-type]  # checked
+            case ast.Name(id=name):
+                return values[name] if name in values else _CONSTANTS[name]
+            case ast.UnaryOp(op=op, operand=operand):
+                return self.applied(node, _OPERATORS[type(op)], self.value(operand, values))
+            case ast.BinOp():
+                return self.chain(node, values)
+            case ast.Compare(left=left, ops=signs, comparators=others):
+                xs = [self.value(side, values) for side in (left, *others)]
+                triples = zip([_COMPARISONS[type(sign)] for sign in signs], xs, xs[1:], strict=False)
+                return reduce(operator.and_, [self.applied(node, _compare, *triple) for triple in triples])
+            case ast.IfExp(test=test, body=then, orelse=other):  # only the side that is taken is computed
+                return self.value(then if self.value(test, values) else other, values)
+            case ast.List(elts=parts) | ast.Tuple(elts=parts):  # an argument of a function of sequences
+                return [self.value(part, values) for part in parts]
+            case ast.Subscript(value=inner, slice=at):
+                return self.applied(node, _element, self.value(inner, values), _whole(at))
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
+                named = {str(k.arg): self.value(k.value, values) for k in keywords}
+                function = partial(getattr(ops, name), **named)
+                return self.applied(node, function, *[self.value(argument, values) for argument in arguments])
 
-    def visit_BinOp(self, node: ast.BinOp, depth: int) -> Run:
-        """Operators; a long sum or product is a loop. An exponent that is an int makes a product, as in Python."""
+    def chain(self, node: ast.BinOp, values: Values) -> Any:
+        """A sum or product as a loop. An exponent that is an int makes a product of factors, as in Python."""
         chain = [node]
         while isinstance(left := chain[-1].left, ast.BinOp):
             chain.append(left)
-        start = self.run_of(left, depth)
-        steps: list[tuple[Callable[..., Any], Run]] = []
+        total = self.value(left, values)
         for one in reversed(chain):
-            function, exponent = self.function_of(one), _whole(one.right) if isinstance(one.op, ast.Pow) else None
-            steps.append((function, self.run_of(one.right, depth) if exponent is None else _always(exponent)))
-
-        def run(values: Values) -> Any:
-            total = start(values)
-            for function, right in steps:
-                total = self.applied(node, function, total, right(values))
-            return total
-
-        return run
-
-    def visit_UnaryOp(self, node: ast.UnaryOp, depth: int) -> Run:
-        """A sign."""
-        function, inner = self.function_of(node), self.run_of(node.operand, depth)
-        return lambda values: self.applied(node, function, inner(values))
-
-    def visit_Compare(self, node: ast.Compare, depth: int) -> Run:
-        """One comparison, or a chain of them: all must hold."""
-        functions = [_COMPARISONS[type(op)] for op in node.ops if type(op) in _COMPARISONS]
-        sides = [self.run_of(side, depth) for side in (node.left, *node.comparators)]
-        if len(functions) < len(node.ops):
-            self.refuse(node, f"{self.excerpt(node)} is not a comparison of floats; there are < <= > >= == !=")
-
-        def run(values: Values) -> Any:
-            xs = [side(values) for side in sides]
-            pairs = zip(functions, xs, xs[1:], strict=False)
-            return reduce(operator.and_, [self.applied(node, _compare, *pair) for pair in pairs])
-
-        return run
-
-    def visit_IfExp(self, node: ast.IfExp, depth: int) -> Run:
-        """`x if c else y`: only the side that is taken is computed."""
-        test, then, other = (self.run_of(part, depth) for part in (node.test, node.body, node.orelse))
-        return lambda values: then(values) if test(values) else other(values)
-
-    def visit_List(self, node: ast.List | ast.Tuple, depth: int) -> Run:
-        """A list or a tuple, as an argument of a function of sequences."""
-        parts = [self.run_of(part, depth) for part in node.elts]
-        return lambda values: [part(values) for part in parts]
-
-    visit_Tuple = visit_List
-
-    def visit_Subscript(self, node: ast.Subscript, depth: int) -> Run:
-        """One number of a list, such as softmax returns."""
-        index = _whole(node.slice)
-        if index is None:
-            self.refuse(node, f"{self.excerpt(node)}: an index is a whole number")
-        inner = self.run_of(node.value, depth)
-
-        def run(values: Values) -> Any:
-            xs = inner(values)
-            if not isinstance(xs, list) or not -len(xs) <= index < len(xs):
-                what = f"a list of {len(xs)}" if isinstance(xs, list) else "a number, not a list"
-                raise ValueError(f"column {self.column(node)}: no element {index}: this is {what}")
-            return xs[index]
-
-        return run
-
-    def visit_Call(self, node: ast.Call, depth: int) -> Run:
-        """A function of `ops`, with as many arguments as it takes."""
-        if not isinstance(node.func, ast.Name):
-            self.refuse(node, f"{self.excerpt(node)}: a function is called by its name alone, such as sin(x)")
-        name = node.func.id
-        if name not in ops.__all__:
-            near = difflib.get_close_matches(name, ops.__all__, n=4)
-            others = "there are those of autograd.ops: sin, exp, where, …"
-            hint = f"did you mean {' or '.join(near)}?" if near else others
-            self.refuse(node, f"there is no function {name}; {hint}")
-        function = getattr(ops, name)
-        keywords = {keyword.arg: self.run_of(keyword.value, depth) for keyword in node.keywords if keyword.arg}
-        if len(keywords) < len(node.keywords) or any(isinstance(arg, ast.Starred) for arg in node.args):
-            self.refuse(node, f"{self.excerpt(node)}: arguments are written one by one")
-        parts = [self.run_of(arg, depth) for arg in node.args]
-        signature = inspect.signature(function)
-        try:
-            signature.bind(*parts, **keywords)
-        except TypeError as error:
-            takes = ", ".join(str(x).split(":")[0] for x in signature.parameters.values())
-            self.refuse(node, f"{name}({takes}): {error}")
-
-        def run(values: Values) -> Any:
-            named = {key: value(values) for key, value in keywords.items()}
-            return self.applied(node, partial(function, **named), *[part(values) for part in parts])
-
-        return run
+            exponent = _whole(one.right) if isinstance(one.op, ast.Pow) else None
+            right = self.value(one.right, values) if exponent is None else exponent
+            total = self.applied(node, _OPERATORS[type(one.op)], total, right)
+        return total
 
     def applied(self, node: ast.expr, function: Callable[..., Any], *args: Any) -> Any:
         """function(*args), with the place in its errors."""
@@ -237,14 +194,28 @@ class _Parser:
             raise ValueError(f"column {self.column(node)}: {self.excerpt(node)}: {message}") from error
 
 
+def _parts(node: ast.expr) -> list[ast.expr]:
+    """The operands of a node, from left to right."""
+    match node:
+        case ast.Call():
+            return [*node.args, *(keyword.value for keyword in node.keywords)]
+        case ast.Subscript():
+            return [node.value]
+    return [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr)]
+
+
+def _element(xs: Any, index: int) -> Any:
+    """One number of a list, such as softmax returns."""
+    if not isinstance(xs, list) or not -len(xs) <= index < len(xs):
+        what = f"a list of {len(xs)}" if isinstance(xs, list) else "a number, not a list"
+        raise ValueError(f"no element {index}: this is {what}")
+    return xs[index]
+
+
 def _compare(function: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
     if isinstance(x, list) or isinstance(y, list):  # Python would compare element by element
         raise TypeError("only numbers are compared")
     return function(x, y)
-
-
-def _always(value: Any) -> Run:
-    return lambda values: value
 
 
 def _whole(node: ast.expr) -> int | None:

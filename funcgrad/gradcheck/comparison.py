@@ -139,17 +139,17 @@ def compare(fun: Function, *args: Any, order: int = 2) -> Report:
     ag.value_and_grad(call)(*chosen)  # our errors, for a function that has no derivative, come before those of JAX
     theirs = _jax_at(call, chosen, order)[:, None]
     names = number_names(len(jax.tree.leaves(chosen)), order)
-    verdict = judge(_forms(ours, [chosen]), theirs, _spread_at(ours, chosen), names, [chosen])
     name = getattr(fun, "__name__", "function")
-    failures = tuple(Failure(case, f"# in {name}") for case in verdict.failures)
-    rows = {name: reports.FunctionSummary(verdict.cases, verdict.worst)}
-    return Report(rows, verdict.cases, failures, verdict.excluded, most_excluded=1.0)
+    report = judge(_forms(ours, [chosen]), theirs, _spread_at(ours, chosen), names, [chosen], [name])
+    failures = tuple([failure._replace(source=f"# in {name}") for failure in report.failures])
+    return report._replace(failures=failures, most_excluded=1.0)
 
 
 def _check_order(order: int) -> None:
-    orders = "1 (the gradient), 2 (and the Hessian) or 3 (and the third derivative)"
     if order not in (1, 2, 3):
-        raise ValueError(f"order must be {orders}, got {order!r}")
+        raise ValueError(
+            f"order must be 1 (the gradient), 2 (and the Hessian) or 3 (and the third derivative), got {order!r}"
+        )
 
 
 # Random programs
@@ -200,17 +200,17 @@ def _fuzz_one(number: int, points: int, seed: int, order: int) -> Report:
 def check_program(program: RandomProgram, points: Sequence[tuple[float, ...]], order: int) -> Report:
     """Compares one program at these points; of its failures the report has the first. An exception is a failure too."""
     try:
-        verdict = _verdict(program, points, order)
+        report = _judged(program, points, order)
     except Exception as error:
         message = f"{type(error).__name__}: {error}".split("\n")[0]
         case = Case(message, reports.RAISED, math.nan, math.nan, 0.0, program.arguments(points[0]))
-        verdict = reports.Verdict(1, case, [case], {})
-    failures = tuple(Failure(case, runnable(program, case, order)) for case in verdict.failures[:1])
-    rows = {name: reports.FunctionSummary(verdict.cases, verdict.worst) for name in program.functions()}
-    return Report(rows, verdict.cases, failures, verdict.excluded)
+        rows = {name: reports.FunctionSummary(1, case) for name in program.functions()}
+        report = Report(rows, 1, (Failure(case, ""),), {})
+    failures = [failure._replace(source=runnable(program, failure.case, order)) for failure in report.failures[:1]]
+    return report._replace(failures=tuple(failures))
 
 
-def _verdict(program: RandomProgram, points: Sequence[tuple[float, ...]], order: int) -> reports.Verdict:
+def _judged(program: RandomProgram, points: Sequence[tuple[float, ...]], order: int) -> Report:
     fun, theirs = random_programs.build(program)(ag), random_programs.build(program)(JAX)
     if program.branches():
         points = points[:BRANCHED_POINTS]
@@ -228,7 +228,7 @@ def _verdict(program: RandomProgram, points: Sequence[tuple[float, ...]], order:
     forms = _forms(ours, args)
     nan_in_jax_alone = np.any(np.isnan(found) & np.isfinite(forms[reports.VMAP]), axis=0)
     joined = joined._replace(inaccurate=inaccurate_functions(joined, program.functions(), nan_in_jax_alone))
-    return judge(forms, found, joined, number_names(program.inputs, order), args)
+    return judge(forms, found, joined, number_names(program.inputs, order), args, program.functions())
 
 
 def runnable(program: RandomProgram, case: Case, order: int) -> str:

@@ -31,6 +31,7 @@ relu relu6 selu silu swish softplus sigmoid log_sigmoid soft_sign hard_tanh hard
 erf erfc erfinv gammaln digamma logit expit entr ndtr ndtri log_ndtr"""
 _BINARY = """add subtract multiply divide true_divide floor_divide remainder mod fmod power float_power logaddexp
 logaddexp2 arctan2 hypot maximum minimum fmax fmin copysign heaviside betaln xlogy xlog1py"""
+_WITH_DEFAULT = {"leaky_relu": 0.2, "elu": 0.7, "celu": 0.7, "squareplus": 0.5}
 _SEQUENCES = "sum mean prod max min norm logsumexp"
 
 # Every function of `ops` with the ways in which a program may call it
@@ -38,15 +39,12 @@ FORMS: dict[str, list[str]] = {
     **{name: [f"ops.{name}({{0}})"] for name in _UNARY.split()},
     **{name: [f"ops.{name}({{0}}, {{1}})"] for name in _BINARY.split()},
     **{name: [f"ops.{name}([{{0}}, {{1}}])", f"ops.{name}(({{0}}, {{1}}, {{2}}))"] for name in _SEQUENCES.split()},
+    **{name: [f"ops.{name}({{0}})", f"ops.{name}({{0}}, {x})"] for name, x in _WITH_DEFAULT.items()},
     "clip": ["ops.clip({0}, -1.0, 2.0)", "ops.clip({0}, min={1})", "ops.clip({0}, {1}, {2})"],
     "where": ["ops.where({0} > {1}, {0}, {2})", "ops.where({0} <= 0.5, {1}, {2})", "ops.where({0} == {1}, {0}, {2})"],
     "round": ["ops.round({0})", "ops.round({0}, 1)"],
     "nan_to_num": ["ops.nan_to_num({0})", "ops.nan_to_num({0}, nan=0.5, posinf=3.0, neginf=-3.0)"],
-    "leaky_relu": ["ops.leaky_relu({0})", "ops.leaky_relu({0}, 0.2)"],
-    "elu": ["ops.elu({0})", "ops.elu({0}, 0.7)"],
-    "celu": ["ops.celu({0})", "ops.celu({0}, 0.7)"],
     "gelu": ["ops.gelu({0})", "ops.gelu({0}, approximate=False)"],
-    "squareplus": ["ops.squareplus({0})", "ops.squareplus({0}, 0.5)"],
     "power": ["ops.power({0}, {1})", "ops.power({0}, 3)", "ops.power({0}, -2)", "ops.power({0}, 0.5)"],
     "norm": [
         *("ops.norm([{0}, {1}])", "ops.norm([{0}, {1}, {2}], ord=1)", "ops.norm([{0}, {1}], ord=3)"),

@@ -3,11 +3,12 @@
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcgrad.autograd import text_table
 from funcgrad.gradcheck.error_model import EPS, Spread, same, tolerances
 
 UNCOMPILED, JIT, VMAP, RAISED = "uncompiled", "jit", "vmap", "raised"  # the forms in which a number is computed
@@ -116,12 +117,7 @@ class Report(NamedTuple):
         for name, (cases, worst) in sorted(self.rows.items()):
             numbers = f"{worst.error:.1e}", f"{worst.error / EPS:.3g}", f"{worst.share:.3g}"
             rows.append((name, f"{cases:,}", *numbers, worst.where))
-        first, *widths, _ = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([f"{name:<{first}}", *(f"{x:>{width}}" for x, width in zip(numbers, widths, strict=True)), where])
-            for name, *numbers, where in rows
-        ]
-        return "\n".join([*lines, *self.notes()])
+        return "\n".join([*text_table(rows, "<>>>><"), *self.notes()])
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -130,46 +126,55 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.inf if part else 0.0
 
 
-class Verdict(NamedTuple):
-    """How many numbers were compared, the one closest to its tolerance, those that fail, and how many are excluded."""
-
-    cases: int
-    worst: Case
-    failures: list[Case]
-    excluded: dict[str, int]
-
-
 def judge(
-    ours: dict[str, Any], theirs: Any, spread: Spread, names: Sequence[str], args: Sequence[tuple[Any, ...]]
-) -> Verdict:
+    ours: dict[str, Any],
+    theirs: Any,
+    spread: Spread,
+    names: Sequence[str],
+    args: Sequence[tuple[Any, ...]],
+    functions: Iterable[str],
+) -> Report:
     """Compares each of our forms with JAX, and the compiled ones with the uncompiled.
 
     The numbers of one function at some points are (numbers, points): `ours` by form, `theirs` JAX's; `spread` is what
-    the perturbed runs show. `names` are those of the numbers, `args` the arguments at each point.
+    the perturbed runs show. `names` are those of the numbers, `args` the arguments at each point, `functions` the rows.
     """
     tolerance = tolerances(spread.runs)
     limit = np.where(np.isnan(tolerance), 0.0, tolerance)
     excuses = _excuses(spread, tolerance, limit)
+
+    def cases(form: str, x: Any, y: Any, limit: Any, chosen: Any) -> list[Case]:
+        return [
+            Case(names[i], form, float(x[i, k]), float(y[i, k]), float(limit[i, k]), args[k])
+            for i, k in zip(*np.nonzero(chosen), strict=True)
+        ]
+
     excluded: Counter[str] = Counter()
-    failures: list[Case] = []
+    wrong_cases: list[Case] = []
+    closest: list[Case] = []  # to its tolerance, of the numbers within it, for each form
     for form, mine in ours.items():
-        points = mine.shape[1]
-        wrong = ~same(mine, theirs[:, :points], limit[:, :points])
-        tiny = (np.abs(mine) < NEAR_SUBNORMAL) & (np.abs(theirs[:, :points]) < NEAR_SUBNORMAL)
-        for reason, mask in ((SUBNORMAL, tiny), *((reason, mask[:, :points]) for reason, mask in excuses.items())):
+        here = np.s_[:, : mine.shape[1]]
+        tiny = np.maximum(np.abs(mine), np.abs(theirs[here])) < NEAR_SUBNORMAL
+        wrong = ~same(mine, theirs[here], limit[here])
+        for reason, mask in [(SUBNORMAL, tiny), *((reason, mask[here]) for reason, mask in excuses.items())]:
             excluded[reason] += int(np.sum(wrong & mask))
             wrong &= ~mask
-        failures += _cases(form, mine, theirs, limit, names, args, wrong)
-    failures += _forms_differ(ours, excuses, limit, names, args)
-    worst = failures[0] if failures else _closest(ours, theirs, limit, names, args)
-    return Verdict(sum(mine.size for mine in ours.values()), worst, failures, dict(+excluded))
-
-
-def _cases(form: str, x: Any, y: Any, limit: Any, names: Sequence[str], args: Any, chosen: Any) -> list[Case]:
-    return [
-        Case(names[i], form, float(x[i, k]), float(y[i, k]), float(limit[i, k]), args[k])
-        for i, k in zip(*np.nonzero(chosen), strict=True)
-    ]
+        wrong_cases += cases(form, mine, theirs, limit, wrong)
+        with np.errstate(all="ignore"):
+            share = np.abs(mine - theirs[here]) / limit[here]
+        share = np.where((share >= 0) & (share <= 1) & (np.abs(mine) > NEAR_SUBNORMAL), share, 0.0)
+        closest += cases(form, mine, theirs, limit, np.arange(share.size).reshape(share.shape) == np.argmax(share))
+    # Our own numbers must be the same in all forms: of jit to the bit, of vmap within the tolerance.
+    mine = ours[UNCOMPILED]
+    here = np.s_[:, : mine.shape[1]]
+    against = f"(here) against {UNCOMPILED} (as JAX)"
+    jit, vmap, excused = ours[JIT][here], ours[VMAP][here], np.any([*excuses.values()], axis=0)[here]
+    wrong_cases += cases(f"{JIT} {against}", jit, mine, 0.0 * limit, ~same(jit, mine))
+    wrong_cases += cases(f"{VMAP} {against}", vmap, mine, limit, ~same(vmap, mine, limit[here]) & ~excused)
+    count = sum(mine.size for mine in ours.values())
+    worst = wrong_cases[0] if wrong_cases else max(closest, key=lambda case: case.share)
+    rows = {name: FunctionSummary(count, worst) for name in functions}
+    return Report(rows, count, tuple([Failure(case, "") for case in wrong_cases]), dict(+excluded))
 
 
 def _excuses(spread: Spread, tolerance: Any, limit: Any) -> dict[str, Any]:
@@ -181,32 +186,6 @@ def _excuses(spread: Spread, tolerance: Any, limit: Any) -> dict[str, Any]:
         INACCURATE: np.broadcast_to(spread.inaccurate, limit.shape),
         BRANCH_CHANGES: np.broadcast_to(spread.branch_changes, limit.shape),
     }
-
-
-def _forms_differ(ours: Any, excuses: Any, limit: Any, names: Sequence[str], args: Any) -> list[Case]:
-    """Our own numbers that are not the same in all forms: of jit to the bit, of vmap within the tolerance."""
-    mine = ours[UNCOMPILED]
-    points = mine.shape[1]
-    jit, vmap, limit = ours[JIT][:, :points], ours[VMAP][:, :points], limit[:, :points]
-    excused = np.any([mask[:, :points] for mask in excuses.values()], axis=0)
-    against = f"(here) against {UNCOMPILED} (as JAX)"
-    return [
-        *_cases(f"{JIT} {against}", jit, mine, 0.0 * limit, names, args, ~same(jit, mine)),
-        *_cases(f"{VMAP} {against}", vmap, mine, limit, names, args, ~same(vmap, mine, limit) & ~excused),
-    ]
-
-
-def _closest(ours: Any, theirs: Any, limit: Any, names: Sequence[str], args: Any) -> Case:
-    """The number that takes most of its tolerance, of those within it."""
-    found: list[Case] = []
-    for form, mine in ours.items():
-        points = mine.shape[1]
-        with np.errstate(all="ignore"):
-            share = np.abs(mine - theirs[:, :points]) / limit[:, :points]
-        share = np.where((share >= 0) & (share <= 1) & (np.abs(mine) > NEAR_SUBNORMAL), share, 0.0)
-        largest = np.arange(share.size).reshape(share.shape) == np.argmax(share)
-        found += _cases(form, mine, theirs, limit, names, args, largest)
-    return max(found, key=lambda case: case.share)
 
 
 def merged(reports: Sequence[Report]) -> Report:

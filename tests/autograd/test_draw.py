@@ -204,13 +204,20 @@ def curves(root: ElementTree.Element) -> list[str]:
     return [path for path in paths if "C" in path]
 
 
+def curve_ends(root: ElementTree.Element) -> list[tuple[float, ...]]:
+    """For each of them where the curve starts and ends in the space between the columns: (x, y, …, x, y)."""
+    numbers = [[float(number) for number in re.findall(r"-?[\d.]+", path)] for path in curves(root)]
+    return [(one[2], one[1], *one[3:9]) for one in numbers]
+
+
 def curve_points(root: ElementTree.Element) -> Iterator[tuple[float, float]]:
     """Points of all edges."""
     number = r"(-?[\d.]+)"
     for path in root.iterfind(f"{SVG}g[@fill='none']/{SVG}path"):
         text = path.get("d", "")
-        if found := re.fullmatch(f"M{number} {number}C{' '.join([number] * 6)}H{number}", text):
-            x0, y0, x1, y1, x2, y2, x3, y3, end = map(float, found.groups())
+        if found := re.fullmatch(f"M{number} {number}H{number}C{' '.join([number] * 6)}H{number}", text):
+            start, y0, x0, x1, y1, x2, y2, x3, y3, end = map(float, found.groups())
+            yield from ((start + 0.2 + (x0 - start - 0.2) * i / 20, y0) for i in range(21))
             for t in (i / 20 for i in range(21)):
                 weights = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3
                 yield (
@@ -218,9 +225,6 @@ def curve_points(root: ElementTree.Element) -> Iterator[tuple[float, float]]:
                     sum(w * y for w, y in zip(weights, (y0, y1, y2, y3), strict=True)),
                 )
             yield from ((x3 + (end - 0.2 - x3) * i / 20, y3) for i in range(21))
-        elif found := re.fullmatch(f"M{number} {number}H{number}", text):
-            x0, y0, end = map(float, found.groups())
-            yield from ((x0 + 0.2 + (end - x0 - 0.2) * i / 20, y0) for i in range(21))
         else:
             assert re.fullmatch(f"M{number} {number}h{number}", text), text
 
@@ -308,7 +312,7 @@ def test_a_tree_is_drawn_without_crossings() -> None:
         return ops.tanh(left - (xs[2] / xs[4] + ops.exp(xs[6])))
 
     graph = ag.make_graph(f)(*[float(i + 1) for i in range(7)])
-    ends = [tuple(map(float, re.findall(r"-?[\d.]+", path)[:8])) for path in curves(picture(graph))]
+    ends = curve_ends(picture(graph))
     assert len(ends) == 16 + 4  # an edge for each operand, and for each column that one passes
     for x, y, *_, x_end, y_end in ends:
         others = [(other[1], other[7]) for other in ends if (other[0], other[6]) == (x, x_end)]
@@ -318,5 +322,5 @@ def test_a_tree_is_drawn_without_crossings() -> None:
 def test_crossings_are_seen_where_there_must_be_some() -> None:
     """The check of the test above: each of two pairs uses both inputs."""
     graph = ag.make_graph(lambda x, y: (x * y) / (x + y))(1.0, 2.0)
-    ends = [tuple(map(float, re.findall(r"-?[\d.]+", path)[:8])) for path in curves(picture(graph))]
+    ends = curve_ends(picture(graph))
     assert any((a[1] - b[1]) * (a[7] - b[7]) < 0 for a in ends for b in ends if (a[0], a[6]) == (b[0], b[6]))
