@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from funcgrad.folds import split_folds as split_folds
 from funcgrad.metrics import accuracy
-from funcgrad.neighbors import Metric, Weights, as_index, counting_from, kneighbors, open_saved, parse_memory, vote
+from funcgrad.neighbors import Metric, Weights, as_index, open_saved, parse_memory, resumable_kneighbors, vote
 from funcgrad.training import Model, Sweep, train_settings
 
 
@@ -68,25 +68,20 @@ def knn(
     k, total, num_classes = max(ks, default=0), len(metrics) * len(labels), int(labels.max()) + 1
     search = {"metrics": ", ".join(names), "largest k": k, "training examples": len(labels), **(data or {})}
     saved = open_saved(folder, resume, search, total)
-    queries = len(labels) if options.get("precision", "exact") == "exact" else 0
+    count = len(labels) if options.get("precision", "exact") == "exact" else 0
     shared = {name: options[name] for name in ("mesh", "tuning") if name in options}
     rows, start = [], 0
     for name, metric in zip(names, metrics, strict=True):
         p_of_metric = p if metric == "minkowski" else None
-        index, left = as_index(images, metric, p_of_metric, k=k, queries=queries, memory=memory, **shared)
+        index, left = as_index(images, metric, p_of_metric, k=k, queries=count, memory=memory, **shared)
         accuracies = []
         for fold in parts:
-            stop = start + len(fold)
-            found = saved.chunks.get((start, stop))
-            if found is None:
-                others = np.ones(len(labels), bool)
-                others[fold] = False
-                report = counting_from(start, total, progress)
-                found = kneighbors(index.points[fold], index, k, mask=others, memory=left, progress=report, **options)
-                saved.save(start, stop, found)
+            queries, others = index.points[fold], np.isin(np.arange(len(labels)), fold, invert=True)
+            given: dict[str, Any] = {"start": start, "mask": others, "memory": left, "progress": progress}
+            found = resumable_kneighbors(queries, index, k, saved, **given, **options)
+            start += len(fold)
             votes = vote(found, labels, num_classes, ks=ks, weights=weights)
             accuracies.append(accuracy(np.argmax(votes, axis=-1), labels[fold]))
-            start = stop
         for k_of_row, of_folds in zip(ks, np.stack(accuracies, axis=1), strict=True):
             rows.append(_row({"metric": name, "k": int(k_of_row)}, of_folds))
     return rows

@@ -17,7 +17,7 @@ from funcgrad import models
 from funcgrad.crossval import Row, best, knn, split_folds, sweep
 from funcgrad.files import DifferentRun
 from funcgrad.losses import make_loss
-from funcgrad.neighbors import resumable_kneighbors
+from funcgrad.neighbors import open_saved
 
 KEY = jax.random.key(0)
 unhurried = settings(deadline=None, max_examples=50)
@@ -176,7 +176,7 @@ def test_a_resumed_cross_validation_searches_only_the_missing_folds(tmp_path: Pa
         with pytest.raises(DifferentRun, match=f"was searched with {says}"):
             knn(images, labels, **{**options, "data": {"seed": 0}, **changes}, resume=True)
     with pytest.raises(DifferentRun, match="metrics l1, cosine and not none"):
-        resumable_kneighbors(images[:9], images, 3, folder=tmp_path / "saved", resume=True)
+        open_saved(tmp_path / "saved", True, {"largest k": 3}, 9)
     assert sorted((tmp_path / "saved").iterdir()) == files
 
 

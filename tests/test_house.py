@@ -43,7 +43,6 @@ LONG_FUNCTIONS = {
     "crossval.py:sweep",
     "distances/kernels/tiles.py:sum_over_rows",
     "neighbors/search.py:kneighbors",
-    "neighbors/resumable.py:resumable_kneighbors",
     "training/loop.py:fit",
 }
 

@@ -49,22 +49,20 @@ def knn(dataset: Dataset, options: KnnOptions, run: Run) -> Outcome:
 
 def search(dataset: Dataset, options: KnnOptions, run: Run, seconds: dict[str, float]) -> neighbors.Neighbors:
     """The neighbours of the test images."""
+    queries, points, k = dataset.test.images, dataset.train.images, max(options.k)
+    mesh = sharding.make_mesh(options.devices) if options.devices > 1 else None
+    count = len(queries) if options.precision == "exact" else 0
     with run.progress(f"k-NN {options.metric}", unit="queries") as report_progress, timed(seconds):
-        return neighbors.resumable_kneighbors(
-            dataset.test.images,
-            dataset.train.images,
-            max(options.k),
-            metric=options.metric,
-            p=options.p,
-            precision=options.precision,
-            memory=options.memory,
-            mesh=sharding.make_mesh(options.devices) if options.devices > 1 else None,
-            folder=saved_in(run.out),
-            resume=run.resume,
-            data=identity(dataset),
-            progress=report_progress,
-            chunk=run.chunk,
+        index, memory = neighbors.as_index(
+            points, options.metric, options.p, k=k, queries=count, memory=options.memory, mesh=mesh
         )
+        search = {"metric": index.metric, "p": index.p, "largest k": k, "precision": options.precision}
+        search |= {**identity(dataset), "training examples": len(points), "test examples": len(queries)}
+        saved = neighbors.open_saved(saved_in(run.out), run.resume, search, len(queries), run.chunk)
+        if report_progress is not None:
+            report_progress(saved.done, saved.total)
+        given: dict[str, Any] = {"precision": options.precision, "memory": memory, "mesh": mesh}
+        return neighbors.resumable_kneighbors(queries, index, k, saved, progress=report_progress, **given)
 
 
 def saved_in(out: Path | None) -> Path | None:

@@ -1,25 +1,18 @@
 """Exact k-nearest neighbours: the same answer whatever the blocks, the memory limit and the number of devices.
 
 Read in this order: `search` (what a user calls), `index` (points made ready once), `strategies` (which scans of the
-points find and prove an answer), `block_search` (a scan, block by block), `merge_step` (the compiled step), `plan`
-(how large blocks may be). What proves an answer: `bounds`, `prefilter`, `exact_distances`, `certificate`. Around it:
-`tuning`, `validation`, `voting`, `resumable`, `mesh` and `distributed` (several devices and processes).
+points find and prove an answer), `block_search` (a scan, block by block, and its compiled step), `plan` (how large
+blocks may be). What proves an answer: `bounds`, `prefilter`, `exact_distances`, `certificate`. Around it:
+`tuning`, `validation`, `voting`, `saved_chunks`, `mesh` and `distributed` (several devices and processes).
 """
 
 from funcgrad.distances import Metric
 from funcgrad.neighbors.index import Index, as_index, load_index, prepare, save_index
-from funcgrad.neighbors.plan import parse_memory
-from funcgrad.neighbors.resumable import (
-    SavedChunks,
-    counting_from,
-    describe_saved,
-    open_saved,
-    remove_saved,
-    resumable_kneighbors,
-)
-from funcgrad.neighbors.search import PRECISIONS, kneighbors, radius_neighbors
+from funcgrad.neighbors.saved_chunks import describe_saved, open_saved, remove_saved
+from funcgrad.neighbors.search import PRECISIONS, kneighbors, radius_neighbors, resumable_kneighbors
 from funcgrad.neighbors.strategies import Info, Neighbors
 from funcgrad.neighbors.tuning import Tuning
+from funcgrad.neighbors.validation import parse_memory
 from funcgrad.neighbors.voting import WEIGHTS, Weights, classify, vote
 
 __all__ = [
@@ -29,12 +22,10 @@ __all__ = [
     "Info",
     "Metric",
     "Neighbors",
-    "SavedChunks",
     "Tuning",
     "Weights",
     "as_index",
     "classify",
-    "counting_from",
     "describe_saved",
     "kneighbors",
     "load_index",

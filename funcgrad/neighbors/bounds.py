@@ -81,7 +81,7 @@ def point_statistics(
         block = np.asarray(points[part]).astype(dtype, copy=False)
         return tuple(_norms(x, scale) for x in ((block,) if centre is None else (block, block - centre)))
 
-    return PointStatistics(scale, centre, *_in_threads(norms, len(points), rows))
+    return PointStatistics(scale, centre, *in_threads(norms, len(points), rows))
 
 
 def _mean(points: Any, blocks: list[slice], dtype: np.dtype) -> np.ndarray:
@@ -103,17 +103,25 @@ def _norms(x: np.ndarray, scale: float) -> np.ndarray:
     return norms
 
 
-def _in_threads(function: Callable[[slice], tuple[np.ndarray, ...]], count: int, rows: int) -> list[np.ndarray]:
-    """The arrays that `function` gives of 0 … count, a block of `rows` at a time, concatenated."""
+def in_threads(function: Callable[[slice], tuple[np.ndarray, ...]], count: int, rows: int) -> list[np.ndarray]:
+    """The arrays that `function` gives of 0 … count, a block of `rows` at a time, one after the other."""
 
     @np.errstate(all="ignore")  # each thread has its own; where something overflows, there is no bound
     def of_part(start: int) -> tuple[np.ndarray, ...]:
         return function(slice(start, start + rows))
 
+    first = of_part(0)
     if count <= rows:
-        return list(of_part(0))
+        return list(first)
+    whole = [np.empty((count, *x.shape[1:]), x.dtype) for x in first]
+
+    def fill(start: int) -> None:
+        for array, part in zip(whole, of_part(start) if start else first, strict=True):
+            array[start : start + rows] = part
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [np.concatenate(x) for x in zip(*pool.map(of_part, range(0, count, rows)), strict=True)]
+        list(pool.map(fill, range(0, count, rows)))
+    return whole
 
 
 def filter_error(metric: Metric, dimensions: int, dtype: Any) -> float:
@@ -154,7 +162,7 @@ def query_bounds(queries: Any, metric: Metric, dtype: Any, statistics: PointStat
             found, norms = _direction_bounds(exact, metric, statistics.scale, error, widest), np.ones(len(exact))
         return _bounds_in_range(found, norms, dtype, statistics.scale, widest, underflow)
 
-    return Bounds(*_in_threads(bounds, len(queries), max(1, 2**17 // queries.shape[1])))  # what stays in a cache
+    return Bounds(*in_threads(bounds, len(queries), max(1, 2**17 // queries.shape[1])))  # what stays in a cache
 
 
 def _centred_bounds(
@@ -244,7 +252,7 @@ def minima_pay(queries: int, points: Any, tuning: Tuning = DEFAULTS) -> bool:
 def sums_of_points(points: Any) -> np.ndarray:
     """(2, N) float64: the sum of each point's numbers, and of their absolute values."""
     rows = max(1, 2**18 // points.shape[1])
-    return np.stack(_in_threads(lambda part: _sums(np.asarray(points[part])), len(points), rows))
+    return np.stack(in_threads(lambda part: _sums(np.asarray(points[part])), len(points), rows))
 
 
 def _sums(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,10 +15,9 @@ from funcgrad.distances import Metric, as_vectors, canonical_metric, ranking_dty
 from funcgrad.files import replacing
 from funcgrad.neighbors.bounds import PointStatistics, point_statistics
 from funcgrad.neighbors.mesh import part_of_process, place_points
-from funcgrad.neighbors.plan import parse_memory
 from funcgrad.neighbors.prefilter import Projection, make_projection, pays
 from funcgrad.neighbors.tuning import DEFAULTS, Tuning
-from funcgrad.neighbors.validation import addressable, check_finite, in_numpy
+from funcgrad.neighbors.validation import addressable, check_finite, in_numpy, parse_memory
 
 
 @partial(
@@ -126,19 +125,18 @@ def save_index(path: str | PathLike[str], index: Index) -> None:
     points = np.asarray(index.points)
     if points.dtype.kind == "V":  # bfloat16 and the like, which NumPy's format does not know
         points = points.astype(np.float32)
-    parts: dict[str, Any] = {"": index.statistics}
+    arrays = _arrays(index.statistics, "")
     if (projection := index.projection) is not None:
-        parts |= {_PROJECTION: projection._replace(statistics=None), _OF_PROJECTED: projection.statistics}
-    arrays = {
-        prefix + name: x
-        for prefix, part in parts.items()
-        if part is not None
-        for name, x in part._asdict().items()
-        if x is not None
-    }
+        arrays |= _arrays(projection._replace(statistics=None), _PROJECTION)
+        arrays |= _arrays(projection.statistics, _OF_PROJECTED)
     p = np.asarray(math.nan if index.p is None else index.p)
     with replacing(path) as temporary_path, open(temporary_path, "wb") as file:
         np.savez(file, points=points, metric=np.asarray(index.metric), p=p, **arrays)
+
+
+def _arrays(part: Any, prefix: str) -> dict[str, Any]:
+    """The fields of a named tuple under their names in the file; none of None."""
+    return {prefix + name: x for name, x in (part._asdict() if part else {}).items() if x is not None}
 
 
 def load_index(path: str | PathLike[str]) -> Index:

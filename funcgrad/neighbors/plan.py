@@ -1,56 +1,43 @@
 """How large the blocks of a search may be within a memory limit; no answer depends on it."""
 
-import re
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from funcgrad.distances import needs_64_bits
-from funcgrad.neighbors import merge_step
-from funcgrad.neighbors.merge_step import PointBlock, StepSpec
+from funcgrad.neighbors import block_search
+from funcgrad.neighbors.block_search import Plan, PointBlock, Scan, StepSpec, Task
 from funcgrad.neighbors.mesh import over_mesh, shares
 from funcgrad.neighbors.tuning import Tuning
 
 
-class Plan(NamedTuple):
-    """A compiled step and the sizes it was compiled for."""
+def plan_scan(task: Task, scan: Scan, count: int) -> Plan:
+    """The plan for a scan with `count` of the queries, whose blocks need no more memory than the scan may have.
 
-    step: Callable[..., Any]
-    distances: Callable[[Array], Array]  # from sort keys
-    no_neighbors: tuple[np.ndarray, np.ndarray]  # the best k before any point was met
-    table: jax.ShapeDtypeStruct
-    query_block: int
-    point_block: int
-    x64: bool  # whether it needs 64-bit types
-    chains: int = 1  # of steps that run side by side
-    at_once: int = 1  # query blocks that meet a block of points while it is there
-
-
-def fit_to_memory(
-    spec: StepSpec, counts: tuple[int, int], dimensions: int, dtype: np.dtype, limit: int, tuning: Tuning
-) -> Plan:
-    """Halves the blocks until what the compiler says it needs, with a second block on its way, is within the limit.
-
-    counts: of queries and points. Raises `ValueError` if a single query and point need more.
+    They are halved until what the compiler says they need, with a second block on its way, is within the limit. Raises
+    `ValueError` if a single query and point need more.
     """
-    queries, points = counts
+    spec, dtype, limit, tuning = scan.spec, scan.dtype, scan.memory, task.tuning
+    points, dimensions = scan.points.shape
+    if count < len(task.queries):  # in steps of an eighth: few programs, however many are left
+        step = 1 << max(0, count.bit_length() - 3)
+        count = -(-count // step) * step
     devices, parts = shares(spec.mesh)
     query_block, max_chains = _query_block_and_chains(spec, dimensions, tuning)
     at_once_per_chain = tuning.query_blocks_at_once
     largest = max(tuning.point_block, min(4 * tuning.point_block, tuning.point_block_elements // dimensions))
-    rows, columns = _even(queries, query_block, devices), _even(points, largest, parts)
+    rows, columns = _even(count, query_block, devices), _even(points, largest, parts)
     x64 = jax.config.read("jax_enable_x64") or needs_64_bits(dtype, dimensions)
     while True:
         # Of random points block b has about k / b of the best so far, so in most of many blocks it is less than k / 4.
         shortlist = max(8, spec.k // 4)
         many = columns * parts * tuning.many_blocks <= points and columns >= shortlist
         spec = spec._replace(shortlist=shortlist if many else 0)
-        query_blocks = -(-queries // (rows * devices))
+        query_blocks = -(-count // (rows * devices))
         chains, at_once = min(max_chains, query_blocks), min(at_once_per_chain * max_chains, query_blocks)
         blocks = (2 * columns + (at_once + 1) * rows) * dimensions * dtype.itemsize
         needed = blocks + chains * 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
@@ -99,28 +86,18 @@ def _compile(spec: StepSpec, rows: int, columns: int, dimensions: int, dtype: np
     shape = jax.ShapeDtypeStruct
     queries, terms = shape((rows, dimensions), dtype), shape((columns,), dtype)
     block = PointBlock(shape((columns, dimensions), dtype), shape((columns,), jnp.int32), terms, terms)
-    table = jax.eval_shape(partial(merge_step.measure, spec=spec), queries, block.rows)
+    table = jax.eval_shape(partial(block_search.measure, spec=spec), queries, block.rows)
     if table.shape != (rows, columns):
         raise ValueError(f"metric: must give one number for two vectors, gave shape {table.shape[2:]}")
-    lowest = merge_step.lowest_distance(spec.metric, dtype, dimensions)
-    key_dtype = jax.eval_shape(partial(merge_step.sort_keys, lowest=lowest), table).dtype
+    lowest = block_search.lowest_distance(spec.metric, dtype, dimensions)
+    key_dtype = jax.eval_shape(partial(block_search.sort_keys, lowest=lowest), table).dtype
     width = spec.k * shares(spec.mesh)[1]  # each share of the points has its own best k
-    nothing = np.full((rows, width), merge_step.last_key(key_dtype)), np.full((rows, width), -1, np.int32)
-    step: Callable[..., Any] = partial(merge_step.search_step, spec=spec)
+    nothing = np.full((rows, width), block_search.last_key(key_dtype)), np.full((rows, width), -1, np.int32)
+    step: Callable[..., Any] = partial(block_search.search_step, spec=spec)
     if spec.mesh is not None:
         step = over_mesh(step, spec.mesh)
     jitted = jax.jit(step, donate_argnums=0, keep_unused=True)
     memory: Any = jitted.lower(table, queries, shape((rows,), jnp.int32), *nothing, block).compile().memory_analysis()
-    distances = partial(merge_step.from_sort_keys, lowest=lowest, dtype=table.dtype)
+    distances = partial(block_search.from_sort_keys, lowest=lowest, dtype=table.dtype)
     plan = Plan(jitted, distances, nothing, table, rows, columns, x64)
     return plan, memory.temp_size_in_bytes + memory.output_size_in_bytes
-
-
-def parse_memory(memory: str | int) -> int:
-    """Bytes from a number or from "500MiB", "1GiB", "2GB". Raises `ValueError` for anything else."""
-    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory).lower())
-    if found is None or found[2] not in units or float(found[1]) == 0:
-        raise ValueError(f"memory: {memory!r} is no size; write a number of bytes, or like '500MiB' or '2GB'")
-    return int(float(found[1]) * units[found[2]])

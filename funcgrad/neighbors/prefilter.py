@@ -14,14 +14,12 @@ Time-Series Databases, SIGMOD 1994).
 """
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad.distances import LARGEST_SUM, Metric
-from funcgrad.neighbors.bounds import PointStatistics, point_statistics
+from funcgrad.neighbors.bounds import PointStatistics, in_threads, point_statistics
 from funcgrad.neighbors.exact_distances import directions, pair_distances
 from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 
@@ -101,16 +99,8 @@ def bytes_needed(count: int, dimensions: int, metric: Metric) -> int:
 def project(x: np.ndarray, metric: Metric, projection: Projection) -> tuple[np.ndarray, np.ndarray]:
     """Vectors (n, D) projected, (n, d), and their errors (n,), infinite where a vector is out of range."""
     of_part = _sums if metric == "l1" else _coordinates
-    projected = np.empty((len(x), projection.projected.shape[1]), projection.projected.dtype)
-    errors, rows = np.empty(len(x)), max(1, _ELEMENTS // x.shape[1])
-
-    @np.errstate(over="ignore", invalid="ignore")  # each thread has its own
-    def fill(start: int) -> None:
-        part = slice(start, start + rows)
-        projected[part], errors[part] = of_part(_exact(x[part], metric), projection)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(fill, range(0, len(x), rows)))
+    rows = max(1, _ELEMENTS // x.shape[1])
+    projected, errors = in_threads(lambda part: of_part(_exact(x[part], metric), projection), len(x), rows)
     return projected, errors
 
 

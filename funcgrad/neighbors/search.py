@@ -7,6 +7,7 @@ devices: bytes are ranked by exact integers, floats by distances measured in flo
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -19,11 +20,13 @@ from funcgrad.neighbors.block_search import Task
 from funcgrad.neighbors.distributed import shared_search
 from funcgrad.neighbors.index import Index, as_index
 from funcgrad.neighbors.mesh import part_of_process
-from funcgrad.neighbors.strategies import Neighbors, find_nearest
+from funcgrad.neighbors.saved_chunks import SavedChunks
+from funcgrad.neighbors.strategies import Info, Neighbors, find_nearest
 from funcgrad.neighbors.tuning import DEFAULTS, Tuning
 from funcgrad.neighbors.validation import addressable, allowed_points, in_numpy
 
 PRECISIONS = ("exact", "fast")
+_UNIT = 1024  # queries; whole units share one compiled program
 
 
 def kneighbors(
@@ -95,6 +98,50 @@ def _on_host(index: Index, *, by_projection: bool) -> Index:
     known = index.statistics, projection if by_projection else None
     arrays = jax.tree.map(lambda x: np.asarray(x) if np.ndim(x) else float(x), known)
     return Index(points, index.metric, index.p, *arrays)
+
+
+def resumable_kneighbors(
+    queries: Any,
+    index: Index,
+    k: int,
+    saved: SavedChunks,
+    *,
+    start: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    tuning: Tuning = DEFAULTS,
+    **options: Any,
+) -> Neighbors:
+    """What `kneighbors` returns, chunk by chunk, each taken from what is saved, or saved when it is found.
+
+    The chunks depend on the sizes alone and never on the clock, so that the same queries always meet in one block, and
+    a resumed run gives the same bits as one that was never interrupted. The last chunk of the queries takes the rest.
+
+    Args:
+      queries (Q, …), index, k, tuning, options: as there; the index is that of `as_index` or `prepare`.
+      saved: what `open_saved` returned.
+      start: the number of the first query among all that are saved.
+      progress: called with how many of these are done.
+    """
+    report = None if progress is None else lambda done, _: progress(saved.done + done, saved.total)
+    size = saved.chunk or queries_in_chunk(len(index.points), index.points.shape[1], tuning)
+    count = len(queries)
+    options |= {"progress": report, "tuning": tuning}
+    parts = []
+    for first, stop in pairwise([*range(0, max(1, count - size + 1), size), count]):
+        part = saved.chunks.get((start + first, start + stop))
+        if part is None:
+            part = kneighbors(queries[first:stop], index, k, **options)
+            saved.save(start + first, start + stop, part)
+        parts.append(part)
+    counts = {name: sum(getattr(part.info, name) for part in parts) for name in Info._field_defaults}
+    distances, indices = (np.concatenate([part[i] for part in parts]) for i in range(2))
+    return Neighbors(distances, indices, parts[0].info._replace(**counts))
+
+
+def queries_in_chunk(points: int, dimensions: int, tuning: Tuning) -> int:
+    """Queries for about `tuning.chunk_seconds` under a fast metric, in whole units."""
+    per_second = 5e10 if jax.devices()[0].platform == "cpu" else 5e12  # multiplications and additions
+    return _UNIT * max(1, int(tuning.chunk_seconds * per_second / (_UNIT * points * dimensions)))
 
 
 def radius_neighbors(

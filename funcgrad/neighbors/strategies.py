@@ -10,12 +10,11 @@ import numpy as np
 
 from funcgrad.distances import Metric, needs_64_bits
 from funcgrad.neighbors import bounds, prefilter
-from funcgrad.neighbors.block_search import FoundBlock, Scan, Task, plan_scan, search_blocks, take_rows
+from funcgrad.neighbors.block_search import FoundBlock, Plan, Scan, StepSpec, Task, search_blocks, take_rows
 from funcgrad.neighbors.certificate import Certified, candidates, certify, lower_bounds
 from funcgrad.neighbors.exact_distances import pair_distances
 from funcgrad.neighbors.index import Index
-from funcgrad.neighbors.merge_step import StepSpec
-from funcgrad.neighbors.plan import Plan
+from funcgrad.neighbors.plan import plan_scan
 from funcgrad.neighbors.validation import check_finite
 
 
@@ -88,7 +87,7 @@ def certified_search(task: Task) -> Neighbors:
 
     The first filter is a projection, if there is one. The queries that it leaves are, for bytes, searched plainly.
     """
-    task, shape = task._replace(progress=_only_forwards(task.progress)), (len(task.queries), task.k)
+    report, task, shape = task.progress, task._replace(progress=None), (len(task.queries), task.k)
     distances, indices, proved = best = Certified(np.empty(shape), np.empty(shape, np.int32), np.zeros(shape[0], bool))
     plans: list[Plan] = []
     unproved: list[int] = []  # queries, after each scan
@@ -100,6 +99,8 @@ def certified_search(task: Task) -> Neighbors:
             found = _certify(task, scan, block)
             for whole, part in zip(best, found, strict=True):
                 whole[block.rows] = part
+            if report is not None:
+                report(int(np.count_nonzero(proved)), len(proved))
             if scan.may_give_up and 2 * int(np.count_nonzero(found.proved)) < len(block.rows):
                 break
         unproved.append(int(np.count_nonzero(~proved)))
@@ -109,11 +110,14 @@ def certified_search(task: Task) -> Neighbors:
     rows = np.flatnonzero(~proved).astype(np.int32)
     if task.dtype.kind != "f":
         if len(rows):
-            distances[rows], indices[rows], _ = plain_search(task, rows)
+            distances[rows], indices[rows], _ = plain_search(task._replace(progress=report), rows)
         integer = np.int64 if needs_64_bits(task.dtype, task.queries.shape[1]) else np.int32
         return Neighbors(distances.astype(np.float32 if info.metric == "l2" else integer), indices, info)
     for query in rows:
         distances[query], indices[query] = _brute_force(task, query)
+        proved[query] = True
+        if report is not None:
+            report(int(np.count_nonzero(proved)), len(proved))
     with np.errstate(over="ignore"):
         distances = distances.astype(task.dtype)
     if not np.isfinite(distances).all():
@@ -227,16 +231,3 @@ def _concatenated(blocks: Iterable[FoundBlock]) -> tuple[np.ndarray, np.ndarray]
 
 def _out_of_range(task: Task) -> ValueError:
     return ValueError(f"points: distances beyond the range of {task.dtype}; scale the vectors, or pass float64")
-
-
-def _only_forwards(progress: Callable[[int, int], None] | None) -> Callable[[int, int], None] | None:
-    """`progress` without counts that an earlier scan has reported."""
-    reported = 0
-
-    def report(done: int, total: int) -> None:
-        nonlocal reported
-        if done > reported and progress is not None:
-            reported = done
-            progress(done, total)
-
-    return report

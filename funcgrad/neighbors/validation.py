@@ -1,5 +1,6 @@
 """What a search is given, checked: each refusal is one line that names the argument, what came and what is accepted."""
 
+import re
 from typing import Any
 
 import jax.numpy as jnp
@@ -47,3 +48,13 @@ def check_finite(name: str, x: Any, rows: int = 4096) -> None:
     if bad.size:
         listed = ", ".join(map(str, bad[:5])) + (", …" if bad.size > 5 else "")
         raise ValueError(f"{name}: NaN or infinity in {bad.size} of {len(x)} rows: {listed}")
+
+
+def parse_memory(memory: str | int) -> int:
+    """Bytes from a number or from "500MiB", "1GiB", "2GB". Raises `ValueError` for anything else."""
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory).lower())
+    if found is None or found[2] not in units or float(found[1]) == 0:
+        raise ValueError(f"memory: {memory!r} is no size; write a number of bytes, or like '500MiB' or '2GB'")
+    return int(float(found[1]) * units[found[2]])

@@ -12,7 +12,7 @@ import pytest
 from funcgrad.distances import kernels, ranking_distances
 from funcgrad.distances.kernels import l1_float32, l1_uint8, tiles
 from funcgrad.neighbors import kneighbors
-from funcgrad.neighbors.merge_step import PointBlock, StepSpec, search_step
+from funcgrad.neighbors.block_search import PointBlock, StepSpec, search_step
 from funcgrad.neighbors.mesh import over_mesh
 from funcgrad.sharding import make_mesh
 

@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from funcgrad import neighbors, sharding
 from funcgrad.distances import METRICS, pairwise_distances
 from funcgrad.neighbors import Neighbors, classify, kneighbors, parse_memory, prepare, radius_neighbors, vote
-from funcgrad.neighbors.merge_step import PointBlock, StepSpec, search_step
+from funcgrad.neighbors.block_search import PointBlock, StepSpec, search_step
 
 
 def brute_force(queries: np.ndarray, points: np.ndarray, k: int, metric: Any = "l2", **options: Any) -> Any:
