@@ -55,13 +55,14 @@ def load(folder: Path) -> SavedModel:
     for name in ("config.json", "params.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"--model: {folder} has no {name}; needs the --out DIR of a training")
-    params, _, saved_format = _read(folder / "params.safetensors")
+    path = folder / "params.safetensors"
+    params, metadata, saved_format = _read(path)
     if saved_format == 1:
         params = jax.tree.map(lambda x: np.ascontiguousarray(x.T), params)
     try:
         config = json.loads((folder / "config.json").read_bytes())
-        if (config_format := config.pop("format")) not in range(1, FORMAT + 1):
-            raise ValueError(f"format {config_format}")
+        same = config == json.loads(metadata["config"])
+        del config["format"]
         for name in ("classes", "shape"):
             config[name] = tuple(config[name])
         saved = SavedModel(**config, params=params)
@@ -69,8 +70,8 @@ def load(folder: Path) -> SavedModel:
     except Exception as error:
         raise ValueError(f"--model: {folder / 'config.json'} is damaged, or of another version of funcgrad") from error
     ours, theirs = (jax.tree.map(lambda x: (x.shape, str(x.dtype)), tree) for tree in (expected, params))
-    if ours != theirs or config_format != saved_format:
-        raise ValueError(f"--model: the arrays of {folder / 'params.safetensors'} are not those of its config.json")
+    if ours != theirs or not same:
+        raise ValueError(f"--model: {folder / 'config.json'} is not what {path.name} was written with")
     return saved
 
 
@@ -99,7 +100,8 @@ def save_params(path: str | Path, params: Any, metadata: Mapping[str, str]) -> N
         if array.dtype.kind not in "biuf":
             raise ValueError(f"params: {name} is {array.dtype}; needs floats, integers or bool as NumPy has them")
     metadata = {**metadata, "format": str(FORMAT)}
-    data = save(arrays, {**metadata, "sha256": _digest(arrays, metadata)})
+    # As one text: several would be written in a random order, and equal parameters are to give equal files.
+    data = save(arrays, {"funcgrad": json.dumps({**metadata, "sha256": _digest(arrays, metadata)}, sort_keys=True)})
     with replacing(path) as temporary_path:
         temporary_path.write_bytes(data)
 
@@ -129,12 +131,13 @@ def _read(path: Path) -> tuple[Any, dict[str, str], int]:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
-        digest = metadata.pop("sha256", "")
-    except Exception as error:  # safetensors raises its own class, and KeyError for a dtype
+        metadata = json.loads(metadata["funcgrad"]) if "funcgrad" in metadata else metadata  # format 1: by itself
+        digest, params = metadata.pop("sha256", ""), _nested(arrays)
+    except Exception as error:  # safetensors raises its own class, KeyError for a dtype, and JSON its own
         raise ValueError(f"{path} is damaged or no safetensors file: {one_line(error)}") from error
     if digest != _digest(arrays, metadata):
         raise ValueError(f"{path} is damaged or was not written by funcgrad: its digest differs")
-    return _nested(arrays), metadata, int(metadata.pop("format", 1))
+    return params, metadata, int(metadata.pop("format", 1))
 
 
 def _digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
@@ -147,24 +150,15 @@ def _digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> st
 
 def _nested(arrays: Mapping[str, np.ndarray]) -> Any:
     """Arrays by path → nested dicts, and lists where the names are 0, 1, …"""
-    root: dict[str, Any] = {}
+    groups: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
-        *parents, last = name.split(".")
-        inner = root
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-            if not isinstance(inner, dict):
-                raise ValueError(f"params: {name!r} lies below another array's name")
-        inner[last] = array
-    return _numbers_as_lists(root)
-
-
-def _numbers_as_lists(tree: Any) -> Any:
-    if not isinstance(tree, dict):
-        return tree
-    tree = {name: _numbers_as_lists(value) for name, value in tree.items()}
+        first, _, rest = name.partition(".")
+        groups.setdefault(first, {})[rest] = array
+    if both := [first for first, group in groups.items() if "" in group and len(group) > 1]:
+        raise ValueError(f"params: {both[0]!r} names an array, and others below it")
+    tree = {first: group[""] if "" in group else _nested(group) for first, group in groups.items()}
     numbers = [str(number) for number in range(len(tree))]
-    return [tree[number] for number in numbers] if sorted(tree) == sorted(numbers) else tree
+    return [tree[number] for number in numbers] if tree.keys() == set(numbers) else tree
 
 
 def _tuples_as_lists(tree: Any) -> Any:

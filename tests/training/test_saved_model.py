@@ -53,7 +53,7 @@ def test_parameters_that_their_names_would_not_tell_are_refused(params: Any, tmp
 def test_parameters_of_other_dtypes_and_reserved_metadata_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^params: a.0 is bfloat16; needs floats"):
         saved_model.save_params(tmp_path / "params", {"a": [jnp.ones(1, jnp.bfloat16)]}, {})
-    with pytest.raises(ValueError, match=r"^params: 'a.b' lies below another array's name$"):
+    with pytest.raises(ValueError, match=r"^params: 'a' names an array, and others below it$"):
         saved_model.save_params(tmp_path / "params", {"a": jnp.ones(1), "a.b": jnp.ones(1)}, {})
     with pytest.raises(ValueError, match=r"^metadata: 'sha256' is reserved"):
         saved_model.save_params(tmp_path / "params", {"a": jnp.ones(1)}, {"sha256": ""})
@@ -113,5 +113,19 @@ def test_a_model_in_the_earlier_format_gives_its_scores(tmp_path: Path) -> None:
 def test_files_of_different_formats_are_not_mixed(name: str, tmp_path: Path) -> None:
     saved_model.load(FORMAT_1).write(tmp_path)
     shutil.copy(FORMAT_1 / name, tmp_path)
-    with pytest.raises(ValueError, match=r"^--model: the arrays of .* are not those of its config.json$"):
+    with pytest.raises(ValueError, match=r"config.json is not what params.safetensors was written with$"):
         saved_model.load(tmp_path)
+
+
+def test_equal_parameters_give_equal_files_and_an_edited_configuration_is_refused(tmp_path: Path) -> None:
+    saved = saved_model.load(FORMAT_1)
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        saved.write(tmp_path / str(number))
+    assert len({(tmp_path / str(number) / "params.safetensors").read_bytes() for number in range(4)}) == 1
+    config = json.loads((tmp_path / "0" / "config.json").read_text())
+    (tmp_path / "0" / "config.json").write_text(json.dumps(config))  # other white space is none
+    assert saved_model.load(tmp_path / "0").classes == ("a", "b", "c")
+    (tmp_path / "0" / "config.json").write_text(json.dumps({**config, "classes": ["c", "b", "a"]}))
+    with pytest.raises(ValueError, match=r"^--model: .*config.json is not what params.safetensors was written with$"):
+        saved_model.load(tmp_path / "0")
