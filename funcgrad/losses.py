@@ -1,4 +1,4 @@
-"""Losses of ONE example: scores (num_classes,) and its label in, one number out; `jax.vmap` makes them a batch's."""
+"""Losses of ONE example: (scores (num_classes,), label) → a scalar; `jax.vmap` extends them to a batch."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -25,8 +25,8 @@ def softmax_cross_entropy(scores: Array, label: Array, *, smoothing: float = 0.0
 def multiclass_hinge(scores: Array, label: Array, *, margin: float = 1.0) -> Array:
     """The sum over the wrong classes of max(0, score − score of the label + margin): CS231n's multiclass SVM.
 
-    This is Weston and Watkins' loss (1999); see `crammer_singer` for the one that takes only the worst wrong class. At
-    the kink the derivative is 0.
+    This is the loss of Weston and Watkins (1999); see `crammer_singer` for the one that counts only the most violating
+    class. At the kink the derivative is 0.
     """
     return jnp.sum(_violations(scores, label, margin))
 
@@ -39,27 +39,27 @@ def squared_hinge(scores: Array, label: Array, *, margin: float = 1.0) -> Array:
 def crammer_singer(scores: Array, label: Array, *, margin: float = 1.0) -> Array:
     """The largest over the wrong classes of max(0, score − score of the label + margin).
 
-    Crammer and Singer 2001, JMLR 2:265-292; also `optax.losses.multiclass_hinge_loss`. Where wrong classes tie for the
-    largest, they share the derivative.
+    Crammer and Singer 2001, JMLR 2:265-292; also `optax.losses.multiclass_hinge_loss`. Tied classes share the
+    derivative.
     """
     return jnp.max(_violations(scores, label, margin))
 
 
 def _violations(scores: Array, label: Array, margin: float) -> Array:
-    """By how much each wrong class comes too close to the label, (num_classes,); 0 for the label."""
+    """The margin violation of each wrong class, (num_classes,); 0 for the label."""
     wrong = jnp.arange(len(scores), dtype=jnp.result_type(label)) != label
     return jnp.where(wrong, jax.nn.relu(scores - scores[label] + margin), 0)
 
 
 def l2_penalty(params: Any) -> Array:
-    """The sum of the squares of all weights; biases (arrays of one axis) are left alone."""
+    """The sum of the squares of all weights; biases (arrays with one axis) are not penalized."""
     return sum((jnp.sum(jnp.square(x)) for x in _weights(params)), start=jnp.zeros(()))
 
 
 def l1_penalty(params: Any) -> Array:
-    """The sum of the absolute values of all weights; biases (arrays of one axis) are left alone.
+    """The sum of the absolute values of all weights; biases (arrays with one axis) are not penalized.
 
-    The derivative is the sign of the weight: 0 at 0, where that of `jnp.abs` would be 1.
+    The derivative is the sign of the weight: 0 at 0, where that of `jnp.abs` is 1.
     """
     return sum((jnp.sum(x * jnp.sign(x)) for x in _weights(params)), start=jnp.zeros(()))
 
@@ -77,34 +77,31 @@ LOSSES: dict[str, Callable[..., Array]] = {
 
 
 def make_loss(name: str, *, l1: float | Array = 0.0, l2: float | Array = 0.0, smoothing: float | Array = 0.0) -> Loss:
-    """loss(scores, label, params) by name, plus `l1` times `l1_penalty` and `l2` times `l2_penalty` (CS231n's λ·ΣW²).
+    """A loss by name, plus `l1` times `l1_penalty` and `l2` times `l2_penalty` (CS231n's λ·ΣW²).
 
-    All three numbers can be traced, so that `jax.vmap` sweeps them; then the caller sees to it that they are in range.
+    All three numbers may be traced, so that `jax.vmap` sweeps them; their range is then up to the caller.
 
-    Raises `ValueError` for an unknown name, a negative penalty, `smoothing` outside [0, 1], and for any smoothing
-    but with "softmax": the others have no probabilities to smooth.
+    Raises `ValueError` for an unknown name, a negative penalty, `smoothing` outside [0, 1], and smoothing with another
+    loss than "softmax", which alone has probabilities to smooth.
     """
     if name not in LOSSES:
         raise ValueError(f"loss: {name!r} is unknown; choose one of {', '.join(LOSSES)}")
-    smooths, penalizes_l1, penalizes_l2 = (not isinstance(x, Real) or x != 0 for x in (smoothing, l1, l2))
-    if smooths and name != "softmax":
-        raise ValueError(f"smoothing: only loss 'softmax' can smooth its labels, got {smoothing} with loss {name!r}")
-    if isinstance(smoothing, Real) and not 0 <= smoothing <= 1:
-        raise ValueError(f"smoothing: needs a share from 0 to 1, got {smoothing}")
-    for argument, strength in (("l1", l1), ("l2", l2)):
-        if isinstance(strength, Real) and not 0 <= strength < float("inf"):
-            raise ValueError(f"{argument}: must be at least 0 and finite, got {strength}")
-    traced = not all(isinstance(x, Real) for x in (smoothing, l1, l2))
-    made = _made.__wrapped__ if traced else _made
-    loss: Loss = made(
-        LOSSES[name], l1 if penalizes_l1 else None, l2 if penalizes_l2 else None, smoothing if smooths else None
-    )
+    numbers = {"l1": l1, "l2": l2, "smoothing": smoothing}
+    used = {argument: x for argument, x in numbers.items() if not isinstance(x, Real) or x != 0}
+    if "smoothing" in used and name != "softmax":
+        raise ValueError(f"smoothing: only loss 'softmax' has labels to smooth, got {smoothing} with loss {name!r}")
+    for argument, x in used.items():
+        if isinstance(x, Real) and argument == "smoothing" and not 0 <= x <= 1:
+            raise ValueError(f"smoothing: needs a share from 0 to 1, got {x}")
+        if isinstance(x, Real) and not 0 <= x < float("inf"):
+            raise ValueError(f"{argument}: must be at least 0 and finite, got {x}")
+    made = _made if all(isinstance(x, Real) for x in used.values()) else _made.__wrapped__
+    loss: Loss = made(LOSSES[name], **used)
     return loss
 
 
-@lru_cache(maxsize=256, typed=True)  # programs are compiled for functions by their identity: equal settings share one
-def _made(data_loss: Callable[..., Array], l1: Any, l2: Any, smoothing: Any) -> Loss:
-    """None leaves a part out."""
+@lru_cache(maxsize=256, typed=True)  # compiled programs are keyed by function identity: equal settings share one
+def _made(data_loss: Callable[..., Array], l1: Any = None, l2: Any = None, smoothing: Any = None) -> Loss:
     if smoothing is not None:
         data_loss = partial(data_loss, smoothing=smoothing)
 

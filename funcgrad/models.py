@@ -1,6 +1,6 @@
-"""Classifiers as two pure functions: `init` makes parameters, `apply` turns one example into one score a class.
+"""Classifiers as two pure functions: `init` makes parameters, `apply` maps one example to one score per class.
 
-Programs are compiled for functions by their identity, so what is built from equal settings is the same object.
+Compiled programs are keyed by function identity, so equal settings give the same object.
 """
 
 import itertools
@@ -47,7 +47,7 @@ INITIALIZATIONS: dict[str, Initialization] = {
     "lecun": lambda key, shape: shape[0] ** -0.5 * jax.random.normal(key, shape),
     "normal": lambda key, shape: 1e-4 * jax.random.normal(key, shape),
     "zeros": lambda key, shape: jnp.zeros(shape),
-    # JAX's own; its normal distributions, unlike those above, are cut off at two deviations
+    # JAX's own; its normal distributions, unlike those above, are truncated at two standard deviations
     "he_normal": jax.nn.initializers.he_normal(),
     "he_uniform": jax.nn.initializers.he_uniform(),
     "glorot_normal": jax.nn.initializers.glorot_normal(),
@@ -56,7 +56,7 @@ INITIALIZATIONS: dict[str, Initialization] = {
     "lecun_uniform": jax.nn.initializers.lecun_uniform(),
     "orthogonal": jax.nn.initializers.orthogonal(),
 }
-# Twice the variance makes up for an activation that zeroes half of its inputs; layers without one do not take it.
+# The factor 2 in He's variance compensates for an activation that zeroes half of its inputs; other layers omit it.
 _WITHOUT_ACTIVATION = {"he": "lecun", "he_normal": "lecun_normal", "he_uniform": "lecun_uniform"}
 
 
@@ -66,9 +66,9 @@ def linear(num_classes: int, *, initialization: str = "normal") -> Model:
     `initialization` is one of `INITIALIZATIONS`. Parameters: {"weights": (num_classes, dimensions),
     "bias": (num_classes,)}; biases start at 0.
 
-    Raises `ValueError` for an unknown initialization or fewer than one class, `TypeError` for no whole number.
+    Raises `ValueError` for an unknown initialization or fewer than one class, `TypeError` for a non-integer.
     """
-    return _linear(_class_count(num_classes), _chosen("initialization", initialization, INITIALIZATIONS))
+    return _linear(_count("num_classes", num_classes), _chosen("initialization", initialization, INITIALIZATIONS))
 
 
 @lru_cache(maxsize=256)
@@ -83,7 +83,7 @@ def _linear(num_classes: int, start: Initialization) -> Model:
 
 
 def mlp(
-    hidden: Sequence[int],
+    hidden: int | Sequence[int],
     num_classes: int,
     *,
     activation: str = "relu",
@@ -92,33 +92,35 @@ def mlp(
     residual: bool = False,
     initialization: str = "he",
 ) -> Model:
-    """A multilayer perceptron: for each hidden size a dense layer, layer normalisation if asked, activation, dropout.
+    """A multilayer perceptron: for each hidden size a dense layer, optional layer normalisation, activation, dropout.
 
     With `residual`, each entry of `hidden` is instead an inverted-bottleneck block, x + W₂·act(W₁·LayerNorm(x)), where
-    W₁ widens x to four times its size and W₂ narrows it again; a linear embedding to that size comes before the blocks
-    and the linear output after them (Bachmann, Anagnostidis and Hofmann 2023, arXiv:2306.13575; they use "gelu").
-    Dropout follows the activation there too, and `layer_norm` changes nothing.
+    W₁ expands x to four times its size and W₂ projects it back; a linear embedding precedes the blocks and a linear
+    output follows them (Bachmann, Anagnostidis and Hofmann 2023, arXiv:2306.13575; they use "gelu"). Dropout follows
+    the activation there too, and `layer_norm` has no effect.
 
     Args:
-      hidden: the sizes of the hidden layers; with `residual` all equal, as many as there are blocks.
+      hidden: the sizes of the hidden layers; a number is one layer. With `residual`, one for each block, all equal.
       activation: one of `ACTIVATIONS`.
-      dropout: the share of hidden units that training drops; the others are divided by 1 − dropout.
-      initialization: one of `INITIALIZATIONS`, for all weights. By default a deviation of √(2 / inputs) (He et al.
-        2015, arXiv:1502.01852), or √(1 / inputs) in the layers that no activation follows. Biases begin at 0.
+      dropout: the probability of dropping a hidden unit in training; the others are divided by 1 − dropout.
+      initialization: one of `INITIALIZATIONS`, for all weights. The default has a standard deviation of √(2 / inputs)
+        (He et al. 2015, arXiv:1502.01852), and √(1 / inputs) in layers without an activation. Biases start at 0.
 
     Parameters: {"hidden": [{"weights", "bias"[, "scale", "offset"]}, …], "output": {"weights", "bias"}}. With
-    `residual`, dense standing for {"weights", "bias"}: {"embedding": dense, "blocks": [{"scale", "offset",
+    `residual`, where dense is {"weights", "bias"}: {"embedding": dense, "blocks": [{"scale", "offset",
     "widen": dense, "narrow": dense}, …], "output": dense}.
 
     Raises `ValueError` for no hidden size, one below 1, unequal ones with `residual`, an unknown activation or
-    initialization, a dropout outside [0, 1), and `TypeError` for sizes that are no whole numbers.
+    initialization, a dropout outside [0, 1), and `TypeError` for sizes that are not integers.
     """
-    hidden = _sizes(hidden)
-    num_classes = _class_count(num_classes)
+    hidden = tuple(_count("hidden", size) for size in (hidden if np.iterable(hidden) else [hidden]))
+    num_classes = _count("num_classes", num_classes)
+    if not hidden:
+        raise ValueError("hidden: needs one size or more, got none")
     nonlinear = _chosen("activation", activation, ACTIVATIONS)
     start = _chosen("initialization", initialization, INITIALIZATIONS)
     if initialization == "zeros":
-        raise ValueError("initialization: 'zeros' is for linear; with it all hidden units would stay alike")
+        raise ValueError("initialization: 'zeros' is for linear; all hidden units would remain identical")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: needs a share from 0 to below 1, got {dropout}")
     if residual and len(set(hidden)) > 1:
@@ -153,7 +155,7 @@ def _layers(
     start: Initialization,
     start_without: Initialization,
 ) -> Model:
-    """Hidden layers one after the other, and the output; the last two say how weights begin: see `mlp`."""
+    """Hidden layers in sequence, then the output; `start` and `start_without` initialize the weights: see `mlp`."""
 
     def init(key: Array, shape: tuple[int, ...]) -> Params:
         sizes = (math.prod(shape), *hidden)
@@ -179,7 +181,7 @@ def _layers(
 def _blocks(
     width: int, count: int, num_classes: int, activated: Activated, start: Initialization, start_without: Initialization
 ) -> Model:
-    """So many inverted-bottleneck blocks between an embedding and the output: see `mlp`."""
+    """`count` inverted-bottleneck blocks between an embedding and the output: see `mlp`."""
 
     def init(key: Array, shape: tuple[int, ...]) -> Params:
         embedding_key, output_key, *keys = jax.random.split(key, 2 + 2 * count)
@@ -206,10 +208,10 @@ def _blocks(
 
 
 def standardized(model: Model, mean: ArrayLike, deviation: ArrayLike) -> Model:
-    """The model on (x − mean) / deviation, computed on the device, so that images stay uint8 until then.
+    """The model applied to (x − mean) / deviation, computed on the device, so that images stay uint8 until then.
 
-    `mean` and `deviation` have one number for each entry of the last axis (colour channel, or feature): see
-    `mean_and_deviation`. A deviation of 0 counts as 1.
+    `mean` and `deviation` have one entry per colour channel or feature, the last axis of x: see `mean_and_deviation`. A
+    deviation of 0 is replaced by 1.
     """
     return _standardized(model, *(tuple(np.ravel(x).tolist()) for x in (mean, deviation)))
 
@@ -218,7 +220,7 @@ def standardized(model: Model, mean: ArrayLike, deviation: ArrayLike) -> Model:
 def _standardized(model: Model, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Model:
     def apply(params: Params, x: Array, *, key: Array | None = None) -> Array:
         dtype = jnp.result_type(float)
-        # Broadcast to the example's shape first: along a last axis of 3, XLA's CPU code would not be vectorized.
+        # Broadcast to the example's shape first: XLA's CPU backend does not vectorize along a last axis of 3.
         centre, scale = (np.broadcast_to(np.asarray(y, dtype), x.shape) for y in (mean, deviation))
         return model.apply(params, (x.astype(dtype) - centre) / np.where(scale > 0, scale, 1), key=key)
 
@@ -226,22 +228,22 @@ def _standardized(model: Model, mean: tuple[float, ...], deviation: tuple[float,
 
 
 def in_dtype(model: Model, dtype: DTypeLike) -> Model:
-    """The model, computed in another floating dtype, such as "bfloat16"; parameters and scores keep theirs.
+    """The model computed in another floating-point dtype, such as "bfloat16"; parameters and scores keep theirs.
 
-    Parameters and inputs are rounded to `dtype` on the way in, so gradients and updates are in the parameters' own
-    dtype ("mixed precision", Micikevicius et al. 2018, arXiv:1710.03740). It belongs inside of `standardized`, which
-    then subtracts and divides before anything is rounded:
+    Parameters and inputs are cast to `dtype` on entry, so gradients and updates stay in the parameters' own dtype
+    ("mixed precision", Micikevicius et al. 2018, arXiv:1710.03740). Wrap it in `standardized`, not the other way round,
+    so that inputs are standardized before they are rounded:
 
         standardized(in_dtype(mlp((512,), 10), "bfloat16"), mean, deviation)
 
-    Raises `ValueError` for a dtype that is not floating.
+    Raises `ValueError` for any other dtype.
     """
     try:
         floating = jnp.issubdtype(dtype, jnp.floating)
-    except TypeError:  # no dtype at all
+    except TypeError:  # not a dtype
         floating = False
     if not floating:
-        raise ValueError(f"dtype: needs a floating one such as 'bfloat16', got {dtype!r}")
+        raise ValueError(f"dtype: needs a floating-point dtype such as 'bfloat16', got {dtype!r}")
     return _in_dtype(model, jnp.dtype(dtype))
 
 
@@ -256,22 +258,18 @@ def _in_dtype(model: Model, dtype: np.dtype) -> Model:
 
 
 def mean_and_deviation(inputs: Any, rows: int = 4096) -> tuple[Array, Array]:
-    """Mean and standard deviation of inputs (N, …, C) over all but the last axis → two (C,), a block at a time."""
+    """Mean and standard deviation of inputs (N, …, C) over all but the last axis → two (C,), in blocks of `rows`."""
     axes = tuple(range(inputs.ndim - 1))
     blocks = [jnp.asarray(inputs[i : i + rows]).astype(float) for i in range(0, len(inputs), rows)]
     counts = jnp.asarray([len(block) for block in blocks], float)
     means = jnp.stack([jnp.mean(block, axis=axes) for block in blocks])
     mean = jnp.average(means, axis=0, weights=counts)
-    squares = [jnp.mean(jnp.square(block - _along_last(mean, block)), axis=axes) for block in blocks]
+    squares = [jnp.mean(jnp.square(block - jnp.expand_dims(mean, axes)), axis=axes) for block in blocks]
     return mean, jnp.sqrt(jnp.average(jnp.stack(squares), axis=0, weights=counts))
 
 
-def _along_last(x: Array, like: Array) -> Array:
-    return x.reshape((1,) * (like.ndim - 1) + x.shape)
-
-
 def _dense_init(key: Array, inputs: int, outputs: int, start: Initialization) -> dict[str, Array]:
-    # Drawn as (inputs, outputs), as JAX's initializers are, and transposed: the numbers of all published results.
+    # Drawn as (inputs, outputs), as JAX's initializers expect, then transposed; published results depend on it.
     return {"weights": start(key, (inputs, outputs)).T, "bias": jnp.zeros(outputs)}
 
 
@@ -281,23 +279,23 @@ def _norm_init(size: int) -> dict[str, Array]:
 
 def _dense(layer: Params, x: Array) -> Array:
     product = layer["weights"] @ x
-    # Of a batch this is (outputs, B). If it is written to memory like that, so is its gradient, which XLA's CPU backend
-    # then multiplies by the inputs (B, inputs) at full speed; as (B, outputs) it takes half as long again.
+    # Under vmap this is (outputs, B). Materialized in that layout, so is its gradient, which XLA's CPU backend then
+    # multiplies by the inputs (B, inputs) at full speed; in the layout (B, outputs) that takes 1.5 times as long.
     product = lax.optimization_barrier(product) if jax.default_backend() == "cpu" else product
     return product + layer["bias"]
 
 
 def _normalized(layer: Params, x: Array) -> Array:
-    """Layer normalisation (Ba et al. 2016, arXiv:1607.06450); mean and variance in 32 bits at least."""
+    """Layer normalisation (Ba et al. 2016, arXiv:1607.06450); mean and variance in at least 32 bits."""
     wide = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
     return jax.nn.standardize(wide).astype(x.dtype) * layer["scale"] + layer["offset"]
 
 
 def _flat(x: Array, first: Params) -> Array:
-    """The example as a vector of the first layer's dtype. Raises `ValueError` if that layer takes another size."""
+    """The example as a vector of the first layer's dtype. Raises `ValueError` if its size is not that layer's."""
     inputs = first["weights"].shape[1]
     if x.size != inputs:
-        raise ValueError(f"example: has shape {x.shape}, so {x.size} numbers; the parameters are for {inputs}")
+        raise ValueError(f"example: has shape {x.shape}, {x.size} numbers; the parameters are for {inputs}")
     return jnp.ravel(x).astype(first["weights"].dtype)
 
 
@@ -307,21 +305,11 @@ def _chosen(argument: str, name: str, table: dict[str, Any]) -> Any:
     return table[name]
 
 
-def _sizes(hidden: Sequence[int]) -> tuple[int, ...]:
+def _count(argument: str, value: Any) -> int:
     try:
-        sizes = tuple(operator.index(size) for size in hidden)
+        count = operator.index(value)
     except TypeError:
-        raise TypeError(f"hidden: needs a sequence of whole numbers such as (512, 256), got {hidden!r}") from None
-    if not sizes or min(sizes) < 1:
-        raise ValueError(f"hidden: needs one size or more, each at least 1; got {sizes}")
-    return sizes
-
-
-def _class_count(num_classes: int) -> int:
-    try:
-        count = operator.index(num_classes)
-    except TypeError:
-        raise TypeError(f"num_classes: needs a whole number, got {num_classes!r}") from None
+        raise TypeError(f"{argument}: needs a whole number, got {value!r}") from None
     if count < 1:
-        raise ValueError(f"num_classes: must be at least 1, got {count}")
+        raise ValueError(f"{argument}: must be at least 1, got {value!r}")
     return count

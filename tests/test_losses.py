@@ -322,7 +322,7 @@ def test_smoothing_can_be_swept() -> None:
     ("arguments", "message"),
     [
         ({"name": "hinge"}, "loss: 'hinge' is unknown; choose one of softmax, svm, squared_svm, crammer_singer"),
-        ({"name": "svm", "smoothing": 0.1}, "smoothing: only loss 'softmax' can smooth its labels, got 0.1"),
+        ({"name": "svm", "smoothing": 0.1}, "smoothing: only loss 'softmax' has labels to smooth, got 0.1"),
         ({"name": "softmax", "smoothing": -0.1}, "smoothing: needs a share from 0 to 1, got -0.1"),
         ({"name": "softmax", "smoothing": 1.1}, "smoothing: needs a share from 0 to 1, got 1.1"),
         ({"name": "softmax", "l2": -1.0}, "l2: must be at least 0 and finite, got -1.0"),

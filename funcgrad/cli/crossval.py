@@ -16,8 +16,6 @@ from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
 from funcgrad.report import timed
 
-_AXES = {"lr": "learning rate", "l1": "L1 penalty", "l2": "L2 penalty"}
-
 
 def crossval_knn(dataset: Dataset, options: groups.CrossvalKnnOptions, run: Run) -> Outcome:
     seconds: dict[str, float] = {}
@@ -148,7 +146,7 @@ def _sweep_figures(
         figures["crossval.png"] = lambda: plots.cross_validation(
             swept[first],
             series,
-            x_label=_axis(first),
+            x_label=first.replace("_", " "),
             best=(_series_name(best, others), best.setting[first]),
             log_x=min(swept[first]) > 0,
             title=title,
@@ -161,17 +159,13 @@ def _sweep_figures(
             mean,
             swept[down],
             swept[across],
-            row_label=_axis(down),
-            column_label=_axis(across),
+            row_label=down.replace("_", " "),
+            column_label=across.replace("_", " "),
             best=(swept[down].index(best.setting[down]), swept[across].index(best.setting[across])),
             diverged=diverged,
             title=title,
         )
     return figures
-
-
-def _axis(name: str) -> str:
-    return _AXES.get(name, name.replace("_", " "))
 
 
 def _series_name(row: crossval.Row, names: Sequence[str]) -> str:

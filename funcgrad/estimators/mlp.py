@@ -34,8 +34,7 @@ class MLPClassifier(TrainedClassifier):
     dropout: float = 0.0
 
     def _model(self, num_classes: int) -> models.Model:
-        hidden = tuple(int(size) for size in self._sizes())
-        return models.mlp(hidden, num_classes, activation=self.activation, dropout=self.dropout)
+        return models.mlp(self.hidden_layer_sizes, num_classes, activation=self.activation, dropout=self.dropout)
 
     def _sizes(self) -> Any:
         sizes: Any = self.hidden_layer_sizes

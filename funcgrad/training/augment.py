@@ -1,9 +1,9 @@
-"""Random changes of ONE image that leave its class what it was; with a key for each image, `jax.vmap` changes a batch.
+"""Random augmentations of ONE image that preserve its class; `jax.vmap` over images and keys augments a batch.
 
     augment = make_augment("flip,shift:4,cutout:8")
-    changed = jax.vmap(augment)(jax.random.split(key, len(images)), images)
+    augmented = jax.vmap(augment)(jax.random.split(key, len(images)), images)
 
-Images are (height, width) or (height, width, channels) of any dtype, and keep both: bytes stay bytes.
+Images are (height, width) or (height, width, channels) of any dtype, and keep shape and dtype: bytes stay bytes.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,18 +20,18 @@ Augment = Callable[[Array, Array], Array]  # (key, image) → image
 
 
 def flip(key: Array, image: Array) -> Array:
-    """The image or, half of the time, its mirror image: left and right exchanged."""
+    """The image, or with probability 1/2 its mirror image (left and right swapped)."""
     _check_image(image)
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
 def shift(key: Array, image: Array, pixels: int = 4, fill: str = "zero") -> Array:
-    """The image moved by −pixels … pixels along each axis, all (2·pixels + 1)² moves equally likely.
+    """The image translated by −pixels … pixels along each axis, all (2·pixels + 1)² translations equally likely.
 
-    What comes into view is 0 or, with fill "edge", the nearest pixel of the image. This is the same as padding the
-    image on all sides and cropping it at random (Krizhevsky 2009; He et al. 2016, arXiv:1512.03385, section 4.2).
+    Vacated pixels are 0 or, with fill "edge", the nearest pixel of the image. This is padding followed by a random crop
+    (Krizhevsky 2009; He et al. 2016, arXiv:1512.03385, section 4.2).
 
-    Raises `ValueError` for pixels that are no whole number of at least 0, or another fill.
+    Raises `ValueError` unless pixels is a whole number of at least 0 and fill one of the two.
     """
     _check_image(image)
     _check_count("pixels", pixels, 0)
@@ -46,10 +46,10 @@ def shift(key: Array, image: Array, pixels: int = 4, fill: str = "zero") -> Arra
 def cutout(key: Array, image: Array, size: int = 8) -> Array:
     """The image with a square of size × size pixels set to 0 (DeVries and Taylor 2017, arXiv:1708.04552).
 
-    The square's centre is any pixel with equal probability, so that part of the square may lie outside. The paper cuts
-    after normalisation, where 0 is the mean; in bytes it is black.
+    The square's centre is uniform over the pixels, so part of the square may lie outside. The paper cuts after
+    normalisation, where 0 is the mean; in bytes it is black.
 
-    Raises `ValueError` for a size that is no whole number of at least 1.
+    Raises `ValueError` unless size is a whole number of at least 1.
     """
     _check_image(image)
     _check_count("size", size, 1)
@@ -62,41 +62,41 @@ def cutout(key: Array, image: Array, size: int = 8) -> Array:
 
 
 def mixup(key: Array, one: Array, other: Array, alpha: float | Array = 0.2) -> tuple[Array, Array]:
-    """share · one + (1 − share) · other, the share drawn from Beta(alpha, alpha) → (mixed image, share).
+    """λ · one + (1 − λ) · other, with λ drawn from Beta(alpha, alpha) → (mixed image, λ).
 
-    The loss of the mixed image is share · (loss with the one's label) + (1 − share) · (loss with the other's): Zhang et
-    al. 2018, arXiv:1710.09412. Any two arrays of one shape and dtype can be mixed; integers become floats.
+    The loss of the mixed image is λ · (loss with one's label) + (1 − λ) · (loss with the other's): Zhang et al. 2018,
+    arXiv:1710.09412. Any two arrays of equal shape and dtype can be mixed; integers become floats.
 
-    Raises `ValueError` for arrays that differ in shape or dtype, or an alpha that is not above 0 and finite.
+    Raises `ValueError` for arrays that differ in shape or dtype, or unless alpha is above 0 and finite.
     """
     if one.shape != other.shape or one.dtype != other.dtype:
-        raise ValueError(f"other: needs {one.dtype}{[*one.shape]} as the first, got {other.dtype}{[*other.shape]}")
-    if isinstance(alpha, Real) and not 0 < alpha < float("inf"):  # else swept, and traced
+        raise ValueError(f"other: needs {one.dtype}{[*one.shape]} like the first, got {other.dtype}{[*other.shape]}")
+    if isinstance(alpha, Real) and not 0 < alpha < float("inf"):  # otherwise traced: a sweep
         raise ValueError(f"alpha: must be above 0 and finite, got {alpha}")
     dtype = one.dtype if jnp.issubdtype(one.dtype, jnp.floating) else jnp.result_type(float)
-    share = jax.random.beta(key, alpha, alpha)
-    own = share.astype(dtype)
-    return own * one.astype(dtype) + (1 - own) * other.astype(dtype), share
+    weight = jax.random.beta(key, alpha, alpha)
+    own = weight.astype(dtype)
+    return own * one.astype(dtype) + (1 - own) * other.astype(dtype), weight
 
 
 AUGMENTATIONS: dict[str, Callable[..., Array]] = {"flip": flip, "shift": shift, "cutout": cutout}
 
 
 def make_augment(names: str | Sequence[str]) -> Augment:
-    """(key, image) → image, one augmentation after another, each with a key of its own.
+    """(key, image) → image: several augmentations in sequence, each with its own key.
 
-    `names` is a text such as "flip,shift:4:edge,cutout:8" or a sequence of its parts: names of `AUGMENTATIONS`, with
-    their arguments after colons.
+    `names` is a string such as "flip,shift:4:edge,cutout:8" or a sequence of its parts: names of `AUGMENTATIONS`, with
+    arguments after colons.
 
-    Raises `ValueError` for no name, an unknown one, or arguments that it does not take.
+    Raises `ValueError` for no name, an unknown one, or invalid arguments.
     """
     parts = names.split(",") if isinstance(names, str) else list(names)
     if not parts:
-        raise ValueError(f"augment: needs one name or more of {', '.join(AUGMENTATIONS)}; got none")
+        raise ValueError(f"augment: needs one or more of {', '.join(AUGMENTATIONS)}; got none")
     return _made(tuple(str(part).strip() for part in parts))
 
 
-@lru_cache(maxsize=256)  # programs are compiled for functions by their identity: equal names share one
+@lru_cache(maxsize=256)  # compiled programs are keyed by function identity: equal names share one
 def _made(parts: tuple[str, ...]) -> Augment:
     steps = [_parsed(part) for part in parts]
 
@@ -112,15 +112,11 @@ def _parsed(text: str) -> Augment:
     name, *words = text.split(":")
     if name not in AUGMENTATIONS:
         raise ValueError(f"augment: {name!r} is unknown; choose one of {', '.join(AUGMENTATIONS)}")
-    taken = [*signature(AUGMENTATIONS[name]).parameters.values()][2:]
-    if len(words) > len(taken):
-        form = ":".join([name, *(parameter.name for parameter in taken)])
-        raise ValueError(f"augment: {text!r} has too many arguments; the form is {form}")
-    arguments = {
-        parameter.name: int(word) if word.removeprefix("-").isdecimal() else word
-        for parameter, word in zip(taken, words, strict=False)
-    }
-    step = partial(AUGMENTATIONS[name], **arguments)
+    parameters = [*signature(AUGMENTATIONS[name]).parameters][2:]
+    if len(words) > len(parameters):
+        raise ValueError(f"augment: {text!r} has too many arguments; the form is {':'.join([name, *parameters])}")
+    values = (int(word) if word.removeprefix("-").isdecimal() else word for word in words)
+    step = partial(AUGMENTATIONS[name], **dict(zip(parameters, values, strict=False)))
     try:  # each checks its own arguments
         jax.eval_shape(lambda image: step(jax.random.key(0), image), jax.ShapeDtypeStruct((1, 1), np.uint8))
     except ValueError as error:
@@ -132,10 +128,10 @@ def _check_image(image: Array) -> None:
     if image.ndim not in (2, 3):
         raise ValueError(
             f"image: needs (height, width) or (height, width, channels), got shape {image.shape}; "
-            "features and flattened images cannot be augmented"
+            "feature vectors and flattened images cannot be augmented"
         )
 
 
-def _check_count(argument: str, value: int, least: int) -> None:
-    if not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{argument}: needs a whole number of at least {least}, got {value!r}")
+def _check_count(argument: str, value: int, lowest: int) -> None:
+    if not isinstance(value, Integral) or value < lowest:
+        raise ValueError(f"{argument}: needs a whole number of at least {lowest}, got {value!r}")

@@ -45,7 +45,7 @@ class Restored(NamedTuple):
 
 @contextlib.contextmanager
 def saver(
-    folder: str | Path, *, config: Mapping[str, Any], keep: int | None = 3
+    folder: str | Path | None, *, config: Mapping[str, Any], keep: int | None = 3
 ) -> Iterator[Callable[[int, Any], None]]:
     """Gives `save(step, tree)`, which copies the tree to the host and returns while one thread writes it.
 
@@ -53,7 +53,7 @@ def saver(
     steps (of an abandoned run) and the oldest beyond `keep` are removed.
 
     Args:
-      folder: of the checkpoints; created if it is missing.
+      folder: of the checkpoints; created if it is missing. With None, nothing is saved.
       config: what has to be the same when a run is resumed; anything that JSON can hold.
       keep: how many checkpoints stay; None keeps all.
 
@@ -67,11 +67,10 @@ def saver(
       OSError: a checkpoint could not be written (full disk); raised by the next save or the end of the block. Earlier
         checkpoints are intact.
     """
-    folder = Path(folder).absolute()
     if keep is not None and keep < 1:
         raise ValueError(f"keep: must be at least 1, or None for all; got {keep}")
     config = _as_json(config)
-    if jax.process_index() != 0:
+    if folder is None or jax.process_index() != 0:
         yield lambda step, tree: None
         return
     with ThreadPoolExecutor(1, "checkpoint") as thread:
@@ -89,7 +88,7 @@ def saver(
             described = {name: _describe(leaf) for name, leaf in leaves.items()}
             about = {"format": FORMAT, "step": int(step), "config": config, "leaves": described}
             arrays = _on_host(leaves)
-            writing.append(thread.submit(_write, folder, step, arrays, json.dumps(about), keep))
+            writing.append(thread.submit(_write, Path(folder).absolute(), step, arrays, json.dumps(about), keep))
 
         try:
             yield save

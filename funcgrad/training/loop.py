@@ -5,11 +5,10 @@
     scores = predict(model, fitted.params, test_images)
 
 Model, loss and optimizer come in as functions. The same key gives the same bits on one machine, one JAX version and one
-mesh, whether a training runs through or is stopped and resumed. (With JAX 0.10 that needs its persistent compilation
-cache off: on a CPU, a program from the cache may round differently from one that has just been compiled.)
+mesh, whether a training is interrupted and resumed or not. (With JAX 0.10 that needs its persistent compilation cache
+off: on a CPU, a program from the cache may round differently from one that has just been compiled.)
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,7 +40,7 @@ from funcgrad.training.tuning import TUNING, Tuning
 class Checkpoint(NamedTuple):
     """Where and how often a training is saved, so that it can be resumed."""
 
-    folder: str | Path
+    folder: str | Path | None = None  # None: nowhere
     every: int = 1  # epochs between two checkpoints,
     seconds: float = 0.0  # which are also at least this far apart
     keep: int | None = 3  # the last checkpoints that stay; None: all
@@ -172,9 +171,10 @@ def fit(
     best_params = None if validation is None else _copied(model_state.params)
     sums = _zero_sums(run, examples.weights.dtype)
     state = TrainState(model_state, best_params, np.asarray(jax.random.key_data(epochs_key)), 0, 0, sums, -1.0, 0, {})
-    config = {"epochs": epochs, "batch_size": size, "examples": len(labels)}
+    checkpoint = checkpoint or Checkpoint()
+    config = {**checkpoint.config, "epochs": epochs, "batch_size": size, "examples": len(labels)}
     state, notes = _resumed(state, checkpoint, config, run)
-    with _saver(checkpoint, config) as save:
+    with checkpoints.saver(checkpoint.folder, config=config, keep=checkpoint.keep) as save:
         saved_at = time.perf_counter()
         stopped_by = _end_of_training(run, state)
         while not stopped_by:
@@ -203,18 +203,18 @@ def _copied(params: Params) -> Params:
 
 
 def _resumed(
-    fresh: TrainState, checkpoint: Checkpoint | None, config: Mapping[str, Any], run: _Run
+    fresh: TrainState, checkpoint: Checkpoint, config: Mapping[str, Any], run: _Run
 ) -> tuple[TrainState, list[str]]:
     """The state to begin with: the saved one if there is one to resume from; and what a user should know about it.
 
     Raises `ValueError` in all processes unless they all have the same step.
     """
     state, notes = fresh, list[str]()
-    if checkpoint is not None:
-        checks.check_counts(every=checkpoint.every)
+    checks.check_counts(every=checkpoint.every)
+    if checkpoint.folder is not None:
         if not checkpoint.resume:
             checkpoints.remove(checkpoint.folder)
-        elif found := checkpoints.restore(checkpoint.folder, fresh, config={**checkpoint.config, **config}):
+        elif found := checkpoints.restore(checkpoint.folder, fresh, config=config):
             state, notes = found.tree, list(found.notes)
         elif checkpoints.steps(checkpoint.folder):
             notes = [f"every checkpoint in {checkpoint.folder} is damaged; the training starts from the beginning"]
@@ -227,17 +227,9 @@ def _resumed(
     return state, notes
 
 
-def _saver(
-    checkpoint: Checkpoint | None, config: Mapping[str, Any]
-) -> contextlib.AbstractContextManager[Callable[[int, Any], None]]:
-    if checkpoint is None:
-        return contextlib.nullcontext(lambda step, state: None)
-    return checkpoints.saver(checkpoint.folder, config={**checkpoint.config, **config}, keep=checkpoint.keep)
-
-
-def _due(run: _Run, state: TrainState, checkpoint: Checkpoint | None, seconds: float) -> bool:
+def _due(run: _Run, state: TrainState, checkpoint: Checkpoint, seconds: float) -> bool:
     """Whether to save after an epoch, so many seconds after the last time: in all processes, or in none."""
-    if checkpoint is None or state.epochs % checkpoint.every:
+    if checkpoint.folder is None or state.epochs % checkpoint.every:
         return False
     return min_across_processes(run.mesh, seconds >= checkpoint.seconds) == [True]
 

@@ -1,4 +1,4 @@
-"""Optimizers and schedules by their Optax names, in explicit tables, and `make_optimizer` over both."""
+"""Optimizers and learning-rate schedules by their Optax names, and `make_optimizer`, which combines them."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -9,7 +9,7 @@ import jax
 import optax
 from jax import Array
 
-# Left out are those that need more than gradients: noisy_sgd (a key), polyak_sgd and lbfgs (the loss as a function).
+# Without those that need more than gradients: noisy_sgd (a key), polyak_sgd and lbfgs (the loss as a function).
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adabelief": optax.adabelief,
     "adadelta": optax.adadelta,
@@ -39,20 +39,11 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sm3": optax.sm3,
     "yogi": optax.yogi,
 }
-_DECAY_MASK = {  # those that decay weights themselves, and what they call the choice of which weights
-    "adamaxw": "mask",
-    "adamw": "mask",
-    "adan": "mask",
-    "lamb": "mask",
-    "lars": "weight_decay_mask",
-    "lion": "mask",
-    "nadamw": "mask",
+# Optimizers with weight decay, and the name of their argument that masks the parameters it applies to.
+_DECAY_MASK = dict.fromkeys(("adamaxw", "adamw", "adan", "lamb", "lars", "lion", "nadamw"), "mask") | {
+    "lars": "weight_decay_mask"
 }
-_CONSTANT_RATE = ("rprop", "sm3")  # those that take a number, and no schedule
-
-
-def _piecewise(rate: float, steps: int) -> optax.Schedule:
-    return optax.piecewise_constant_schedule(rate, {steps // 2: 0.1, steps * 3 // 4: 0.1})
+_CONSTANT_RATE = ("rprop", "sm3")  # whose learning rate must be a number
 
 
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {  # (rate, steps) → the rate at a step
@@ -62,7 +53,9 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {  # (rate, steps) → the
     "exponential": lambda rate, steps: optax.exponential_decay(rate, steps, 1e-3),
     "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
     "linear_onecycle": lambda rate, steps: optax.linear_onecycle_schedule(steps, rate),
-    "piecewise_constant": _piecewise,
+    "piecewise_constant": lambda rate, steps: optax.piecewise_constant_schedule(
+        rate, {steps // 2: 0.1, steps * 3 // 4: 0.1}
+    ),
     "polynomial": lambda rate, steps: optax.polynomial_schedule(rate, 0.0, 2, steps),
 }
 
@@ -70,18 +63,21 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {  # (rate, steps) → the
 def make_schedule(
     name: str, learning_rate: float | Array, *, steps: int = 1, warmup_steps: int = 0
 ) -> Callable[[Any], Any]:
-    """The learning rate at each step: `warmup_steps` of linear rise from 0, then a schedule by its Optax name.
+    """The learning rate at each step: a linear warm-up from 0 over `warmup_steps`, then a schedule by its Optax name.
 
-    Of the `steps` in all, "cosine", "linear" and "polynomial" (of power 2) take what is left down to 0, "exponential"
-    to a thousandth; "piecewise_constant" divides by 10 after 1/2 and 3/4 of it; "cosine_onecycle" and
-    "linear_onecycle" rise before they fall, and `learning_rate` is their peak.
+    Over the remaining steps, "cosine", "linear" and "polynomial" (of power 2) decay to 0, "exponential" to a thousandth
+    of the rate; "piecewise_constant" divides it by 10 after one half and after three quarters of them;
+    "cosine_onecycle" and "linear_onecycle" rise before they decay, and `learning_rate` is their peak.
 
-    Raises `ValueError` for an unknown name, or a warm-up that is not shorter than all steps.
+    Args:
+      steps: in total, warm-up included.
+
+    Raises `ValueError` for an unknown name, or a warm-up that is not shorter than the total.
     """
     if name not in SCHEDULES:
         raise ValueError(f"schedule: {name!r} is unknown; choose one of {', '.join(SCHEDULES)}")
     if not 0 <= warmup_steps < steps and warmup_steps:
-        raise ValueError(f"warmup_steps: needs 0 … {steps - 1}, fewer than all steps; got {warmup_steps}")
+        raise ValueError(f"warmup_steps: needs 0 … {steps - 1}, fewer than the total; got {warmup_steps}")
     rate = SCHEDULES[name](learning_rate, steps - warmup_steps)
     if warmup_steps:
         rate = optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup_steps), rate], [warmup_steps])
@@ -98,45 +94,46 @@ def make_optimizer(
     weight_decay: float | Array = 0.0,
     clip_norm: float | Array | None = None,
 ) -> optax.GradientTransformation:
-    """An Optax optimizer by name, its learning rate following a schedule over so many steps: see `make_schedule`.
+    """An Optax optimizer by name, with a learning rate that follows a schedule: see `make_schedule`.
 
-    `weight_decay` is decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101) and touches weights only, not biases;
-    only the optimizers that have it take it. `clip_norm` scales gradients down whose norm, over all arrays together,
-    is larger (Pascanu et al. 2013, arXiv:1211.5063).
+    `weight_decay` is decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101) and applies to weights, not to biases;
+    only some optimizers support it. `clip_norm` rescales gradients whose global norm is larger (Pascanu et al. 2013,
+    arXiv:1211.5063).
+
+    The learning rate, weight decay and norm may be traced, so that `jax.vmap` sweeps them; their range is then up to
+    the caller.
 
     Raises `ValueError` for unknown names, a learning rate or norm that is not above 0, a negative weight decay, or one
-    for an optimizer without it, and a schedule for an optimizer that takes none.
+    for an optimizer without weight decay, and a schedule for an optimizer that supports none.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer: {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
-    given = isinstance(learning_rate, Real), isinstance(weight_decay, Real)  # else swept, and traced
-    if given[0] and not (0 < learning_rate < float("inf")):
-        raise ValueError(f"learning_rate: must be above 0 and finite, got {learning_rate}")
-    if given[1] and not (0 <= weight_decay < float("inf")):
-        raise ValueError(f"weight_decay: must be at least 0 and finite, got {weight_decay}")
-    if isinstance(clip_norm, Real) and not (0 < clip_norm < float("inf")):
-        raise ValueError(f"clip_norm: must be above 0 and finite, got {clip_norm}")
-    decays = name in _DECAY_MASK
-    if not decays and not (given[1] and weight_decay == 0):
+    numbers = {"learning_rate": learning_rate, "weight_decay": weight_decay, "clip_norm": clip_norm}
+    known = {argument: x for argument, x in numbers.items() if isinstance(x, Real)}
+    for argument, x in known.items():
+        may_be_zero = argument == "weight_decay"
+        if not (0 < x < float("inf") or (x == 0 and may_be_zero)):
+            bound = "at least" if may_be_zero else "above"
+            raise ValueError(f"{argument}: must be {bound} 0 and finite, got {x}")
+    if name not in _DECAY_MASK and known.get("weight_decay") != 0:
         raise ValueError(f"weight_decay: {name!r} has none; use an L2 penalty, or one of {', '.join(_DECAY_MASK)}")
     if name in _CONSTANT_RATE and (schedule != "constant" or warmup_steps):
-        raise ValueError(f"schedule: {name!r} takes a constant learning rate alone, without warm-up")
-    traced = not all(x is None or isinstance(x, Real) for x in (learning_rate, weight_decay, clip_norm))
+        raise ValueError(f"schedule: {name!r} supports only a constant learning rate, without warm-up")
+    traced = any(x is not None and argument not in known for argument, x in numbers.items())
     made = _made.__wrapped__ if traced else _made
-    optimizer: optax.GradientTransformation = made(
-        name, learning_rate, schedule, steps, warmup_steps, weight_decay if decays else None, clip_norm
-    )
+    optimizer: optax.GradientTransformation = made(name, schedule, steps, warmup_steps, **numbers)
     return optimizer
 
 
-@lru_cache(maxsize=256, typed=True)  # programs are compiled for functions by their identity: equal settings share one
+@lru_cache(maxsize=256, typed=True)  # compiled programs are keyed by function identity: equal settings share one
 def _made(
-    name: str, learning_rate: Any, schedule: str, steps: int, warmup_steps: int, weight_decay: Any, clip_norm: Any
+    name: str, schedule: str, steps: int, warmup_steps: int, *, learning_rate: Any, weight_decay: Any, clip_norm: Any
 ) -> optax.GradientTransformation:
     rate: Any = learning_rate
     if name not in _CONSTANT_RATE:
         rate = make_schedule(schedule, learning_rate, steps=steps, warmup_steps=warmup_steps)
-    options = {} if weight_decay is None else {"weight_decay": weight_decay, _DECAY_MASK[name]: _weights_only}
+    mask = _DECAY_MASK.get(name)
+    options = {"weight_decay": weight_decay, mask: _weights_only} if mask else {}
     optimizer = OPTIMIZERS[name](rate, **options)
     return optimizer if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
 

@@ -171,7 +171,7 @@ def test_what_is_no_image_is_refused(name: str, shape: tuple[int, ...]) -> None:
         make_augment(name)(KEYS[0], jnp.zeros(shape))
     assert str(error.value) == (
         f"image: needs (height, width) or (height, width, channels), got shape {shape}; "
-        "features and flattened images cannot be augmented"
+        "feature vectors and flattened images cannot be augmented"
     )
 
 
@@ -180,7 +180,7 @@ def test_what_is_no_image_is_refused(name: str, shape: tuple[int, ...]) -> None:
     [
         ("flip,rotate:3", "augment: 'rotate' is unknown; choose one of flip, shift, cutout"),
         ("", "augment: '' is unknown; choose one of flip, shift, cutout"),
-        ([], "augment: needs one name or more of flip, shift, cutout; got none"),
+        ([], "augment: needs one or more of flip, shift, cutout; got none"),
         ("flip:2", "augment: 'flip:2' has too many arguments; the form is flip"),
         ("shift:2:edge:3", "augment: 'shift:2:edge:3' has too many arguments; the form is shift:pixels:fill"),
         ("shift:-1", "augment: 'shift:-1': pixels: needs a whole number of at least 0, got -1"),
@@ -196,7 +196,7 @@ def test_a_wrong_augmentation_is_named_with_what_would_be_accepted(names: str, m
 
 
 def test_images_that_cannot_be_mixed_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"other: needs float32\[2, 2\] as the first, got float32\[2, 3\]"):
+    with pytest.raises(ValueError, match=r"other: needs float32\[2, 2\] like the first, got float32\[2, 3\]"):
         mixup(KEYS[0], jnp.zeros((2, 2)), jnp.zeros((2, 3)))
     with pytest.raises(ValueError, match="alpha: must be above 0 and finite, got 0"):
         mixup(KEYS[0], jnp.zeros((2, 2)), jnp.zeros((2, 2)), 0)

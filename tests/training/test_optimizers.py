@@ -168,10 +168,10 @@ def test_gradients_are_clipped_by_their_norm_over_all_arrays() -> None:
         ({"learning_rate": float("inf")}, "learning_rate: must be above 0 and finite, got inf"),
         ({"weight_decay": -1.0}, "weight_decay: must be at least 0 and finite, got -1.0"),
         ({"name": "sgd", "weight_decay": 0.1}, f"weight_decay: 'sgd' has none; .* one of {', '.join(DECAYING)}"),
-        ({"steps": 10, "warmup_steps": 10}, "warmup_steps: needs 0 … 9, fewer than all steps; got 10"),
-        ({"name": "rprop", "schedule": "cosine"}, "schedule: 'rprop' takes a constant learning rate alone"),
+        ({"steps": 10, "warmup_steps": 10}, "warmup_steps: needs 0 … 9, fewer than the total; got 10"),
+        ({"name": "rprop", "schedule": "cosine"}, "schedule: 'rprop' supports only a constant learning rate"),
         ({"clip_norm": 0.0}, "clip_norm: must be above 0 and finite, got 0.0"),
-        ({"steps": 10, "warmup_steps": -1}, "warmup_steps: needs 0 … 9, fewer than all steps; got -1"),
+        ({"steps": 10, "warmup_steps": -1}, "warmup_steps: needs 0 … 9, fewer than the total; got -1"),
     ],
 )
 def test_a_wrong_argument_of_make_optimizer_is_named(arguments: dict[str, Any], message: str) -> None:
