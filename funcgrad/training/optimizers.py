@@ -109,7 +109,7 @@ def make_optimizer(
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer: {name!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
     numbers: dict[str, Any] = {"learning_rate": learning_rate, "weight_decay": weight_decay, "clip_norm": clip_norm}
-    known = {argument: x for argument, x in numbers.items() if isinstance(x, Real)}
+    known: dict[str, Any] = {argument: x for argument, x in numbers.items() if isinstance(x, Real)}
     for argument, x in known.items():
         may_be_zero = argument == "weight_decay"
         if not (0 < x < float("inf") or (x == 0 and may_be_zero)):
