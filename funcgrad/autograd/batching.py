@@ -214,9 +214,9 @@ def _by_constants(columns: Sequence[Any], lanes: int) -> list[tuple[dict[int, An
 
 
 def _columnwise(graph: Graph) -> Function:
-    """The graph as a function of columns: `careful` source, with NumPy's functions for the names in it."""
+    """The graph as a function of columns: the source calls NumPy's functions."""
     block = build([graph])
-    writer = Writer(input_names(graph.names), careful=True, function_of=column_function)
+    writer = Writer(input_names(graph.names), column_function)
     writer.count(block)
     checks = [step for step in block.steps if isinstance(step, Check)]
     nodes = [step for step in block.steps if isinstance(step, Node) and step.number in writer.uses]

@@ -6,11 +6,11 @@ in the outputs.
 """
 
 import builtins
+import itertools
 import keyword
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -23,24 +23,19 @@ INFIX = frozenset({"add", "sub", "mul", "neg", "lt", "le", "gt", "ge", "eq", "ne
 LARGEST = 5000  # computations in one Python function; longer sequences are split
 
 
-class Ref(NamedTuple):
-    """A reference to a node, or to an input (a negative number)."""
+class Node:
+    """A computation on nodes and constants. An input of the function is a node without a primitive."""
 
-    number: int
+    __slots__ = ("number", "operands", "primitive")
 
-
-class Node(NamedTuple):
-    """A computation on references and constants."""
-
-    number: int
-    primitive: Primitive
-    operands: tuple[Any, ...]
+    def __init__(self, number: int, primitive: Any, operands: tuple[Any, ...]) -> None:
+        self.number, self.primitive, self.operands = number, primitive, operands
 
 
 class Check(NamedTuple):
     """A condition of which only this outcome has been seen."""
 
-    condition: Ref
+    condition: Node
     outcome: Any
 
 
@@ -48,7 +43,7 @@ class Block(NamedTuple):
     """Steps, then either a condition and a block for each outcome seen, or the outputs of one path."""
 
     steps: list[Node | Check]
-    condition: Ref | None
+    condition: Node | None
     outcomes: dict[Any, "Block"]
     outputs: list[Any]
     path: int
@@ -57,10 +52,10 @@ class Block(NamedTuple):
 def build(graphs: Sequence[Graph]) -> Block:
     """The tree of all paths of one function."""
     live = [_needed(graph) for graph in graphs]
-    nodes: dict[int, Node] = {}
+    numbers = itertools.count()
 
     def block(
-        paths: list[int], start: int, known: dict[int, Any], shared: dict[Any, Ref], seen: dict[Ref, Any]
+        paths: list[int], start: int, known: dict[int, Any], shared: dict[Any, Node], seen: dict[Node, Any]
     ) -> Block:
         graph = graphs[paths[0]]
         needed = set().union(*[live[i] for i in paths])
@@ -71,13 +66,15 @@ def build(graphs: Sequence[Graph]) -> Block:
 
         def make(primitive: Primitive, *operands: Any) -> Any:
             """The value of primitive(*operands): something simpler, an existing node, or a new one."""
-            if (simpler := _simplified(primitive, operands, make, nodes)) is not None:
+            if Node not in map(type, operands):
+                return primitive.value(*operands)
+            simplify = _SIMPLER.get(primitive.name)
+            if simplify is not None and (simpler := simplify(make, *operands)) is not None:
                 return simpler
-            key = (primitive.name, *map(_key, operands))
+            key = (primitive, *map(_key, operands))
             if key not in shared:
-                shared[key] = Ref(len(nodes))
-                nodes[len(nodes)] = node = Node(len(nodes), primitive, operands)
-                steps.append(node)
+                shared[key] = Node(next(numbers), primitive, operands)
+                steps.append(shared[key])
             return shared[key]
 
         for at in range(start, len(graph.equations)):
@@ -87,7 +84,7 @@ def build(graphs: Sequence[Graph]) -> Block:
                     known[output.index] = make(primitive, *map(read, inputs))
                 continue
             condition = read(inputs[0])
-            if not isinstance(condition, Ref) or condition in seen:
+            if type(condition) is not Node or condition in seen:
                 continue  # its outcome is already known
             groups: dict[Any, list[int]] = {}
             for i in paths:
@@ -102,7 +99,7 @@ def build(graphs: Sequence[Graph]) -> Block:
             steps.append(Check(condition, inputs[1]))
         return Block(steps, None, {}, [read(x) for x in graph.outputs], paths[0])
 
-    inputs = {var.index: Ref(-1 - i) for i, var in enumerate(graphs[0].inputs)}
+    inputs = {var.index: Node(-1 - i, None, ()) for i, var in enumerate(graphs[0].inputs)}
     return block(list(range(len(graphs))), 0, inputs, {}, {})
 
 
@@ -111,99 +108,105 @@ def _needed(graph: Graph) -> set[int]:
     needed = {x.index for x in graph.outputs if isinstance(x, Var)}
     for primitive, inputs, output in reversed(graph.equations):
         if primitive.name == "guard" or output.index in needed:
-            needed |= {x.index for x in inputs if isinstance(x, Var)}
+            needed.update([x.index for x in inputs if isinstance(x, Var)])
     return needed
 
 
 def _key(x: Any) -> Any:
-    return x if isinstance(x, Ref) else (type(x), float.hex(x) if type(x) is float else x)
+    """An operand so that 1.0 and 1, or 0.0 and -0.0, differ."""
+    return x if type(x) is Node else (type(x), x or repr(x))
 
 
-def _simplified(
-    primitive: Primitive, operands: tuple[Any, ...], make: Callable[..., Any], nodes: dict[int, Node]
-) -> Any:
-    """Something simpler with exactly the same value, whatever the inputs; None if there is nothing."""
-    name = primitive.name
+# Something simpler with exactly the same value, whatever the inputs, or None if there is nothing: `make` makes a
+# computation, and at least one of the operands is a node.
 
-    def negated(x: Any) -> Any:
-        """The operand of a negation, None for everything else."""
-        node = nodes.get(x.number) if isinstance(x, Ref) else None
-        return node.operands[0] if node is not None and node.primitive.name == "neg" else None
 
-    if Ref not in map(type, operands):
-        return primitive.value(*operands)
-    x, y = operands[0], operands[-1]
-    if name == "stop_gradient":
+def _negated(x: Any) -> Any:
+    """The operand of a negation, None for everything else."""
+    return x.operands[0] if type(x) is Node and x.primitive is TABLE["neg"] else None
+
+
+def _sum(make: Callable[..., Any], x: Any, y: Any) -> Any:
+    if (inner := _negated(y)) is not None:
+        return make(TABLE["sub"], x, inner)
+    return None if (inner := _negated(x)) is None else make(TABLE["sub"], y, inner)
+
+
+def _difference(make: Callable[..., Any], x: Any, y: Any) -> Any:
+    if _key(y) == _key(0.0):
         return x
-    if name == "mul" and 1.0 in operands:
-        return y if x == 1.0 else x
-    if name == "mul" and -1.0 in operands:
-        return make(TABLE["neg"], y if x == -1.0 else x)
-    if (name == "div" and y == 1.0) or (name == "sub" and _key(y) == _key(0.0)):
-        return x
-    if name == "neg":
-        return negated(x)
-    if name in ("add", "sub") and (inner := negated(y)) is not None:
-        return make(TABLE["sub" if name == "add" else "add"], x, inner)
-    if name == "add" and (inner := negated(x)) is not None:
-        return make(TABLE["sub"], y, inner)
-    if name == "integer_pow" and y in (0, 1):
-        return x if y else 1.0
-    if name == "integer_pow" and y in (2, 3, -1, -2):  # as the value of the primitive is computed
-        product = x if y == -1 else make(TABLE["square"], x)
-        return make(TABLE["div"], 1.0, product) if y < 0 else product if y == 2 else make(TABLE["mul"], product, x)
-    if name == "mul" and x == y and isinstance(x, Ref):
-        return make(TABLE["square"], x)
-    if name == "select" and _key(operands[1]) == _key(y):
-        return operands[1]
-    return None
+    return None if (inner := _negated(y)) is None else make(TABLE["add"], x, inner)
+
+
+def _product(make: Callable[..., Any], x: Any, y: Any) -> Any:
+    if type(x) is type(y):
+        return make(TABLE["square"], x) if x is y else None
+    factor, other = (y, x) if type(x) is Node else (x, y)
+    return other if factor == 1.0 else make(TABLE["neg"], other) if factor == -1.0 else None
+
+
+def _whole_power(make: Callable[..., Any], x: Any, n: int) -> Any:
+    if n in (0, 1):
+        return x if n else 1.0
+    if n not in (2, 3, -1, -2):
+        return None
+    product = x if n == -1 else make(TABLE["square"], x)  # as the value of the primitive is computed
+    return make(TABLE["div"], 1.0, product) if n < 0 else product if n == 2 else make(TABLE["mul"], product, x)
+
+
+_SIMPLER: dict[str, Callable[..., Any]] = {
+    "add": _sum,
+    "sub": _difference,
+    "mul": _product,
+    "div": lambda make, x, y: x if y == 1.0 else None,
+    "neg": lambda make, x: _negated(x),
+    "integer_pow": _whole_power,
+    "select": lambda make, condition, x, y: x if _key(x) == _key(y) else None,
+    "stop_gradient": lambda make, x: x,
+}
 
 
 class Writer:
     """Writes the blocks of one function.
 
-    `careful` calls primitives by name instead of using their source; `function_of` gives the function that is called.
+    `function_of` gives the function that the source calls for a primitive; without it, it is the primitive's value, and
+    it is called only where the primitive has no source.
     """
 
-    def __init__(
-        self, inputs: Sequence[str], careful: bool, function_of: Callable[[Primitive], Any] = attrgetter("value")
-    ) -> None:
+    def __init__(self, inputs: Sequence[str], function_of: Callable[[Primitive], Any] | None = None) -> None:
         self.inputs = inputs
-        self.careful = careful
         self.function_of = function_of
         self.lines: list[str] = []
         self.parts: list[str] = []  # functions that hold a piece of a large graph
         self.names: dict[str, Any] = {"math": math}
         self.operations = 0
         self.text: dict[int, str] = {}
-        self.uses: Counter[int] = Counter()
-        self.names_of: dict[int, list[tuple[int, int]]] = {}
+        self.uses: dict[int, int] = {}
 
     def count(self, block: Block) -> None:
         """Counts how often the source refers to each node, in all blocks; an unused node is not computed."""
         for below in block.outcomes.values():
             self.count(below)
-        self.uses.update(_numbers_of([block.condition, *block.outputs]))
+        self._refer([(x.number, 1) for x in [block.condition, *block.outputs] if type(x) is Node])
         for step in reversed(block.steps):
             if isinstance(step, Check):
-                self.uses[step.condition.number] += 1
+                self._refer([(step.condition.number, 1)])
             elif step.number in self.uses:
-                for number, times in self.named(step):
-                    self.uses[number] = self.uses.get(number, 0) + times  # not +=, which is slow for a new key
+                self._refer(self.references(step))
 
-    def named(self, node: Node) -> list[tuple[int, int]]:
+    def _refer(self, references: Iterable[tuple[int, int]]) -> None:
+        for number, times in references:
+            self.uses[number] = self.uses.get(number, 0) + times
+
+    def references(self, node: Node) -> list[tuple[int, int]]:
         """The nodes and inputs to which the expression of this node refers, and how often."""
-        if node.number not in self.names_of:
-            template = self.template(node)
-            self.names_of[node.number] = [
-                (x.number, _times(template, i)) for i, x in enumerate(node.operands) if type(x) is Ref
-            ]
-        return self.names_of[node.number]
+        template = self.template(node)
+        return [(x.number, _times(template, i)) for i, x in enumerate(node.operands) if type(x) is Node]
 
     def template(self, node: Node) -> str:
         """The format string of the computation; empty for a call of the primitive by name."""
         name = node.primitive.name
-        if self.careful and name not in INFIX:
+        if self.function_of is not None and name not in INFIX:
             return ""
         if name == "integer_pow":
             return "{0} ** {1}" if abs(node.operands[1]) < 2**53 else ""
@@ -232,7 +235,7 @@ class Writer:
             self._check(block.condition, last, indent, missed)
         self.write(block.outcomes[last], indent, finish, missed)
 
-    def _check(self, condition: Ref, outcome: Any, indent: str, missed: str) -> None:
+    def _check(self, condition: Node, outcome: Any, indent: str, missed: str) -> None:
         text = self.operand(condition)
         other = _is(text, not outcome) if type(outcome) is bool else f"{text} != {outcome!r}"
         self.lines += [f"{indent}if {other}:", f"{indent}    {missed}"]
@@ -242,33 +245,29 @@ class Writer:
         if len(nodes) > LARGEST:
             self._write_parts(nodes, indent)
         else:
-            self._write_nodes(nodes, indent, _numbers_of(ends))
+            self._write_nodes(nodes, indent, ends)
 
-    def _write_nodes(self, nodes: Sequence[Node], indent: str, ends: Collection[int] = ()) -> None:
+    def _write_nodes(self, nodes: Sequence[Node], indent: str, ends: Sequence[Any] = ()) -> None:
         """Writes each node as an expression inside its only use, if that is near, else on a line of its own."""
-        used = set(ends)
-        for node in nodes:
-            used.update([number for number, _ in self.named(node)])
+        used = {*ends}.union(*[node.operands for node in nodes])
         for node in nodes:
             text = self.expression(node)
-            number = node.number
-            if self.uses[number] == 1 and number in used and len(text) < 60:
-                self.text[number] = f"({text})"
+            if self.uses[node.number] == 1 and node in used and len(text) < 60:
+                self.text[node.number] = f"({text})"
             else:
-                self.text[number] = f"t{number}"
-                self.lines.append(f"{indent}t{number} = {text}")
+                self.text[node.number] = f"t{node.number}"
+                self.lines.append(f"{indent}t{node.number} = {text}")
 
     def _write_parts(self, nodes: list[Node], indent: str) -> None:
         """Writes many nodes in pieces, each a function of the values it needs that returns those needed later."""
         for piece in (nodes[i : i + LARGEST] for i in range(0, len(nodes), LARGEST)):
             own = {node.number: self.uses[node.number] for node in piece}
             needs = set()
-            for node in piece:
-                for number, times in self.named(node):
-                    if number in own:
-                        own[number] -= times
-                    else:
-                        needs.add(self.operand(Ref(number)))
+            for number, times in itertools.chain.from_iterable(map(self.references, piece)):
+                if number in own:
+                    own[number] -= times
+                else:
+                    needs.add(self.reference(number))
             results = [number for number, left in own.items() if left]
             outer, self.lines = self.lines, []
             self._write_nodes(piece, "    ")
@@ -285,13 +284,17 @@ class Writer:
             return template.format(*operands)
         called = node.primitive.name
         called = called if called.isidentifier() and not keyword.iskeyword(called) else f"{called}_"
-        self.names[called] = self.function_of(node.primitive)
+        self.names[called] = (self.function_of or attrgetter("value"))(node.primitive)
         return f"{called}({', '.join(operands)})"
 
+    def reference(self, number: int) -> str:
+        """The node, or input, of this number as source."""
+        return self.inputs[-1 - number] if number < 0 else self.text[number]
+
     def operand(self, x: Any) -> str:
-        """A constant or a reference as source. Constants that are not numbers, strings too, are passed by name."""
-        if isinstance(x, Ref):
-            return self.inputs[-1 - x.number] if x.number < 0 else self.text[x.number]
+        """A constant or a node as source. Constants that are not numbers, strings too, are passed by name."""
+        if type(x) is Node:
+            return self.reference(x.number)
         if type(x) is float:
             if x != x or x in (math.inf, -math.inf):
                 return "math.nan" if x != x else "math.inf" if x > 0 else "(-math.inf)"
@@ -307,10 +310,6 @@ class Writer:
         name = f"constant_{len(self.names)}"
         self.names[name] = x
         return name
-
-
-def _numbers_of(operands: Iterable[Any]) -> list[int]:
-    return [x.number for x in operands if isinstance(x, Ref)]
 
 
 @lru_cache(maxsize=1024)

@@ -1,11 +1,10 @@
 """The graphs of a function's paths as one compiled Python function."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 from funcgrad.autograd import pytrees
-from funcgrad.autograd.codegen import Block, Writer, build, input_names
+from funcgrad.autograd.codegen import Block, Node, Writer, build, input_names
 from funcgrad.autograd.graph import Graph
 from funcgrad.autograd.pytrees import Tree
 
@@ -31,39 +30,47 @@ def compile_graphs(
     the primitives' own values.
     """
     tree = build(graphs)
-    leaves = ", ".join(signature.names)
-
-    def written(careful: bool, indent: str, missing: str) -> Writer:
-        writer = Writer(signature.names, careful)
-        writer.count(tree)
-        writer.write(tree, indent, lambda block: _return(block, graphs, writer), missing)
-        return writer
-
-    fast = written(False, "        ", "raise missing")
+    writer = Writer(signature.names)
+    writer.count(tree)
+    writer.write(tree, "        ", lambda block: _return(block, graphs, writer), "raise missing")
     checks, constants = signature.checks()
     lines = [
-        *fast.parts,
+        *writer.parts,
         f"def {signature.title}({', '.join(signature.parameters)}):",
         *("    " + line for line in checks),
         "    try:",
-        *fast.lines,
+        *writer.lines,
         "    except missing:",
         "        then = missed",
         "    except (ValueError, OverflowError, ZeroDivisionError):",
         "        then = careful",
-        f"    return then({leaves})",
+        f"    return then({', '.join(signature.names)})",
     ]
     source = "\n".join(lines) + "\n"
 
-    @cache
-    def careful_function() -> Function:  # rarely needed
-        slow = written(True, "    ", f"return missed({leaves})")
-        text = "\n".join([*slow.parts, f"def {signature.title}({leaves}):", *slow.lines]) + "\n"
-        return execute(text, {**slow.names, "missed": missed, "rebuild": _rebuild}, signature.title)
+    def careful(*leaves: Any) -> Any:
+        return _interpreted(tree, graphs, leaves, missed)
 
-    names = {**fast.names, **constants, "again": again, "missed": missed, "missing": _MissingPath, "rebuild": _rebuild}
-    names["careful"] = lambda *values: careful_function()(*values)
-    return CompiledFunction(execute(source, names, signature.title), source, fast.operations)
+    names = {**writer.names, **constants, "again": again, "missed": missed, "careful": careful}
+    names |= {"missing": _MissingPath, "rebuild": lambda tree, *leaves: pytrees.unflatten(tree, leaves)}
+    return CompiledFunction(execute(source, names, signature.title), source, writer.operations)
+
+
+def _interpreted(block: Block, graphs: Sequence[Graph], leaves: Sequence[Any], missed: Function) -> Any:
+    """The value by the primitives, one after the other."""
+    values = {-1 - i: x for i, x in enumerate(leaves)}
+    read = lambda x: values[x.number] if type(x) is Node else x  # noqa: E731
+    while True:
+        for step in block.steps:
+            if isinstance(step, Node):
+                values[step.number] = step.primitive.value(*map(read, step.operands))
+            elif read(step.condition) != step.outcome:
+                return missed(*leaves)
+        if block.condition is None:
+            return pytrees.unflatten(graphs[block.path].out_tree, [read(x) for x in block.outputs])
+        if read(block.condition) not in block.outcomes:
+            return missed(*leaves)
+        block = block.outcomes[read(block.condition)]
 
 
 class _MissingPath(Exception):  # never leaves the compiled code
@@ -73,10 +80,6 @@ class _MissingPath(Exception):  # never leaves the compiled code
 def _return(block: Block, graphs: Sequence[Graph], writer: Writer) -> str:
     leaves = iter([writer.operand(x) for x in block.outputs])
     return f"return {_nested(graphs[block.path].out_tree, leaves, writer)}"
-
-
-def _rebuild(tree: Tree, *leaves: Any) -> Any:
-    return pytrees.unflatten(tree, leaves)
 
 
 def _nested(tree: Tree, leaves: Any, writer: Writer) -> str:
