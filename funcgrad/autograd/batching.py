@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from functools import cache, wraps
 from typing import Any, NamedTuple
 
@@ -178,7 +179,8 @@ def _take(path: CompiledPath, inputs: list[Any], chosen: Any, first: bool) -> tu
     if not chosen.size:
         return [], chosen
     with np.errstate(all="ignore"):
-        conditions, outputs = path.run(*[x[chosen] if isinstance(x, np.ndarray) else x for x in inputs])
+        columns = [x[chosen] if isinstance(x, np.ndarray) and len(x) > chosen.size else x for x in inputs]
+        conditions, outputs = path.run(*columns)
     takes = np.ones(chosen.size, dtype=bool)
     for condition, outcome in conditions:
         takes &= condition == outcome
@@ -222,7 +224,12 @@ def _columnwise(graph: Graph) -> Function:
     nodes = [step for step in block.steps if isinstance(step, Node) and step.number in writer.uses]
     writer.write_nodes(nodes, "    ", [*(check.condition for check in checks), *block.outputs])
     conditions = [f"({writer.operand(check.condition)}, {check.outcome!r})" for check in checks]
-    outputs = [writer.operand(x) for x in block.outputs]
+    outputs: list[str] = []
+    seen = {*writer.inputs}
+    for text in map(writer.operand, block.outputs):
+        outputs.append(f"copy({text})" if text in seen else text)  # results share no memory with others or arguments
+        seen.add(text)
+    writer.names["copy"] = copy
     lines = [*writer.parts, f"def columns({', '.join(writer.inputs)}):", *writer.lines]
     lines.append(f"    return [{', '.join(conditions)}], [{', '.join(outputs)}]")
     return execute("\n".join(lines) + "\n", writer.names, "columns")
@@ -299,8 +306,8 @@ def _joined(groups: list[Group], lanes: int) -> Any:
         if group.out_tree != tree:
             kinds = f"{tree} and {group.out_tree}"
             raise TypeError(f"vmap: the function must return the same containers for all examples, got {kinds}")
-    if len(groups) == 1:  # the usual case: all lanes take one path; copies, as results must not share memory
-        return _nested(tree, iter([_column(output, lanes).copy() for output in groups[0].outputs]), lanes)
+    if len(groups) == 1:  # the usual case: all lanes take one path
+        return _nested(tree, iter([_column(output, lanes) for output in groups[0].outputs]), lanes)
     joined = []
     for parts in zip(*[group.outputs for group in groups], strict=True):
         pieces = [_column(part, len(group.lanes)) for part, group in zip(parts, groups, strict=True)]

@@ -1,7 +1,6 @@
 """Functions with custom derivatives: a user's rule replaces the derivative of the function's own operations."""
 
 import operator
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import reduce, update_wrapper
 from inspect import signature
@@ -20,8 +19,16 @@ def stop_gradient(x: Any) -> Any:
     return pytrees.map_leaves(primitives.stop_gradient, x)
 
 
-class _Custom(ABC):
-    """Shared by custom_jvp and custom_vjp: the arguments, and the call at the innermost level that differentiates."""
+class _Custom:
+    """Shared by custom_jvp and custom_vjp: the arguments, and the call at the innermost level that differentiates.
+
+    `fixed(x)` is an argument in nondiff_argnums as the function and the rule receive it, a constant. `rule(args, fixed,
+    primals, tree, traced)` gives the leaves of the value, their tree, and the functions that push tangents and pull
+    cotangents through.
+    """
+
+    fixed: Function
+    rule: Function
 
     def __init__(self, fun: Function, nondiff_argnums: Sequence[int] = ()) -> None:
         update_wrapper(self, fun)
@@ -49,14 +56,6 @@ class _Custom(ABC):
         results = [trace.new(x) for x in outputs]
         trace.equations.append((Call(self.name, push, pull), tuple(leaves), tuple(results)))
         return pytrees.unflatten(out_tree, results)
-
-    @abstractmethod
-    def fixed(self, x: Any) -> Any:
-        """An argument in nondiff_argnums as the function and the rule receive it: a constant."""
-
-    @abstractmethod
-    def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
-        """The leaves of the value, their tree, and the functions that push tangents and pull cotangents through."""
 
     def _places(self, args: Sequence[Any]) -> list[int]:
         """The positions of the arguments that are not in nondiff_argnums."""

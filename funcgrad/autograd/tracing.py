@@ -324,7 +324,7 @@ def leaves_of(name: str, args: Iterable[Any]) -> tuple[list[Any], pytrees.Tree]:
     return [x if type(x) is float else differentiable(name, x) for x in leaves], tree
 
 
-def differentiable(name: str, x: Any) -> Any:
+def differentiable(name: str, x: Any, role: str = "inputs") -> Any:
     """x as a float or traced float. Raises TypeError for anything else."""
     if type(x) is float or (isinstance(x, Traced) and type(concrete(x)) is float):
         return x
@@ -332,8 +332,8 @@ def differentiable(name: str, x: Any) -> Any:
         return float(x)
     if isinstance(x, int | Traced) or pytrees.numpy_kind(x):
         raise TypeError(
-            f"{name} requires real-valued (float) inputs, but got {type(concrete(x)).__name__} {concrete(x)!r}: "
-            f"it has no derivative; pass {float(concrete(x))!r}, or exclude the argument from argnums"
+            f"{name} requires real-valued (float) {role}, but got {type(concrete(x)).__name__} {concrete(x)!r}, "
+            f"which has no derivative; a float, {float(concrete(x))!r}, has one"
         )
     raise TypeError(
         f"{name} requires Python floats, nested in tuples, lists or dicts, but got {type(x).__name__}: {x!r:.80}"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.graph import Primitive
 from funcgrad.autograd.pytrees import Tree
-from funcgrad.autograd.tracing import Trace, Traced, concrete, differentiable, leaves_of
+from funcgrad.autograd.tracing import Trace, Traced, differentiable, leaves_of
 
 Function = Callable[..., Any]
 
@@ -48,7 +48,7 @@ def record(name: str, fun: Function, leaves: Sequence[Any], tree: Tree, has_aux:
     outputs, out_tree = pytrees.flatten(out)
     for x in outputs:
         trace.value(x)  # raises if it escaped from another transformation
-    return Recording(trace, inputs, [_real(name, x) for x in outputs], out_tree, aux, tree)
+    return Recording(trace, inputs, [differentiable(name, x, "outputs") for x in outputs], out_tree, aux, tree)
 
 
 def pair(requirement: str, x: Any) -> tuple[Any, Any]:
@@ -56,14 +56,6 @@ def pair(requirement: str, x: Any) -> tuple[Any, Any]:
     if not isinstance(x, tuple | list) or len(x) != 2:
         raise TypeError(f"{requirement}, got {x!r:.80}")
     return x[0], x[1]
-
-
-def _real(name: str, x: Any) -> Any:
-    if isinstance(concrete(x), bool | int):
-        raise TypeError(
-            f"{name} requires real-valued (float) outputs, but got {type(concrete(x)).__name__} {concrete(x)!r}"
-        )
-    return differentiable(name, x)
 
 
 class Call(Primitive):
