@@ -7,8 +7,8 @@
     found = restore("out/checkpoints", like=initial_state, config={"learning_rate": 0.1})
 
 A folder holds one file for each step, such as step-000000010.npz: NumPy's archive of the arrays arr_0, arr_1, … and of
-`about`, a JSON text with the format, the step, the configuration, and for each leaf, by its path in the tree, the dtype
-and shape of its array, or its plain Python value.
+`about`, a JSON text with the format, the step, the configuration, the dtype and shape of each array by its path in the
+tree, and the plain Python values.
 
 It is written under a temporary name and renamed when it is complete, so a process may be killed at any moment. Nothing
 is forced to the disk: what a power failure damages is recognised by the archive's CRC-32, and an older checkpoint is
@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from funcgrad.files import DifferentRun, differences, one_line, replacing
+from funcgrad.files import DifferentRun, differences, one_line, plain, replacing, shorten
 
 FORMAT = 3  # checkpoints of earlier formats are folders
 _NAME = re.compile(r"step-(\d{9,})(\.npz)?")
@@ -54,7 +54,7 @@ def saver(
 
     Args:
       folder: of the checkpoints; created if it is missing. With None, nothing is saved.
-      config: what has to be the same when a run is resumed; anything that JSON can hold.
+      config: what has to be the same when a run is resumed; anything that JSON can hold, and paths.
       keep: how many checkpoints stay; None keeps all.
 
     `tree` is any pytree of arrays (JAX's or NumPy's; of keys, their `jax.random.key_data`) and plain Python values:
@@ -69,7 +69,6 @@ def saver(
     """
     if keep is not None and keep < 1:
         raise ValueError(f"keep: must be at least 1, or None for all; got {keep}")
-    config = _as_json(config)
     if folder is None or jax.process_index() != 0:
         yield lambda step, tree: None
         return
@@ -85,8 +84,8 @@ def saver(
             if step < 0:
                 raise ValueError(f"step: must be at least 0, got {step}")
             leaves, _ = _leaves(tree)
-            described = {name: _describe(leaf) for name, leaf in leaves.items()}
-            about = {"format": FORMAT, "step": int(step), "config": config, "leaves": described}
+            about = {"format": FORMAT, "step": int(step), "config": plain(dict(config)), "leaves": _described(leaves)}
+            about["values"] = {name: leaf for name, leaf in leaves.items() if _plain(leaf)}
             arrays = _on_host(leaves)
             writing.append(thread.submit(_write, Path(folder).absolute(), step, arrays, json.dumps(about), keep))
 
@@ -128,7 +127,7 @@ def restore(folder: str | Path, like: Any, *, config: Mapping[str, Any] | None =
             raise ValueError(
                 f"{where} has format {about['format']}, and this version reads {FORMAT}; train from the beginning"
             )
-        if config is not None and (different := differences(about["config"], _as_json(config))):
+        if config is not None and (different := differences(about["config"], config)):
             raise DifferentRun(f"{where} was saved with {different}")
         return Restored(step, _rebuilt(about["leaves"], found, like, where), tuple(notes))
     return None
@@ -197,17 +196,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if damaged := archive.zip.testzip():
             raise ValueError(f"{damaged} is not as written")
         about, numbers = json.loads(str(archive["about"])), itertools.count()
-        return about, {
-            name: leaf["value"] if "value" in leaf else archive[f"arr_{next(numbers)}"]
-            for name, leaf in about["leaves"].items()
-        }
-
-
-def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return json.loads(json.dumps(dict(config)))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"config: JSON has to be able to hold it; {one_line(error)}") from error
+        arrays = {name: archive[f"arr_{next(numbers)}"] for name in about["leaves"] if name not in about["values"]}
+        return about, {**arrays, **about["values"]}
 
 
 # Trees. A dict or list of plain values only is one leaf.
@@ -239,8 +229,10 @@ def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".") or "tree"
 
 
-def _describe(leaf: Any) -> dict[str, Any]:
-    return {"value": leaf} if _plain(leaf) else {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
+def _described(leaves: dict[str, Any]) -> dict[str, str]:
+    return {
+        name: "a plain value" if _plain(leaf) else f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in leaves.items()
+    }
 
 
 def _on_host(leaves: dict[str, Any]) -> list[np.ndarray]:
@@ -254,22 +246,9 @@ def _on_host(leaves: dict[str, Any]) -> list[np.ndarray]:
 
 def _rebuilt(saved: dict[str, Any], found: dict[str, Any], like: Any, where: str) -> Any:
     leaves, structure = _leaves(like)
-    wanted = {name: _describe(leaf) for name, leaf in leaves.items()}
-    different = [
-        f"{name} {_in_words(saved.get(name))} and not {_in_words(wanted.get(name))}"
-        for name in {**wanted, **saved}
-        if _in_words(saved.get(name)) != _in_words(wanted.get(name))
-    ]
-    if different:
-        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-        raise ValueError(f"{where} has another tree: {', '.join(different[:3])}{more}")
+    if different := differences(saved, _described(leaves)):
+        raise ValueError(f"{where} has another tree: {shorten(different, 300)}")
     return jax.tree.unflatten(structure, [_placed(found[name], leaf) for name, leaf in leaves.items()])
-
-
-def _in_words(metadata: dict[str, Any] | None) -> str:
-    if metadata is None:
-        return "missing"
-    return "a plain value" if "value" in metadata else f"{metadata['dtype']}{metadata['shape']}"
 
 
 def _placed(value: Any, like: Any) -> Any:
