@@ -5,7 +5,20 @@ this order: `comparison` (what is computed), `random_programs`, `error_model` (h
 apart), `report` (the verdict and the table).
 """
 
-from funcgrad.gradcheck.comparison import JAX, check_call, compare, derivatives, fuzz, load_function
+from funcgrad.gradcheck.comparison import JAX, check_call, check_program, compare, derivatives, fuzz, load_function
+from funcgrad.gradcheck.random_programs import numbered_program
 from funcgrad.gradcheck.report import Case, Failure, Report
 
-__all__ = ["JAX", "Case", "Failure", "Report", "check_call", "compare", "derivatives", "fuzz", "load_function"]
+__all__ = [
+    "JAX",
+    "Case",
+    "Failure",
+    "Report",
+    "check_call",
+    "check_program",
+    "compare",
+    "derivatives",
+    "fuzz",
+    "load_function",
+    "numbered_program",
+]

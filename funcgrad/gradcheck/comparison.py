@@ -8,7 +8,6 @@ one may not; infinities and nans agree exactly, unless the perturbed runs disagr
 import inspect
 import itertools
 import math
-import random
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -188,11 +187,8 @@ def fuzz(
 
 
 def _fuzz_one(number: int, points: int, seed: int, order: int) -> Report:
-    rng = random.Random(f"{seed} {number}")
-    names = list(random_programs.FORMS)
-    random.Random(seed).shuffle(names)
-    program = random_programs.random_program(rng, names[number % len(names)])
-    report = check_program(program, random_programs.points(rng, program.inputs, points), order)
+    program, chosen = random_programs.numbered_program(seed, number, points)
+    report = check_program(program, chosen, order)
     failures = [case._replace(source=f"# program {number} of seed {seed}\n{case.source}") for case in report.failures]
     return report._replace(failures=tuple(failures))
 

@@ -54,16 +54,36 @@ _JAX: dict[str, tuple[Error, Error]] = {
     "polygamma": (lambda n, x: 16.0, _none),
     "log_ndtr": (lambda x: np.where(x > 0, _of_gaussian(x), 4.0), lambda x: x < 8.2),  # as log(1 - …) there
 }
-# Where JAX's function has few correct digits, or none: such numbers are excluded.
-_INACCURATE: dict[str, Error] = {
-    "erf_inv": lambda x: np.abs(x) > 0.998,  # 11 digits
-    "log_ndtr": lambda x: x < -19.5,  # 11 digits: its asymptotic series is short
-    "betaln": lambda a, b: (np.minimum(a, b) <= 1e-150) | (np.maximum(a, b) >= 8.0),  # 7 digits above, nan below
-    # 0 · nan or 0 · inf in a derivative, in one of JAX's two modes
-    "xlogy": lambda x, y: (y < 0.0) | (np.equal(x, 0.0) & np.logical_not((y > 0.0) & (y < np.inf))),
-    "xlog1py": lambda x, y: (y < -1.0) | (np.equal(x, 0.0) & np.logical_not((y > -1.0) & (y < np.inf))),
-    "signbit": np.isnan,  # the sign of a nan depends on the processor
-    "polygamma": lambda n, x: (x < 0.0) | (np.abs(x) > 10.0 ** (307 / (n + 1))),  # its zeta function; overflow
+
+
+class Edge(NamedTuple):
+    """Where JAX's function has few correct digits, or none: such numbers are excluded."""
+
+    where: str
+    holds: Error
+
+
+_ZERO_TIMES_INF = "where one of JAX's two modes has 0 · nan or 0 · inf in its derivative"
+_INACCURATE: dict[str, Edge] = {
+    "erf_inv": Edge("beyond ±0.998: 11 digits", lambda x: np.abs(x) > 0.998),
+    "log_ndtr": Edge("below -19.5: 11 digits, its asymptotic series is short", lambda x: x < -19.5),
+    "betaln": Edge(
+        "of arguments above 8: 7 digits; below 1e-150: nan",
+        lambda a, b: (np.minimum(a, b) <= 1e-150) | (np.maximum(a, b) >= 8.0),
+    ),
+    "xlogy": Edge(
+        _ZERO_TIMES_INF,
+        lambda x, y: (y < 0.0) | (np.equal(x, 0.0) & np.logical_not((y > 0.0) & (y < np.inf))),
+    ),
+    "xlog1py": Edge(
+        _ZERO_TIMES_INF,
+        lambda x, y: (y < -1.0) | (np.equal(x, 0.0) & np.logical_not((y > -1.0) & (y < np.inf))),
+    ),
+    "signbit": Edge("of nan: it depends on the processor", np.isnan),
+    "polygamma": Edge(
+        "of x < 0, or where it overflows: its zeta function",
+        lambda n, x: (x < 0.0) | (np.abs(x) > 10.0 ** (307 / (n + 1))),
+    ),
 }
 # Before 0.12 log1p lost up to 120 ulp where its two series meet, and so did what JAX computes from it;
 _JAX_BEFORE_0_12: dict[str, tuple[Error, Error]] = {
@@ -73,18 +93,18 @@ _JAX_BEFORE_0_12: dict[str, tuple[Error, Error]] = {
     "erf_inv": (lambda x: np.where((np.abs(x) > 0.58) & (np.abs(x) < 0.65), 20.0, 4.0), _none),
 }
 # and the derivatives of these overflowed, cancelled, or were nan at edges where they are numbers now.
-_INACCURATE_BEFORE_0_12: dict[str, Error] = {
-    **dict.fromkeys(("asin", "acos"), lambda x: np.logical_not(np.abs(x) < 0.9)),
-    **dict.fromkeys(("erf", "erfc", "ndtr"), lambda x: np.abs(x) > 1e100),
-    **dict.fromkeys(("lgamma", "digamma"), lambda x: x == 0.0),
-    "atanh": lambda x: np.logical_not((np.abs(x) > 0.1) & (np.abs(x) < 0.9)),
-    "asinh": lambda x: np.abs(x) > 1e150,
-    "acosh": lambda x: np.logical_not((x > 1.1) & (x < 1e150)),
-    "tanh": lambda x: np.abs(x) < 0.1,
-    "ndtri": lambda x: x == x,  # its derivatives were those of its polynomials
-    "hypot": lambda x, y: x == x,
-    "expm1": lambda x: x < -0.1,
-    "betaln": lambda a, b: a == a,
+_INACCURATE_BEFORE_0_12: dict[str, Edge] = {
+    **dict.fromkeys(("asin", "acos"), Edge("beyond ±0.9", lambda x: np.logical_not(np.abs(x) < 0.9))),
+    **dict.fromkeys(("erf", "erfc", "ndtr"), Edge("beyond ±1e100", lambda x: np.abs(x) > 1e100)),
+    **dict.fromkeys(("lgamma", "digamma"), Edge("at 0", lambda x: x == 0.0)),
+    "atanh": Edge("within ±0.1, beyond ±0.9", lambda x: np.logical_not((np.abs(x) > 0.1) & (np.abs(x) < 0.9))),
+    "asinh": Edge("beyond ±1e150", lambda x: np.abs(x) > 1e150),
+    "acosh": Edge("below 1.1, above 1e150", lambda x: np.logical_not((x > 1.1) & (x < 1e150))),
+    "tanh": Edge("within ±0.1", lambda x: np.abs(x) < 0.1),
+    "ndtri": Edge("everywhere: its derivatives were those of its polynomials", lambda x: x == x),
+    "hypot": Edge("everywhere", lambda x, y: x == x),
+    "expm1": Edge("below -0.1", lambda x: x < -0.1),
+    "betaln": Edge("everywhere", lambda a, b: a == a),
 }
 if JAX_BEFORE_0_12:
     _JAX |= _JAX_BEFORE_0_12
@@ -92,14 +112,19 @@ if JAX_BEFORE_0_12:
 
 # Functions that are arrays in JAX, where a constant element adds 0 · inf, and sums have an order of their own.
 _OF_ARRAYS = {"sum", "mean", "prod", "max", "min", "dot", "norm", "logsumexp", "softmax", "log_softmax"}
+EDGES = (
+    *(f"come from {name}, {edge.where}" for name, edge in _INACCURATE.items()),
+    "come from sums of arrays with inf or nan, or a nan of xlogy's in JAX alone: 0 · inf for a constant",
+    "come from sinc, whose derivative JAX before 0.12 computes otherwise",
+)
 
 
 class Spread(NamedTuple):
     """A graph's outputs in all runs, (runs, outputs, points), and for each point whether comparing makes sense.
 
     Run 0 is exact, run 1 flushes subnormals to zero, the others are perturbed. `subnormal`: a subnormal occurs;
-    `inaccurate`: JAX has few correct digits; `branch_changes`: runs take different branches; `infinite`: an
-    intermediate result is inf or nan.
+    `inaccurate`: JAX has few correct digits, (edges, points) in the order of `EDGES`; `branch_changes`: runs take
+    different branches; `infinite`: an intermediate result is inf or nan.
     """
 
     runs: Any
@@ -115,7 +140,9 @@ def spread(graph: Graph, columns: Sequence[Any], seed: int) -> Spread:
     shape = (2 + RUNS, points)
     noise = _noise(points, seed)
     values: dict[int, Any] = {}
-    subnormal, inaccurate, branch_changes, infinite = np.zeros((4, points), bool)
+    subnormal, branch_changes, infinite = np.zeros((3, points), bool)
+    inaccurate = np.zeros((len(EDGES), points), bool)
+    row = {name: i for i, name in enumerate(_INACCURATE)}
 
     def ready(value: Any) -> Any:
         value = np.array(np.broadcast_to(value, shape))
@@ -138,7 +165,7 @@ def spread(graph: Graph, columns: Sequence[Any], seed: int) -> Spread:
                 continue
             value = ready((primitive.value if name in _OPERATORS else column_function(primitive))(*args))
             if name in _INACCURATE:
-                inaccurate |= np.any(np.broadcast_to(_INACCURATE[name](*args), shape), axis=0)
+                inaccurate[row[name]] |= np.any(np.broadcast_to(_INACCURATE[name].holds(*args), shape), axis=0)
             if name not in _EXACT:
                 _perturb(value, name, args, noise[number % NOISE_VECTORS])
             if value.dtype == bool or name == "share":  # a comparison, or how a tie is shared
@@ -173,12 +200,12 @@ def _finite(error: Error, args: Sequence[Any]) -> Any:
 
 def inaccurate_functions(spread: Spread, functions: set[str], nan_in_jax_alone: Any) -> Any:
     """Where comparing makes no sense since the program calls these functions of `ops`, which are no primitives here."""
-    excluded = spread.inaccurate
+    *edges, of_arrays, of_sinc = spread.inaccurate
     if functions & (_OF_ARRAYS | {"xlogy", "xlog1py"}):
-        excluded = excluded | nan_in_jax_alone
+        of_arrays = of_arrays | nan_in_jax_alone
     if functions & _OF_ARRAYS:
-        excluded = excluded | spread.infinite
-    return excluded | (JAX_BEFORE_0_12 and "sinc" in functions)
+        of_arrays = of_arrays | spread.infinite
+    return np.stack([*edges, of_arrays, of_sinc | (JAX_BEFORE_0_12 and "sinc" in functions)])
 
 
 def same(a: Any, b: Any, tolerance: Any = 0.0) -> Any:

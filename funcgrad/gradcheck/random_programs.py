@@ -114,6 +114,10 @@ class RandomProgram(NamedTuple):
         """Whether it has a Python branch on a value: such programs run under JAX point by point."""
         return any(" if " in statement.expression for statement in self.statements)
 
+    def nests(self) -> bool:
+        """Whether it calls a transformation within."""
+        return any("system." in statement.expression for statement in self.statements)
+
     def source(self) -> str:
         """The program as Python: a function of the system, `funcgrad.autograd` or gradcheck's `JAX`."""
         parameters, unpack, _ = LAYOUTS[self.inputs][self.layout]
@@ -166,6 +170,15 @@ def random_program(rng: random.Random, first: str = "") -> RandomProgram:
             if abs(graph.eval(*args)) < 1e3:  # by IEEE arithmetic also where Python's own would raise
                 break
     return program
+
+
+def numbered_program(seed: int, number: int, count: int) -> tuple[RandomProgram, list[tuple[float, ...]]]:
+    """The program of this number, and points for it. Programs 0, 1, 2, … call every function of `ops` in turn."""
+    rng = random.Random(f"{seed} {number}")
+    names = list(FORMS)
+    random.Random(seed).shuffle(names)
+    program = random_program(rng, names[number % len(names)])
+    return program, points(rng, program.inputs, count)
 
 
 def _random_statement(rng: random.Random, known: int, function: str, branch: bool) -> Statement:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.autograd import text_table
-from funcgrad.gradcheck.error_model import EPS, Spread, same, tolerances
+from funcgrad.gradcheck.error_model import EDGES, EPS, Spread, same, tolerances
 
 UNCOMPILED, JIT, VMAP, RAISED = "uncompiled", "jit", "vmap", "raised"  # the forms in which a number is computed
 NEAR_SUBNORMAL = 2.0**-1021  # below it, a rounding may cross the border of the subnormals, 2**-1022
@@ -17,7 +17,6 @@ NEAR_SUBNORMAL = 2.0**-1021  # below it, a rounding may cross the border of the 
 # Why a number that differs is excluded
 SUBNORMAL = "are or come from subnormals, which JAX flushes to zero"
 UNSTABLE = "are inf or nan in some perturbed runs and not in others"
-INACCURATE = "come from a function in which JAX has few correct digits, or 0 · inf for a constant"
 BRANCH_CHANGES = "take another branch in some perturbed runs"
 
 
@@ -76,7 +75,8 @@ class Failure(NamedTuple):
 class Report(NamedTuple):
     """What was compared: `rows` by function; `excluded` counts the numbers that cannot be compared, by reason.
 
-    `ok` allows for a share of `most_excluded`: little in random programs, any at a point that the user chose.
+    `gradients` counts the points of a program at which every number was compared. `ok` allows for a share of
+    `most_excluded`: little in random programs, any at a point that the user chose.
     """
 
     rows: dict[str, FunctionSummary]
@@ -84,6 +84,7 @@ class Report(NamedTuple):
     failures: tuple[Failure, ...]
     excluded: dict[str, int]
     most_excluded: float = 0.05
+    gradients: int = 0
 
     @property
     def ok(self) -> bool:
@@ -102,7 +103,8 @@ class Report(NamedTuple):
             for name, (cases, worst) in sorted(self.rows.items())
         }
         failures = [{"case": str(failure.case), "program": failure.source} for failure in self.failures]
-        return {"ok": self.ok, "cases": self.cases, "excluded": self.excluded, "failures": failures, "functions": rows}
+        counts = {"ok": self.ok, "cases": self.cases, "gradients": self.gradients, "excluded": self.excluded}
+        return {**counts, "failures": failures, "functions": rows}
 
     def notes(self) -> list[str]:
         """How many numbers were compared and excluded, and why; the failures."""
@@ -150,6 +152,7 @@ def judge(
         ]
 
     excluded: Counter[str] = Counter()
+    complete = np.ones(limit.shape[1], bool)  # points at which nothing is excluded
     wrong_cases: list[Case] = []
     closest: list[Case] = []  # to its tolerance, of the numbers within it, for each form
     for form, mine in ours.items():
@@ -158,6 +161,7 @@ def judge(
         wrong = ~same(mine, theirs[here], limit[here])
         for reason, mask in [(SUBNORMAL, tiny), *((reason, mask[here]) for reason, mask in excuses.items())]:
             excluded[reason] += int(np.sum(wrong & mask))
+            complete[: mine.shape[1]] &= ~np.any(wrong & mask, axis=0)
             wrong &= ~mask
         wrong_cases += cases(form, mine, theirs, limit, wrong)
         with np.errstate(all="ignore"):
@@ -174,7 +178,8 @@ def judge(
     count = sum(mine.size for mine in ours.values())
     worst = wrong_cases[0] if wrong_cases else max(closest, key=lambda case: case.share)
     rows = {name: FunctionSummary(count, worst) for name in functions}
-    return Report(rows, count, tuple([Failure(case, "") for case in wrong_cases]), dict(+excluded))
+    failures = tuple([Failure(case, "") for case in wrong_cases])
+    return Report(rows, count, failures, dict(+excluded), gradients=int(np.sum(complete)))
 
 
 def _excuses(spread: Spread, tolerance: Any, limit: Any) -> dict[str, Any]:
@@ -183,7 +188,7 @@ def _excuses(spread: Spread, tolerance: Any, limit: Any) -> dict[str, Any]:
     return {
         SUBNORMAL: spread.subnormal | ~same(runs[0], runs[1], limit / 2),
         UNSTABLE: np.isnan(tolerance) | (np.abs(runs[0]) > sys.float_info.max - limit),
-        INACCURATE: np.broadcast_to(spread.inaccurate, limit.shape),
+        **{edge: np.broadcast_to(mask, limit.shape) for edge, mask in zip(EDGES, spread.inaccurate, strict=True)},
         BRANCH_CHANGES: np.broadcast_to(spread.branch_changes, limit.shape),
     }
 
@@ -197,4 +202,5 @@ def merged(reports: Sequence[Report]) -> Report:
         rows[name] = FunctionSummary(other.cases + row.cases, worst)
     failures = tuple(failure for report in reports for failure in report.failures)
     excluded = sum((Counter(report.excluded) for report in reports), Counter[str]())
-    return Report(rows, sum(report.cases for report in reports), failures, dict(excluded))
+    gradients = sum(report.gradients for report in reports)
+    return Report(rows, sum(report.cases for report in reports), failures, dict(excluded), gradients=gradients)
