@@ -231,14 +231,15 @@ def summary() -> str:
 def index() -> str:
     """A row for each script, from its docstring: the first line, and a command with its time after the #."""
     lines = ["| script | question | command | time |", "| --- | --- | --- | --- |"]
-    for path in sorted(EXPERIMENTS.glob("*.py")):
+    for path in sorted([*EXPERIMENTS.glob("*.py"), EXPERIMENTS / "gradbench" / "tool.py"]):
+        name = path.relative_to(EXPERIMENTS).as_posix()
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        commands = [line.partition("#") for line in text.splitlines() if f"python experiments/{path.name}" in line]
+        commands = [line.partition("#") for line in text.splitlines() if f"python experiments/{name}" in line]
         if not (text and commands and commands[0][2]):
-            raise ValueError(f"{path.name}: its docstring needs a line `python experiments/{path.name}   # TIME`")
+            raise ValueError(f"{name}: its docstring needs a line `python experiments/{name}   # TIME`")
         command, _, time = commands[0]
         question = text.splitlines()[0].replace("|", "\\|")
-        lines.append(f"| [{path.stem}]({path.name}) | {question} | `{command.strip()}` | {time.strip()} |")
+        lines.append(f"| [{name.removesuffix('.py')}]({name}) | {question} | `{command.strip()}` | {time.strip()} |")
     return "\n".join(lines) + "\n"
 
 

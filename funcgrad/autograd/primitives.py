@@ -341,7 +341,13 @@ betaln = primitive(
 ndtr = primitive(
     "ndtr", special.ndtr, lambda t, ans, x: mul(t, mul(1 / math.sqrt(2 * pi), gaussian(mul(math.sqrt(0.5), x))))
 )
-ndtri = primitive("ndtri", special.ndtri, lambda t, ans, p: mul(t, mul(math.sqrt(2 * pi), exp(mul(0.5, square(ans))))))
+ndtri = primitive("ndtri", special.ndtri, lambda t, ans, p: mul(t, slope_of_ndtri(p, ans)))
+slope_of_ndtri: Primitive = primitive(  # of p and x = ndtri(p), whose derivative overflows where that of JAX does
+    "slope_of_ndtri",
+    lambda p, x: math.sqrt(2 * pi) * exp.value(0.5 * x * x),
+    lambda t, ans, p, x: mul(t, mul(mul(x, ans), ans)),
+    None,
+)
 log_ndtr = primitive(
     "log_ndtr",
     special.log_ndtr,

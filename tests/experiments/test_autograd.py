@@ -1,32 +1,16 @@
 """The bridge: micrograd's network on scalars is JAX's on matrices, and SciPy finds minima with compiled derivatives."""
 
-import importlib.util
-import json
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from scripts import recorded, script
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent.parent / "experiments"
 FINITE_DIFFERENCES = "differences"
 SMALL = 2, 3, 3, 1  # units of a network that JAX compiles quickly
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def recorded(name: str) -> Any:
-    return json.loads((EXPERIMENTS / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The lesson's claim: every step from two loops to one compiled function gives the same distances, exactly."""
 
-import importlib.util
 import json
 import textwrap
 from pathlib import Path
@@ -8,18 +7,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-
-EXPERIMENTS = Path(__file__).resolve().parent.parent.parent / "experiments"
+from scripts import script
 
 
 @pytest.fixture(scope="module")
 def lesson() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("knn_from_loops", EXPERIMENTS / "knn_from_loops.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("knn_from_loops")
 
 
 def test_every_step_gives_the_same_distances(lesson: ModuleType) -> None:
