@@ -104,6 +104,9 @@ def autograd_table() -> str:
     chain = speed["chain_of_1_000_000"]
     moons = read("micrograd_moons")
     difference, steps = moons["worst_gradient_difference"], moons["settings"]["steps"]
+    mnist = read("micrograd_mnist")
+    epochs = [mnist[name]["seconds"]["epoch"] for name in ("one_by_one", "by_columns")]
+    in_c = [row["epoch"] for name, row in mnist["published"].items() if name.startswith("C by")]
     rows = [
         ("compiled, against the same by hand", f"{ours:.2f} × the time"),
         ("compiled, against jitted `jax.value_and_grad`", f"{by_hand['jax.jit'] / ours:.0f} × faster"),
@@ -118,6 +121,11 @@ def autograd_table() -> str:
         ("10,000 operations traced, compiled and run", f"{speed['compile_10_000_seconds']:.1f} s"),
         ("gradient of 1,000,000 operations, uncompiled", f"{chain['seconds']:.1f} s, {chain['gib']:.1f} GiB"),
         (f"its network's gradients over {steps} steps, against `jax.grad`", f"within {difference:.0e}"),
+        (
+            "an epoch of its network 784-50-10 on MNIST, image by image and by columns of 500",
+            f"{epochs[0]:.0f} s and {epochs[1]:.0f} s; published {mnist['published']['interpreted']['epoch']:,} s, as "
+            f"compiled C {min(in_c)} to {max(in_c)} s",
+        ),
     ]
     lines = ["| micrograd's expression, value and gradient | measured |", "| --- | --- |"]
     return "\n".join([*lines, *(f"| {what} | {figure} |" for what, figure in rows)]) + "\n"
@@ -278,7 +286,8 @@ with a checkpoint. [train_scaling](train_scaling.py) measures [what several devi
     ),
     "Scalar derivatives": (
         """
-On one core ([autograd_speed](autograd_speed.py), [micrograd_moons](micrograd_moons.py)).
+On one core ([autograd_speed](autograd_speed.py), [micrograd_moons](micrograd_moons.py),
+[micrograd_mnist](micrograd_mnist.py)). [gradbench](gradbench/tool.py) answers to GradBench's scalar evals.
 """,
         autograd_table,
     ),

@@ -17,6 +17,7 @@ from funcgrad.autograd.inspection import make_graph, reverse_graph
 from funcgrad.autograd.jit_cache import jit
 from funcgrad.autograd.primitives import TABLE
 from funcgrad.autograd.pytrees import register_tree
+from funcgrad.autograd.taylor import jet
 from funcgrad.autograd.tracing import EscapedError
 from funcgrad.autograd.transforms import grad, hessian, hvp, jacfwd, jacrev, jvp, linearize, value_and_grad, vjp
 
@@ -40,6 +41,7 @@ __all__ = [
     "hvp",
     "jacfwd",
     "jacrev",
+    "jet",
     "jit",
     "jvp",
     "linearize",

@@ -49,6 +49,8 @@ class _Custom:
         if not traces:
             return self.fun(*args)
         trace = max(traces, key=lambda trace: trace.level)
+        if not trace.custom_rules:
+            return self.fun(*args)
         constant = lambda x: _outside(x, lambda inner: inner.level >= trace.level)  # noqa: E731
         fixed = [pytrees.map_leaves(constant, args[i]) for i in self.nondiff]
         outer = [trace.value(x) for x in leaves]

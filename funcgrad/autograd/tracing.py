@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from funcgrad.autograd import primitives as p
 from funcgrad.autograd import pytrees
@@ -34,6 +34,7 @@ class Trace:
     """
 
     __slots__ = ("closed", "comparisons", "equations", "level", "plain", "size")
+    custom_rules: ClassVar[bool] = True  # whether functions that have them are differentiated by them
 
     def __init__(self, comparisons: bool = False, plain: bool = False) -> None:
         self.level = next(_levels)
