@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import threading
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,28 @@ def one_line(message: object, limit: int | None = None) -> str:
     """A message or an exception on one line of at most `limit` characters; the exception's type if it says nothing."""
     text = " ".join(str(message).split()) or type(message).__name__
     return text if limit is None else shorten(text, limit)
+
+
+def shown(name: object) -> str:
+    r"""A name as text that a terminal, a picture and JSON can hold: what cannot be printed is escaped.
+
+    Bytes that are no UTF-8 become \\xff, control characters \\x1b or \\n, what changes the order of writing \\u202e.
+
+    >>> shown("café [1]\x1b[31m"), shown(os.fsdecode(b"caf\xe9"))
+    ('café [1]\\x1b[31m', 'caf\\xe9')
+    """
+    text = str(name)
+    return text if text.isprintable() else "".join(char if _is_shown(char) else _escaped(char) for char in text)
+
+
+def _is_shown(char: str) -> bool:
+    joins = "\u200c\u200d"  # letters of Persian, say, and parts of an emoji
+    return char.isprintable() or char in joins or unicodedata.category(char) == "Zs"
+
+
+def _escaped(char: str) -> str:
+    byte = ord(char) - 0xDC00  # as Python decodes a byte of a file name that is no UTF-8
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else char.encode("unicode_escape").decode()
 
 
 def shorten(value: object, limit: int = 60) -> str:

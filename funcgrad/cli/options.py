@@ -149,14 +149,22 @@ class DataOptions(Options):
     data: tuple[str, ...] = option(
         ("digits",),
         "digits, a TFDS name (cifar10), FILE.npz, two or four .npy files (features, labels), "
-        "or a folder of class folders of images",
+        "or a folder of class folders of images (./digits, if it is called so)",
         **_NAMES,
     )
     data_dir: Path | None = option(None, _DATA_DIR, **_FOLDER)
     classes: tuple[str, ...] | None = option(None, "only these classes", **_NAMES)
     limit_train: int | None = option(None, "only the first N training examples", **_COUNT)
     limit_test: int | None = option(None, "only the first N test examples", **_COUNT)
-    size: int | None = option(None, "resize images of a folder to N × N", **_COUNT)
+    per_class: int | None = option(None, "only the first N training examples of each class", **_COUNT)
+    size: int | None = option(None, "resize images of TFDS or of a folder to N × N", **_COUNT)
+    channels: int | None = option(None, "1: grey, 3: RGB [grey if all images are]", type=int, choices=(1, 3))
+    background: str = option("white", "shows through transparent pixels: a name or #rrggbb", metavar="COLOR")
+    skip_unreadable: bool = option(False, "leave out images that cannot be read")
+    allow_empty_classes: bool = option(False, "accept class folders without images")
+    keys: tuple[str, ...] | None = option(None, "the arrays of an archive to use: features, labels, …", **_NAMES)
+    label_column: str | None = option(None, "of a table", metavar="NAME")
+    group_column: str | None = option(None, "of a table: examples of a group stay in one fold", metavar="NAME")
     test_fraction: float = option(
         0.2,
         "the last share of each class is for testing, where the data has no test part",

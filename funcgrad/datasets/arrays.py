@@ -2,10 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,17 +20,26 @@ class Split(NamedTuple):
     """Examples in their original order: images (N, …) uint8, float32 or float64; labels (N,) int32; ids (N,).
 
     An id is the text that the source gives (TFDS's `id`, a relative path), else the position in the source, an int64.
+    groups (N,), where the source has them: what must stay together when examples are divided, such as a person.
     """
 
     images: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
+    groups: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        return f"Split({len(self.labels):,} examples of {self.images.dtype} {self.images.shape[1:]})"
 
 
 class Dataset(NamedTuple):
-    """Both parts, the name of the class that each label stands for, and a hash of the content before any selection.
+    """All parts, the name of the class that each label stands for, and a hash of the content.
 
-    `split` describes how the test part was taken where the source had none, and is empty where it had one.
+    fingerprint: of training and test part before any selection; of images that are decoded, as they were selected.
+    split: how the test part was taken.
+    validation: the part on which training is watched, where the source has one beside the test part.
+    notes: sentences for whoever reads the result: what was assumed, converted, left out.
+    details: the same for result.json, as plain JSON.
     """
 
     name: str
@@ -38,6 +48,34 @@ class Dataset(NamedTuple):
     classes: tuple[str, ...]
     fingerprint: str
     split: str = ""
+    validation: Split | None = None
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.train.labels):,} train, {len(self.test.labels):,} test, {len(self.classes)} classes"
+        return f"Dataset({self.name!r}: {counts}, {self.train.images.dtype} {self.train.images.shape[1:]})"
+
+
+class Examples(NamedTuple):
+    """What is to be predicted: images (N, …) and ids (N,), as in a `Split`; labels (N,) int32 if the source has them.
+
+    classes: what the labels stand for; empty where there are none. notes, details: as in a `Dataset`.
+    """
+
+    name: str
+    images: np.ndarray
+    ids: np.ndarray
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = MappingProxyType({})
+
+
+def take(split: Split, rows: Any) -> Split:
+    """The examples of some rows: a slice, positions or a mask."""
+    groups = None if split.groups is None else split.groups[rows]
+    return Split(split.images[rows], split.labels[rows], split.ids[rows], groups)
 
 
 class RawSplit(NamedTuple):
@@ -72,19 +110,16 @@ def from_arrays(
         values = known if labels.dtype.kind == known.dtype.kind else np.arange(len(known))
         ids = np.arange(len(labels)) if part.ids is None else part.ids
         splits.append(Split(images, _positions(part.labels_name, labels, values), ids))
-    description = ""
+    description = f"{Path(parts[-1].images_name).name} is the test part"
     if len(splits) == 1:
-        splits = _divide(name, splits[0], fraction)
-        description = f"the last {fraction:.4g} of each class, in the original order, is the test part"
+        splits, description = divide(name, splits[0], fraction)
     forms = [f"{split.images.dtype} {split.images.shape[1:]}" for split in splits]
     if forms[0] != forms[1]:
         raise ValueError(f"{name}: training and test examples differ, {' and '.join(forms)}; one form is accepted")
     for what, split in zip(("training", "test"), splits, strict=True):
         _require_finite(f"{name}, {what} part", split, tuning)
-    digests = "".join(digest(array, tuning) for split in splits for array in split[:2])
-    fingerprint = hashlib.sha256(digests.encode()).hexdigest()[:16]
     names = [] if known is None else map(str, known.tolist())
-    return Dataset(name, splits[0], splits[1], tuple(names), fingerprint, description)
+    return Dataset(name, splits[0], splits[1], tuple(names), fingerprint(splits, tuning), description)
 
 
 def digits() -> Dataset:
@@ -93,7 +128,8 @@ def digits() -> Dataset:
     images, labels = load_digits(return_X_y=True)
     images = images.astype(np.uint8).reshape(-1, 8, 8)
     rows = np.split(np.arange(len(images)), [1437])
-    return from_arrays("digits", [RawSplit("digits", images[part], "digits", labels[part], part) for part in rows])
+    parts = [RawSplit("digits", images[part], "digits", labels[part], part) for part in rows]
+    return from_arrays("digits", parts)._replace(split="the last 360 images are the test part")
 
 
 def from_npz(path: Path, fraction: float) -> Dataset:
@@ -193,14 +229,31 @@ def _require_finite(what: str, split: Split, tuning: Tuning) -> None:
         raise ValueError(f"{what}: {count} of {len(split.ids)} rows hold NaN or infinity: {first}{more}")
 
 
-def _divide(name: str, split: Split, fraction: float) -> list[Split]:
-    """The last `fraction` of each class, to the nearest example, is split off; at least one of each class remains."""
+def divide(name: str, split: Split, fraction: float) -> tuple[list[Split], str]:
+    """The last `fraction` of each class, to the nearest example, is split off; at least one of each class remains.
+
+    Returns both parts, and how the second was taken.
+    """
     counts = np.bincount(split.labels)
     train_counts = np.maximum(counts - np.floor(counts * fraction + 0.5).astype(int), 1)
-    order = np.argsort(split.labels, kind="stable")
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    is_test = np.empty(len(order), bool)
-    is_test[order] = rank >= np.repeat(train_counts, counts)
+    is_test = rank_in_class(split.labels) >= train_counts[split.labels]
     if not is_test.any():
-        raise ValueError(f"{name}: too few examples ({len(order)}) to take {fraction:.4g} of each class as a test part")
-    return [Split(*(array[rows] for array in split)) for rows in (~is_test, is_test)]
+        raise ValueError(
+            f"{name}: too few examples ({len(is_test)}) to take {fraction:.4g} of each class as a test part"
+        )
+    how = f"the last {fraction:.4g} of each class, in the original order, is the test part"
+    return [take(split, rows) for rows in (~is_test, is_test)], how
+
+
+def rank_in_class(labels: np.ndarray) -> np.ndarray:
+    """Of each example, how many of its class come before it."""
+    counts = np.bincount(labels)
+    rank = np.empty(len(labels), int)
+    rank[np.argsort(labels, kind="stable")] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rank
+
+
+def fingerprint(splits: Iterable[Split], tuning: Tuning = TUNING) -> str:
+    """A hash of images and labels."""
+    digests = "".join(digest(array, tuning) for split in splits for array in split[:2])
+    return hashlib.sha256(digests.encode()).hexdigest()[:16]

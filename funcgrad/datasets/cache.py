@@ -1,6 +1,7 @@
 """The cache of decoded images: arrays on disk under a hash of all that they depend on, memory-mapped when read.
 
 Each entry is checked against its content; a damaged one is removed and made again, and a full disk costs a warning.
+The entries used least recently give way to new ones (`Tuning.max_bytes`).
 """
 
 import contextlib
@@ -16,9 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.files import one_line, replacing, write_json
+from funcgrad.files import one_line, replacing, shown, write_json
 
-_FORMAT = 2
+_FORMAT = 3
+_ENTRY = "[0-9a-f]" * 32  # the names of entries
 _log = logging.getLogger("funcgrad")
 
 Content = tuple[dict[str, np.ndarray], Sequence[Any]]  # arrays, and anything that JSON can write
@@ -27,9 +29,50 @@ Content = tuple[dict[str, np.ndarray], Sequence[Any]]  # arrays, and anything th
 class Tuning(NamedTuple):
     block_bytes: int = 1 << 24  # how much of a memory-mapped array is read at a time
     stale_seconds: float = 3600  # no writer takes this long, so an older temporary folder is left over from a crash
+    max_bytes: int = 10 << 30  # of the whole cache
 
 
 TUNING = Tuning()
+
+
+class Entry(NamedTuple):
+    """What the cache keeps: of which folder, as what, how large, and when it was last used, in seconds since 1970."""
+
+    path: Path
+    folder: str
+    images: str
+    bytes: int
+    used: float
+
+
+def cache_root() -> Path:
+    """$FUNCGRAD_CACHE_DIR, else the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("FUNCGRAD_CACHE_DIR") or platformdirs.user_cache_dir("funcgrad"))
+
+
+def cache_entries() -> list[Entry]:
+    """What is in the cache, the least recently used first."""
+    entries = []
+    for path in cache_root().glob(_ENTRY):
+        with contextlib.suppress(FileNotFoundError):  # another process is removing it
+            size = sum(file.stat().st_size for file in path.iterdir())
+            entries.append(Entry(path, *_origin(path), size, path.stat().st_mtime))
+    return sorted(entries, key=lambda entry: entry.used)
+
+
+def clear_cache(keep_bytes: int = 0) -> list[Entry]:
+    """Removes what was used least recently until no more bytes are left than these, and returns it."""
+    entries = cache_entries()
+    excess, removed = sum(entry.bytes for entry in entries) - keep_bytes, []
+    for entry in entries:
+        if excess <= 0:
+            break
+        shutil.rmtree(entry.path, ignore_errors=True)
+        removed.append(entry)
+        excess -= entry.bytes
+    return removed
 
 
 def cached(
@@ -43,12 +86,16 @@ def cached(
 
     Arrays whose name ends in "images" are memory-mapped. `options` is anything that JSON can write.
     """
-    path = _path(directory, files, options)
+    path = cache_root() / _key(directory, files, options)
     if (content := _read(path, tuning)) is not None:
         return content
     content = make()
+    size = sum(array.nbytes for array in content[0].values())
+    if size > tuning.max_bytes:
+        return content
     try:
-        _write(path, *content, tuning)
+        clear_cache(tuning.max_bytes - size)
+        _write(path, directory, *content, tuning)
     except OSError as error:
         if not path.is_dir():  # else another process was first, and its copy is the same
             _log.warning("the decoded images are not cached: %s", one_line(error, 200))
@@ -77,15 +124,12 @@ def remove_stale(root: Path, pattern: str, seconds: float) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _path(directory: Path, files: Sequence[Path], options: object) -> Path:
-    import platformdirs
-
+def _key(directory: Path, files: Sequence[Path], options: object) -> str:
     known = [(file, file.stat()) for file in sorted(files)]
     entries = [[str(file.relative_to(directory)), x.st_size, x.st_mtime_ns, x.st_ctime_ns] for file, x in known]
     texts = [file.read_text() for file in sorted(files) if file.suffix == ".json"]  # dataset_info.json, features.json
     key = hashlib.sha256(json.dumps([_FORMAT, str(directory.resolve()), options, entries, texts]).encode())
-    root = Path(os.environ.get("FUNCGRAD_CACHE_DIR") or platformdirs.user_cache_dir("funcgrad"))
-    return root / key.hexdigest()[:32]
+    return key.hexdigest()[:32]
 
 
 def _read(path: Path, tuning: Tuning) -> Content | None:
@@ -93,12 +137,15 @@ def _read(path: Path, tuning: Tuning) -> Content | None:
     if not path.is_dir():
         return None
     try:
-        names, texts, checksum = json.loads((path / "content.json").read_text(encoding="utf-8"))
+        content = json.loads((path / "content.json").read_text(encoding="utf-8"))
+        names, texts, checksum = (content[key] for key in ("arrays", "texts", "checksum"))
         arrays = {}
         for name in names:
             arrays[name] = np.load(path / f"{name}.npy", "r" if name.endswith("images") else None, allow_pickle=False)
         if _checksum(arrays, texts, tuning) != checksum:
             raise ValueError("its content has changed")
+        with contextlib.suppress(OSError):  # where it may only be read
+            os.utime(path)  # when it was last used
         return arrays, texts
     except Exception as error:  # a damaged file makes NumPy and json raise almost anything
         _log.warning("the cached images in %s are damaged (%s); decoding again", path, one_line(error, 200))
@@ -106,17 +153,28 @@ def _read(path: Path, tuning: Tuning) -> Content | None:
         return None
 
 
-def _write(path: Path, arrays: Mapping[str, np.ndarray], texts: Sequence[Any], tuning: Tuning) -> None:
+def _write(path: Path, directory: Path, arrays: Mapping[str, np.ndarray], texts: Sequence[Any], tuning: Tuning) -> None:
     """Nothing is synced to disk: what a crash leaves incomplete fails its checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale(path.parent, f".{'[0-9a-f]' * 32}.*", tuning.stale_seconds)
+    remove_stale(path.parent, f".{_ENTRY}.*", tuning.stale_seconds)
     with replacing(path) as temporary_path:
         temporary_path.mkdir(exist_ok=True)
         for name, array in arrays.items():
             np.save(temporary_path / f"{name}.npy", array, allow_pickle=False)
-        write_json(temporary_path / "content.json", [[*arrays], texts, _checksum(arrays, texts, tuning)])
+        content = {"folder": shown(directory.resolve()), "arrays": [*arrays], "texts": texts}
+        write_json(temporary_path / "content.json", {**content, "checksum": _checksum(arrays, texts, tuning)})
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], texts: Sequence[Any], tuning: Tuning) -> str:
     digests = {name: digest(array, tuning) for name, array in arrays.items()}
     return hashlib.sha256(json.dumps([digests, texts]).encode()).hexdigest()
+
+
+def _origin(path: Path) -> tuple[str, str]:
+    """The folder that an entry was made of, and what its images are; "?" where it does not say."""
+    try:
+        folder = json.loads((path / "content.json").read_text(encoding="utf-8"))["folder"]
+        arrays = [np.load(file, "r", allow_pickle=False) for file in sorted(path.glob("*images.npy"))]
+        return folder, f"{sum(map(len, arrays)):,} of {' × '.join(map(str, arrays[0].shape[1:]))}"
+    except Exception:  # a damaged file, as in `_read`
+        return "?", "?"

@@ -1,117 +1,263 @@
-"""Images that must be decoded: a folder of class folders, and the decoding itself, which TFDS's records share."""
+"""From encoded images to pixels as people see them, all of one size and one number of channels.
 
+The images are files of a folder (`folders`) or records of TFDS (`tfds_reader`); Pillow decodes them.
+"""
+
+import functools
 import io
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.datasets.arrays import RawSplit
 from funcgrad.files import listed, one_line
 
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # Pillow's names; MPO: JPEG of phones
+_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes
+_ORIENTATION = 0x0112  # the EXIF tag
+_UPRIGHT = {  # how Pillow turns an image of each orientation
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 
 Progress = Callable[[int, int], None]  # called with (done, total)
 Size = tuple[int, int] | None
 
 
 class Example(NamedTuple):
-    """An image before decoding: its name in messages, its file or the bytes of a PNG or JPEG, its label and its id."""
+    """An image before decoding: its name in messages, its file or its bytes, its label, its id, perhaps its group."""
 
     name: str
     image: Path | bytes
     label: int
     id: str | int
+    group: str | int | None = None
 
 
 class Encoded(NamedTuple):
-    """One or two parts by their name in messages; mode: Pillow's, or None: grey if every image is, else RGB."""
+    """The parts of a source: "train", and perhaps "validation" and "test".
+
+    mode: Pillow's, of the decoded images; None: grey if every image is, else RGB. uniform: whether all are of one size.
+    split: how the test part was taken, if there is one.
+    """
 
     parts: Mapping[str, Sequence[Example]]
     classes: Sequence[str]
-    mode: str | None
+    mode: str | None = None
+    uniform: bool = False
+    split: str = ""
 
 
 class Source(NamedTuple):
-    """A directory, the files in it that the result depends on, and what reads them: ValueError if they are damaged."""
+    """A directory, the files in it that the result depends on, and what reads them: ValueError if they are damaged.
+
+    identity: what else it depends on, as plain JSON. notes, details: as in a `Dataset`, what is known before reading.
+    """
 
     directory: Path
     files: Sequence[Path]
     read: Callable[[], Encoded]
+    identity: object = None
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = MappingProxyType({})
 
 
-def folder_source(root: Path) -> Source:
-    """Class folders of PNG or JPEG images, or train/ and test/ made of these, sorted by path; an id is the path."""
-    names = [path.name for path in _folders(root)]
-    is_split = "train" in names and {*names} <= {"train", "test", "validation", "val"}
-    tests = [root / name for name in ("test", "validation", "val") if name in names]
-    tops = [root / "train", *tests[:1]] if is_split else [root]
-    classes = [path.name for path in _folders(tops[0])]
-    parts = {str(top): [*_examples(root, top, classes)] for top in tops}
-    files = [Path(example.name) for examples in parts.values() for example in examples]
-    return Source(root, files, lambda: Encoded(parts, classes, None))
+class Decoding(NamedTuple):
+    """How images become arrays.
 
-
-def decode(encoded: Encoded, size: Size, progress: Progress | None) -> list[RawSplit]:
-    """Images (N, H, W, C) uint8 of one shape, resized to `size` (bilinear, antialiased), for each part.
-
-    Raises ValueError if an image is not readable, or their sizes differ and `size` is None.
+    size: (H, W) to resize to. channels: 1, 3, or those of the source. background: what shows through transparency.
+    skip_unreadable: leave out what cannot be read.
     """
-    examples = [example for part in encoded.parts.values() for example in part]
-    images = np.empty((0, 0, 0, 0), np.uint8)
-    sizes: list[tuple[int, ...]] = []
-    all_grey = encoded.mode is None
-    for i, example in enumerate(examples):
-        pixels, is_grey = _pixels(example, encoded.mode or "RGB", size)
-        all_grey = all_grey and is_grey
-        sizes.append(pixels.shape[:2])
-        images = np.empty((len(examples), *pixels.shape), np.uint8) if i == 0 else images
-        if images.shape[1:] == pixels.shape:
-            images[i] = pixels
-        if progress:
-            progress(i + 1, len(examples))
-    common = Counter(sizes).most_common(1)[0][0] if sizes else ()
-    pairs = zip(examples, sizes, strict=True)
-    if odd := [f"{example.name} ({side[0]}×{side[1]})" for example, side in pairs if side != common]:
-        usual = f"most images are {common[0]}×{common[1]}"
-        raise ValueError(f"image sizes differ and no size is given to resize them: {usual}, but {listed(odd, 5)}")
-    images = images[..., :1].copy() if all_grey else images
-    ends = np.cumsum([len(part) for part in encoded.parts.values()])[:-1]
-    return [
-        RawSplit(name, pixels, name, np.array([x.label for x in part], np.int64), np.array([x.id for x in part]))
-        for (name, part), pixels in zip(encoded.parts.items(), np.split(images, ends), strict=True)
-    ]
+
+    size: Size = None
+    channels: int | None = None
+    background: tuple[int, int, int] = (255, 255, 255)
+    skip_unreadable: bool = False
 
 
-def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.glob("[!.]*") if path.is_dir())
+class Decoded(NamedTuple):
+    """Images (kept, H, W, C) uint8, which examples were kept (N,), and what was converted and left out."""
+
+    images: np.ndarray
+    kept: np.ndarray
+    notes: tuple[str, ...]
+    details: dict[str, Any]
 
 
-def _examples(root: Path, top: Path, classes: Sequence[str]) -> Iterator[Example]:
-    if not (folders := _folders(top)):
-        raise ValueError(f"{top}: no class folders of PNG or JPEG images in it")
-    for folder in folders:
-        found = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in _IMAGE_SUFFIXES)
-        if not found or folder.name not in classes:
-            why = "is not a class of the training part" if found else "holds no PNG or JPEG image"
-            raise ValueError(f"{folder} {why}")
-        label = classes.index(folder.name)
-        yield from (Example(str(path), path, label, path.relative_to(root).as_posix()) for path in found)
+class Header(NamedTuple):
+    """What an image says of itself before its pixels are read: (H, W) as it is to be seen, and whether it is grey."""
+
+    size: tuple[int, int]
+    is_grey: bool
 
 
-def _pixels(example: Example, mode: str, size: Size) -> tuple[np.ndarray, bool]:
-    """One image (H, W, C), and whether it is grey."""
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Those of files that are read as images."""
     from PIL import Image
 
+    return frozenset(name for name, kind in Image.registered_extensions().items() if kind in _FORMATS)
+
+
+def decode(encoded: Encoded, decoding: Decoding, progress: Progress | None = None) -> Decoded:
+    """The images of all parts, one after the other; transparency is kept only where the mode of the source has it.
+
+    Sizes are compared before anything is decoded. Raises ValueError if they differ and no size is given, and if images
+    cannot be read: all of them are named.
+    """
+    examples = [example for part in encoded.parts.values() for example in part]
+    is_known = encoded.mode and (encoded.uniform or decoding.size)
+    headers, unreadable = read_headers(examples[:1] if is_known else examples)
+    size = decoding.size or _common_size(examples, headers)
+    mode = {1: "L", 3: "RGB", None: encoded.mode}[decoding.channels]
+    mode = mode or ("L" if all(header.is_grey for header in headers.values()) else "RGB")
+    images = np.empty((len(examples), *size, {"L": 1, "RGB": 3, "RGBA": 4}[mode]), np.uint8)
+    done: Counter[str] = Counter()
+    for i, example in enumerate(examples):
+        if i not in unreadable:
+            try:
+                pixels, conversions = _pixels(example.image, mode, decoding)
+                if pixels.shape[:2] != size:
+                    raise ValueError("its header gives another size")
+                images[i] = pixels.reshape(images.shape[1:])
+                done.update(conversions)
+            except MemoryError:
+                raise
+            except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error, …
+                unreadable[i] = one_line(error, 200)
+        if progress:
+            progress(i + 1, len(examples))
+    kept = np.array([i not in unreadable for i in range(len(examples))], bool)
+    if unreadable and not (decoding.skip_unreadable and kept.any()):
+        remedy = "; --skip-unreadable leaves them out" if kept.any() else ""
+        raise ValueError(f"{unreadable_images(examples, unreadable)}{remedy}")
+    notes = [f"{count:,} of {len(examples):,} images: {what}" for what, count in done.items()]
+    details: dict[str, Any] = {"converted": dict(done)} if done else {}
+    if unreadable:
+        notes.append(f"{unreadable_images(examples, unreadable)}; left out")
+        details["unreadable"] = [examples[i].id for i in sorted(unreadable)]
+    return Decoded(images if kept.all() else images[kept], kept, tuple(notes), details)
+
+
+def read_headers(examples: Sequence[Example]) -> tuple[dict[int, Header], dict[int, str]]:
+    """What the images say of themselves, by their number; and why the others cannot be read."""
+    headers, unreadable = {}, {}
+    for i, example in enumerate(examples):
+        try:
+            with _opened(example.image) as image:
+                width, height = image.size
+                headers[i] = Header((width, height) if _is_turned(image) else (height, width), image.mode in _GREY)
+        except Exception as error:  # as above
+            unreadable[i] = one_line(error, 200)
+    return headers, unreadable
+
+
+def unreadable_images(examples: Sequence[Example], reasons: Mapping[int, str]) -> str:
+    """Which images cannot be read, and why."""
+    which = listed(f"{examples[i].name} ({reasons[i]})" for i in sorted(reasons))
+    return f"{len(reasons):,} of {len(examples):,} images cannot be read: {which}"
+
+
+def differing_sizes(examples: Sequence[Example], headers: Mapping[int, Header]) -> str:
+    """Which images are not of the usual size; empty if all are."""
+    sizes = Counter(header.size for header in headers.values())
+    usual = max(sizes, key=sizes.__getitem__, default=(0, 0))
+    odd = [f"{examples[i].name} ({x.size[0]}×{x.size[1]})" for i, x in headers.items() if x.size != usual]
+    return f"most images are {usual[0]}×{usual[1]}, but {listed(odd, 5)}" if odd else ""
+
+
+def _common_size(examples: Sequence[Example], headers: Mapping[int, Header]) -> tuple[int, int]:
+    if which := differing_sizes(examples, headers):
+        raise ValueError(f"image sizes differ, and no size is given (--size) to resize them: {which}")
+    return next((header.size for header in headers.values()), (0, 0))
+
+
+@contextmanager
+def _opened(image: Path | bytes) -> Iterator[Any]:
+    """The image as Pillow opens it, without a word of Pillow's; only its header is read."""
+    from PIL import Image
+
+    Image.init()
+    file = io.BytesIO(image) if isinstance(image, bytes) else image
     try:
-        with Image.open(io.BytesIO(example.image) if isinstance(example.image, bytes) else example.image) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"mode {image.mode}; 8 bits a channel are accepted")
-            converted = image.convert("RGBA") if image.mode == "P" else image  # a palette may hold transparency
-            converted = converted.convert(mode)
-            pixels = np.asarray(converted.resize(size[::-1], Image.Resampling.BILINEAR) if size else converted)
-            return pixels.reshape(*pixels.shape[:2], -1), image.mode in ("1", "L", "LA")
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error, …
-        raise ValueError(f"{example.name}: not a readable PNG or JPEG image ({one_line(error, 200)})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
+                yield opened
+    except Image.UnidentifiedImageError:
+        raise ValueError("empty, or not an image of a known format") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"larger than the limit of {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+
+
+def _is_turned(image: Any) -> bool:
+    """Whether width and height are exchanged where the image is seen upright; of TIFF, Pillow has done so."""
+    late = image.format == "PNG" and "exif" not in image.info  # it would be looked for behind the pixels
+    return image.format != "TIFF" and not late and _orientation(image) >= 5
+
+
+def _orientation(image: Any) -> int:
+    """1: as it is to be seen; 2 to 8: a key of `_UPRIGHT`."""
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except Exception:  # what nobody can read says nothing
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+def _pixels(encoded: Path | bytes, mode: str, decoding: Decoding) -> tuple[np.ndarray, list[str]]:
+    """One image, upright, and what was converted."""
+    from PIL import Image
+
+    conversions = []
+    with _opened(encoded) as image:
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            conversions.append("several frames or pages, of which the first is taken")
+        if decoding.size:
+            height, width = decoding.size
+            image.draft(None, (height, width) if _is_turned(image) else (width, height))  # JPEG, at reduced scale
+        image.load()
+        if image.mode == "F":
+            raise ValueError("floats; integers of 8 or 16 bits are accepted")
+        upright = image
+        if (orientation := _orientation(image)) > 1:
+            upright = image.transpose(Image.Transpose[_UPRIGHT[orientation]])
+            conversions.append("turned upright, as EXIF says")
+        if upright.mode.startswith("I"):
+            upright = _scaled_to_8_bits(upright)
+            conversions.append("16-bit grey, scaled to 8 bits (65535 becomes 255)")
+        if mode != "RGBA" and upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            if upright.getchannel("A").getextrema()[0] < 255:
+                canvas = Image.new("RGBA", upright.size, decoding.background)
+                upright = Image.alpha_composite(canvas, upright)
+                conversions.append(f"transparent, composited on {_color(decoding.background)}")
+        converted = upright.convert(mode)
+        if decoding.size:
+            converted = converted.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(converted), conversions
+
+
+def _scaled_to_8_bits(image: Any) -> Any:
+    from PIL import Image
+
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65_535:
+        raise ValueError(f"integers from {values.min()} to {values.max()}; 8 or 16 bits are accepted")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _color(rgb: tuple[int, int, int]) -> str:
+    return "white" if rgb == (255, 255, 255) else "#{:02x}{:02x}{:02x}".format(*rgb)

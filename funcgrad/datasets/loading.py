@@ -1,38 +1,34 @@
-"""`load`: any source as a `Dataset`, and a selection from it; `describe` and `available`: what there is to load."""
+"""`load`: any source as a `Dataset`, or a selection from it; `load_examples`: all that it has, to be predicted."""
 
 import difflib
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad.datasets import arrays
-from funcgrad.datasets.arrays import Dataset, Split
-from funcgrad.datasets.cache import cached
-from funcgrad.datasets.images import Progress, Size, Source, decode, folder_source
-from funcgrad.datasets.tfds_reader import find_tfds, open_tfds, prepared, tfds_root, tfds_source
+from funcgrad.datasets.arrays import Dataset, Examples
+from funcgrad.datasets.decoded import Chosen, decode_chosen, rows_of
+from funcgrad.datasets.folders import examples_source, folder_source
+from funcgrad.datasets.images import Decoding, Encoded, Progress, Source, suffixes
+from funcgrad.datasets.selection import Selection, select
+from funcgrad.datasets.tfds_reader import find_tfds, prepared, tfds_root, tfds_source
 from funcgrad.datasets.tfds_writer import RECIPES
-from funcgrad.files import listed
+from funcgrad.files import shown
 
 PREPARABLE = tuple(RECIPES)  # what `funcgrad data prepare` can write
 
 Paths = str | Path | Sequence[str | Path]
 
 
-class Description(NamedTuple):
-    """A data set without its examples: counts and `shape` (of one image) are None if only decoding shows them."""
+class Columns(NamedTuple):
+    """Where a table or an archive has what is wanted; see `load`."""
 
-    name: str
-    where: str
-    prepared: bool
-    train: int | None = None
-    test: int | None = None
-    classes: tuple[str, ...] = ()
-    shape: tuple[int | None, ...] | None = None
-    dtype: str = ""
-    note: str = ""
+    keys: Sequence[str] | None = None
+    label: str | None = None
+    group: str | None = None
 
 
 def load(
@@ -41,9 +37,17 @@ def load(
     data_dir: str | Path | None = None,
     limit_train: int | None = None,
     limit_test: int | None = None,
+    per_class: int | None = None,
     classes: Sequence[str | int] | None = None,
-    size: int | tuple[int, int] | None = None,
     test_fraction: float = 0.2,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    background: str | tuple[int, int, int] = "white",
+    skip_unreadable: bool = False,
+    allow_empty_classes: bool = False,
+    keys: Sequence[str] | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Loads images or feature vectors with their labels, in the source's original order.
@@ -55,67 +59,92 @@ def load(
         "FILE.npz" holding x_train, y_train, x_test, y_test, or x, y, and perhaps the class names `classes`;
         two .npy files (features, labels) or four (x_train, y_train, x_test, y_test), which are memory-mapped, or one,
         STEM.npy, whose labels are STEM_labels.npy; …train.npy takes …test.npy and its labels, where there are any;
-        a folder of class folders of PNG or JPEG images, or of train/ and test/ made of these, sorted by path: grey
-        (H, W, 1) if every image is, else RGB.
+        a folder of class folders of images, sorted by path, or of the parts train, val and test made of these, of
+        which val is the test part where there is no other; "./digits" is the folder and "digits" the data set.
       data_dir: where TFDS data is; $TFDS_DATA_DIR, else ~/tensorflow_datasets, if None.
-      limit_train, limit_test: take the first N of the examples that `classes` selects.
+      limit_train, limit_test: take the first N of the examples that `classes` and `per_class` select.
+      per_class: take the first N training examples of each class.
       classes: names or indices of the classes to select, relabelled 0, 1, … in this order.
+      test_fraction: of a source without a test part, the last such fraction of each class in the original order is the
+        test part. This copies memory-mapped arrays.
       size: decoded images are resized to (H, W), or (size, size), bilinearly with antialiasing.
-      test_fraction: of a source without a test part (nor a TFDS "validation"), the last such fraction of each class in
-        the original order is the test part. This copies memory-mapped arrays.
-      progress: called as progress(done, total) while images are decoded.
+      channels: 1 or 3, of decoded images; None: grey (H, W, 1) if every image is, else RGB.
+      background: a colour by name, "#rrggbb" or (r, g, b), which shows through transparent pixels.
+      skip_unreadable: leave out images that cannot be read.
+      allow_empty_classes: accept class folders without images.
+      keys, label_column, group_column: the arrays of an archive and the columns of a table that are to be used.
+      progress: called as progress(done, total) while images are decoded, of which only those that are taken are.
 
     uint8, float32 and float64 stay, uint8 (N, H, W) gets a channel axis; bool, and integers within 0..255, become
-    uint8, float16 becomes float32. Labels are integers from 0, or strings, numbered in sorted order.
+    uint8, float16 becomes float32. Labels are integers from 0, or strings, numbered in sorted order. Images are turned
+    upright, as EXIF says; 16-bit grey is scaled to 8 bits.
 
     Raises ValueError, or FileNotFoundError, in one line that names the file or argument and what is wrong with it.
     """
-    limits = {"limit_train": limit_train, "limit_test": limit_test}
-    for what, limit in limits.items():
-        if limit is not None and not _is_count(limit):
-            raise ValueError(f"{what} is {limit!r}; an integer of at least 1 is accepted")
+    counts = {"limit_train": limit_train, "limit_test": limit_test, "per_class": per_class}
+    for what, count in counts.items():
+        if count is not None and not _is_count(count):
+            raise ValueError(f"{what} is {count!r}; an integer of at least 1 is accepted")
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction is {test_fraction!r}; a number between 0 and 1 is accepted")
-    shape = _size(size)
-    given = list(name) if isinstance(name, Sequence) and not isinstance(name, str) else [name]
-    if not all(isinstance(one, str | Path) for one in given):
-        raise ValueError(f"name is {name!r}; a name, a path, or paths of .npy files are accepted")
-    if (dataset := _load_arrays(given, test_fraction)) is None:
-        dataset = _load_images(given[0], tfds_root(data_dir), shape, test_fraction, progress)
-    elif shape:
-        raise ValueError(f"size resizes images of TFDS and of folders; it does not apply to {dataset.name}")
-    return _select(dataset, classes, limits.values())
+    decoding = _decoding(size, channels, background, skip_unreadable)
+    selection, given = Selection(classes, **counts), _as_list(name)
+    if (dataset := _load_arrays(given, test_fraction, Columns(keys, label_column, group_column))) is not None:
+        _check_form(dataset, decoding)
+        return select(dataset, selection)
+    title, source = find_images(given[0], data_dir, allow_empty_classes)
+
+    def choose(encoded: Encoded) -> Chosen:
+        rows, split = rows_of(encoded.parts), encoded.split
+        _require_labels(encoded)
+        if "test" not in rows:
+            (rows["train"], rows["test"]), split = arrays.divide(title, rows["train"], test_fraction)
+        whole = Dataset(title, rows["train"], rows["test"], tuple(encoded.classes), "", split, rows.get("validation"))
+        taken = select(whole, selection)
+        return Chosen({part: getattr(taken, part) for part in rows}, taken.classes, split, taken.notes)
+
+    found = decode_chosen(source, decoding, choose, [selection, test_fraction], progress)
+    parts = found.parts
+    about = found.split, parts.get("validation"), found.notes, found.details
+    return Dataset(title, parts["train"], parts["test"], found.classes, found.fingerprint, *about)
 
 
-def describe(name: Paths, data_dir: str | Path | None = None) -> Description:
-    """Describes TFDS data from its metadata, files and folders by loading them. Raises what `load` raises."""
-    root = tfds_root(data_dir)
-    if name != "digits" and isinstance(name, str | Path):
-        if (directory := find_tfds(name, root)) is not None:
-            metadata = open_tfds(directory)
-            train, *tests = metadata.counts.values()
-            note = "" if tests else "no test part: a fraction of each class is taken as one"
-            known = train, sum(tests), tuple(metadata.classes), metadata.shape
-            return Description(str(name), str(directory), True, *known, "uint8", note)
-        if name in PREPARABLE and not Path(name).is_dir():
-            return Description(str(name), str(root), prepared=False, note=_how_to_prepare(str(name)))
-    dataset = load(name, data_dir=data_dir)
-    where = "embedded in scikit-learn" if name == "digits" else str(name)
-    train, test = (len(split.labels) for split in dataset[1:3])
-    shape, dtype = dataset.train.images.shape[1:], str(dataset.train.images.dtype)
-    return Description(dataset.name, where, True, train, test, dataset.classes, shape, dtype, dataset.split)
+def load_examples(
+    name: Paths,
+    *,
+    data_dir: str | Path | None = None,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    background: str | tuple[int, int, int] = "white",
+    skip_unreadable: bool = False,
+    keys: Sequence[str] | None = None,
+    label_column: str | None = None,
+    progress: Progress | None = None,
+) -> Examples:
+    """Loads all that a source has, all of its parts, with labels or without: what a classifier is to label.
 
+    name: what `load` takes, and a folder or a file of images that have no labels. The other arguments, and what is
+    raised, are those of `load`.
+    """
+    decoding, given = _decoding(size, channels, background, skip_unreadable), _as_list(name)
+    if (dataset := _load_arrays(given, 0.5, Columns(keys, label_column))) is not None:
+        _check_form(dataset, decoding)
+        images, labels, ids = (np.concatenate([dataset.train[i], dataset.test[i]]) for i in range(3))
+        order = np.argsort(ids, kind="stable") if len({*ids.tolist()}) == len(ids) else slice(None)
+        return Examples(dataset.name, images[order], ids[order], labels[order], dataset.classes, dataset.notes)
+    path = Path(given[0]).expanduser()
+    if find_tfds(given[0], tfds_root(data_dir)) is None and (path.is_dir() or path.suffix.lower() in suffixes()):
+        title, source = shown(path.absolute().name), examples_source(path)
+    else:
+        title, source = find_images(given[0], data_dir)
 
-def available(data_dir: str | Path | None = None) -> list[Description]:
-    """The digits, what is prepared in `data_dir` (the highest version of each), and what could be prepared there."""
-    root = tfds_root(data_dir)
-    found = [describe("digits")]
-    for name in (names := prepared(root)):
-        try:
-            found.append(describe(name, root))
-        except ValueError as error:  # one unreadable directory does not hide the others
-            found.append(Description(name, str(root / name), prepared=False, note=str(error)))
-    return found + [describe(name, root) for name in PREPARABLE if name not in names and not Path(name).is_dir()]
+    def choose(encoded: Encoded) -> Chosen:
+        return Chosen(rows_of({"all": [x for part in encoded.parts.values() for x in part]}), tuple(encoded.classes))
+
+    found = decode_chosen(source, decoding, choose, "all", progress)
+    images, labels, ids, _ = found.parts["all"]
+    known = labels if found.classes and (labels >= 0).all() else None
+    return Examples(title, images, ids, known, () if known is None else found.classes, found.notes, found.details)
 
 
 # Arguments
@@ -125,22 +154,52 @@ def _is_count(value: Any) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool) and value >= 1
 
 
-def _size(size: int | tuple[int, int] | None) -> Size:
-    if size is None:
-        return None
+def _as_list(name: Paths) -> list[str | Path]:
+    given = list(name) if isinstance(name, Sequence) and not isinstance(name, str) else [name]
+    if not all(isinstance(one, str | Path) for one in given):
+        raise ValueError(f"name is {name!r}; a name, a path, or paths of .npy files are accepted")
+    return given
+
+
+def _decoding(size: Any, channels: Any, background: Any, skip_unreadable: bool) -> Decoding:
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(pair) != 2 or not all(map(_is_count, pair)):
+    if size is not None and (len(pair) != 2 or not all(map(_is_count, pair))):
         raise ValueError(f"size is {size!r}; (height, width) or one integer of at least 1 is accepted")
-    return operator.index(pair[0]), operator.index(pair[1])
+    if channels not in (None, 1, 3) or isinstance(channels, bool):
+        raise ValueError(f"channels is {channels!r}; 1 (grey) or 3 (RGB) is accepted")
+    shape = None if size is None else (operator.index(pair[0]), operator.index(pair[1]))
+    return Decoding(shape, channels, _rgb(background), bool(skip_unreadable))
+
+
+def _rgb(color: Any) -> tuple[int, int, int]:
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(color)[:3] if isinstance(color, str) else map(operator.index, color)
+        if not all(0 <= value <= 255 for value in (red, green, blue)):
+            raise ValueError
+    except (ValueError, TypeError):
+        accepted = 'a colour such as "white" or "#ffffff", or three integers within 0..255, is accepted'
+        raise ValueError(f"background is {color!r}; {accepted}") from None
+    return red, green, blue
 
 
 # Sources
 
 
-def _load_arrays(given: Sequence[str | Path], fraction: float) -> Dataset | None:
+def _require_labels(encoded: Encoded) -> None:
+    count = len(encoded.classes)
+    for example in (example for part in encoded.parts.values() for example in part):
+        if not 0 <= example.label < count:
+            raise ValueError(f"{example.name}: its label is {example.label}; 0..{count - 1} is accepted")
+
+
+def _load_arrays(given: Sequence[str | Path], fraction: float, columns: Columns) -> Dataset | None:
     """The digits, or what is in .npz and .npy files; None if `given` is the name of something else."""
     paths = [Path(one).expanduser() for one in given]
     kinds = {path.suffix for path in paths}
+    if columns != Columns():
+        raise ValueError(f"keys, label_column and group_column do not apply to {', '.join(map(str, given))}")
     if given == ["digits"]:
         return arrays.digits()
     if kinds == {".npy"}:
@@ -150,63 +209,34 @@ def _load_arrays(given: Sequence[str | Path], fraction: float) -> Dataset | None
     return arrays.from_npz(paths[0], fraction) if kinds == {".npz"} else None
 
 
-def _load_images(name: str | Path, root: Path, size: Size, fraction: float, progress: Progress | None) -> Dataset:
-    """What TFDS prepared under this name, else a folder; cached as a finished data set, so that all of it is mapped."""
-    title, source = _find_images(name, root)
-
-    def make() -> tuple[dict[str, np.ndarray], Sequence[Any]]:
-        encoded = source.read()
-        made = arrays.from_arrays(title, decode(encoded, size, progress), encoded.classes, fraction)
-        parts = {"train": made.train, "test": made.test}.items()
-        return {f"{part}_{field}": array for part, split in parts for field, array in split._asdict().items()}, made[3:]
-
-    found, (classes, fingerprint, split) = cached(source.directory, source.files, (size, fraction), make)
-    fields = [*found.values()]
-    return Dataset(title, Split(*fields[:3]), Split(*fields[3:]), tuple(classes), fingerprint, split)
+def _check_form(dataset: Dataset, decoding: Decoding) -> None:
+    """Arrays are taken as they are: another size or number of channels is refused."""
+    shape = dataset.train.images.shape[1:]
+    is_image = dataset.train.images.ndim == 4
+    for what, wanted, has in (("size", decoding.size, shape[:2]), ("channels", decoding.channels, shape[-1])):
+        if wanted is not None and not (is_image and wanted == has):
+            raise ValueError(f"{what} is for images of TFDS and of folders; it does not apply to {dataset.name}")
 
 
-def _find_images(name: str | Path, root: Path) -> tuple[str, Source]:
-    """The title of the data set, and where its images are."""
+def find_images(name: str | Path, data_dir: str | Path | None, allow_empty: bool = False) -> tuple[str, Source]:
+    """The title of the data set, and where its images are: what TFDS prepared under this name, else a folder."""
+    root = tfds_root(data_dir)
     if (directory := find_tfds(name, root)) is not None:
         return str(name), tfds_source(directory)
     if (folder := Path(name).expanduser()).is_dir():
-        return folder.absolute().name, folder_source(folder)
+        return shown(folder.absolute().name), folder_source(folder, allow_empty_classes=allow_empty)
     if folder.is_file():
         raise ValueError(f"{name}: a .npz file, .npy files or a folder of class folders are accepted")
     text = str(name).partition(":")[0]
     if isinstance(name, Path) or Path(text).suffix or text.startswith(("/", ".", "~")):
         raise FileNotFoundError(f"{name}: no such file or folder")
     if text in PREPARABLE:
-        raise ValueError(f"{name} is not in {root}: {_how_to_prepare(text)}, and --data-dir gives another directory")
+        raise ValueError(f"{name} is not in {root}: {how_to_prepare(text)}, and --data-dir gives another directory")
     known = dict.fromkeys(["digits", *prepared(root), *PREPARABLE])
     close = difflib.get_close_matches(text, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known here are {', '.join(known)};"
     raise ValueError(f"unknown data set {name!r}: {hint} --data-dir gives another directory of TFDS data than {root}")
 
 
-def _how_to_prepare(name: str) -> str:
+def how_to_prepare(name: str) -> str:
     return f"`funcgrad data prepare {name}` writes it"
-
-
-# Selection
-
-
-def _select(dataset: Dataset, classes: Sequence[str | int] | None, limits: Iterable[int | None]) -> Dataset:
-    """The examples of `classes`, relabelled, up to the limits; a mapped array is only sliced if `classes` is None."""
-    known = dataset.classes
-    given = known if classes is None else [classes] if isinstance(classes, str) else classes
-    numbers = {**{str(label): label for label in range(len(known))}, **{name: i for i, name in enumerate(known)}}
-    wanted = [numbers.get(str(one), -1) for one in given]
-    for one, label in zip(given, wanted, strict=True):
-        if label < 0 or wanted.count(label) > 1:
-            why = "is unknown" if label < 0 else "is named twice"
-            raise ValueError(f"classes: {one!r} {why}; {dataset.name} has {listed(known, 20)} (or 0..{len(known) - 1})")
-    new_label = np.full(len(known), -1, np.int32)
-    new_label[wanted] = np.arange(len(wanted), dtype=np.int32)
-    parts = []
-    for part, split, limit in zip(("training", "test"), dataset[1:3], limits, strict=True):
-        rows = slice(limit) if classes is None else np.flatnonzero(new_label[split.labels] >= 0)[:limit]
-        parts.append(Split(split.images[rows], new_label[split.labels[rows]], split.ids[rows]))
-        if not len(parts[-1].labels):
-            raise ValueError(f"classes: {dataset.name} has no {part} example of {list(classes or ())!r}")
-    return dataset._replace(train=parts[0], test=parts[1], classes=tuple(known[label] for label in wanted))

@@ -89,8 +89,12 @@ def tfds_source(directory: Path) -> Source:
 
     def read() -> Encoded:
         metadata = open_tfds(directory)
-        parts = {f"{directory}, {split} split": _examples(directory, metadata, split) for split in metadata.counts}
-        return Encoded(parts, metadata.classes, {1: "L", 4: "RGBA"}.get(metadata.shape[-1] or 3, "RGB"))
+        train, *test = metadata.counts
+        names = {"train": train, **({"test": test[0]} if test else {})}
+        parts = {part: _examples(directory, metadata, name) for part, name in names.items()}
+        mode = {1: "L", 4: "RGBA"}.get(metadata.shape[-1] or 3, "RGB")
+        split = f"the split {test[0]} is the test part" if test else ""
+        return Encoded(parts, metadata.classes, mode, None not in metadata.shape, split)
 
     return Source(directory, [path for path in directory.iterdir() if path.is_file()], read)
 

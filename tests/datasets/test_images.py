@@ -39,9 +39,9 @@ def test_train_and_test_folders_are_the_parts(tmp_path: Path, test: str) -> None
     data = datasets.load(tmp_path)
     assert data.train.ids.tolist() == [f"train/{path}" for path in train]
     assert data.test.ids.tolist() == [f"{test}/{path}" for path in held]
-    assert (data.classes, data.split) == (("cat", "dog"), "")
+    assert (data.classes, data.split) == (("cat", "dog"), f"the folder {test} is the test part")
     (tmp_path / test / "dog").rename(tmp_path / test / "cow")
-    with pytest.raises(ValueError, match="cow is not a class of the training part"):
+    with pytest.raises(ValueError, match="not a class of the training part: cow"):
         datasets.load(tmp_path)
 
 
@@ -56,8 +56,8 @@ def test_images_are_grey_if_all_are_and_else_rgb(tmp_path: Path) -> None:
     data = datasets.load(tmp_path)
     assert data.train.images.shape == (6, 6, 5, 1)
     np.testing.assert_array_equal(data.train.images[0, ..., 0], saved["cat/0.png"])
-    Image.fromarray(np.full((6, 5, 4), 7, np.uint8)).save(tmp_path / "dog" / "3.png")  # RGBA
-    Image.fromarray(np.full((6, 5), 9, np.uint8)).convert("P").save(tmp_path / "dog" / "2.png", transparency=b"\0\1")
+    Image.fromarray(np.full((6, 5, 3), 7, np.uint8)).save(tmp_path / "dog" / "3.png")
+    Image.fromarray(np.full((6, 5), 9, np.uint8)).convert("P").save(tmp_path / "dog" / "2.png")
     data = datasets.load(tmp_path)
     assert data.train.images.shape == (6, 6, 5, 3)
     np.testing.assert_array_equal(data.train.images[0], np.repeat(saved["cat/0.png"][..., None], 3, axis=-1))
@@ -71,6 +71,7 @@ def test_jpeg_is_read_and_size_resizes(tmp_path: Path) -> None:
     assert datasets.load(tmp_path, size=8).train.images.shape[1:] == (8, 8, 3)
     small = datasets.load(tmp_path, size=(4, 7))
     with Image.open(tmp_path / "cat" / "0.jpg") as image:
+        image.draft(None, (7, 4))
         expected = np.asarray(image.resize((7, 4), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(small.train.images[0], expected)
 
@@ -93,19 +94,19 @@ def test_an_unreadable_image_is_named(tmp_path: Path, suffix: str, kind: str) ->
     save_images(tmp_path, (64, 64, 3), suffix)
     path = tmp_path / "dog" / f"2{suffix}"
     path.write_bytes(DAMAGES[kind](path.read_bytes()))
-    with pytest.raises(ValueError, match=rf"dog/2\{suffix}: not a readable PNG or JPEG image") as raised:
+    with pytest.raises(ValueError, match=rf"1 of 8 images cannot be read: \S*dog/2\{suffix} \(") as raised:
         datasets.load(tmp_path)
     assert "\n" not in str(raised.value)
 
 
 def test_what_is_no_folder_of_8_bit_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no class folders of PNG or JPEG images"):
+    with pytest.raises(ValueError, match="no class folders of images"):
         datasets.load(tmp_path)
     save_images(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty holds no PNG or JPEG image"):
+    with pytest.raises(ValueError, match="empty: no images in it; --allow-empty-classes"):
         datasets.load(tmp_path)
     (tmp_path / "empty").rmdir()
-    Image.fromarray(np.zeros((6, 5), np.uint16)).save(tmp_path / "cat" / "deep.png")
-    with pytest.raises(ValueError, match=r"deep\.png: not a readable .*mode I;16; 8 bits"):
+    Image.fromarray(np.zeros((6, 5), np.float32)).save(tmp_path / "cat" / "deep.tif")
+    with pytest.raises(ValueError, match=r"deep\.tif \(floats; integers of 8 or 16 bits are accepted\)"):
         datasets.load(tmp_path)

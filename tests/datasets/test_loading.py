@@ -82,7 +82,7 @@ def test_missing_files_and_wrong_numbers_of_them_are_named(tmp_path: Path) -> No
 
 
 def test_size_is_for_images_that_are_decoded(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="size resizes images of TFDS and of folders; it does not apply to digits"):
+    with pytest.raises(ValueError, match="size is for images of TFDS and of folders; it does not apply to digits"):
         datasets.load("digits", size=16)
     for size in (0, -1, (8,), (8, 0), 2.5, "8"):
         with pytest.raises(ValueError, match="size is"):
@@ -106,7 +106,7 @@ def test_descriptions_list_what_is_there(tmp_path: Path, cache: Path) -> None:
     digits, shapes, cifar10, *_ = datasets.available(tmp_path / "tfds")
     assert digits[2:8] == (True, 1437, 360, tuple("0123456789"), (8, 8, 1), "uint8")
     classes = ("circle", "square", "star")
-    assert shapes == ("shapes", str(place), True, 12, 4, classes, (None, None, 3), "uint8", "")
+    assert shapes == ("shapes", str(place), True, 12, 4, classes, (None, None, 3), "uint8", "", None, ())
     assert cifar10 == datasets.describe("cifar10", tmp_path / "tfds")
     assert (cifar10.prepared, cifar10.train, cifar10.note) == (False, None, "`funcgrad data prepare cifar10` writes it")
     assert not cache.exists()  # nothing was decoded
