@@ -66,6 +66,7 @@ def main(
 _COMMANDS = {
     "data list": data.list_all,
     "data info": data.info,
+    "data cache": data.cache,
     "data prepare": data.prepare,
     "explain": explain.run,
     "gradcheck": gradcheck.run,
@@ -74,11 +75,12 @@ _COMMANDS = {
 
 def _data_commands() -> dict[str, DataCommand]:
     """Those that work on a data set; their modules import JAX."""
-    from funcgrad.cli import crossval, demo, knn, predict, train
+    from funcgrad.cli import crossval, demo, duplicates, knn, predict, train
 
     return {
         "demo": demo.COMMAND,
         "knn": knn.COMMAND,
+        "data duplicates": duplicates.COMMAND,
         **dict.fromkeys(("train linear", "train mlp"), train.COMMAND),
         "predict": predict.COMMAND,
         "crossval knn": crossval.KNN,

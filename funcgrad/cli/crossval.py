@@ -12,6 +12,7 @@ from funcgrad import crossval, metrics, plots
 from funcgrad.cli import knn, train
 from funcgrad.cli import options as groups
 from funcgrad.cli.console import percent
+from funcgrad.cli.duplicates import leakage
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
 from funcgrad.report import timed
@@ -96,7 +97,9 @@ def crossval_training(dataset: Dataset, options: groups.SweepOptions, run: Run) 
     title = f"{dataset.name}: {train.name_of(base)}, {options.folds}-fold cross-validation"
     outcome.figures.update(_sweep_figures(rows, swept, title))
     return outcome._replace(
-        failed=train.failed(trained), write=trained.classifier.write, notes=train.missing_classes(dataset)
+        failed=train.failed(trained),
+        write=trained.classifier.write,
+        notes=[*outcome.notes, *train.missing_classes(dataset)],
     )
 
 
@@ -129,6 +132,7 @@ def _outcome(
         [*(name.replace("_", " ") for name in best.setting), "mean", "deviation", ""],
         table,
         {"confusion.png": knn.confusion_figure(dataset, predictions, f"{dataset.name}: {label}")},
+        notes=leakage(dataset),
     )
 
 

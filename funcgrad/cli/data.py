@@ -1,6 +1,7 @@
-"""`funcgrad data list`, `info` and `prepare`: what there is, and how it comes to be there."""
+"""`funcgrad data list`, `info`, `cache` and `prepare`: what there is, and how it comes to be there."""
 
 import argparse
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,13 +33,34 @@ def info(arguments: argparse.Namespace, _: Any) -> int:
         "name": one.name,
         "where": one.where if one.prepared else f"not in {one.where}",
         "train": _count(one.train),
+        "validation": _count(one.validation),
         "test": _count(one.test),
         "shape": _shape(one),
         "classes": f"{len(one.classes)}: {', '.join(one.classes)}" if one.classes else "",
         "note": one.note,
     }
-    lines = [f"{key:8}{value}" for key, value in known.items() if value]
+    lines = [f"{key:11} {value}" for key, value in known.items() if value]
+    lines += [f"{'':11} {note}" for note in one.notes]
     return _show(arguments, one._asdict(), partial(print, *lines, sep="\n"))
+
+
+def cache(arguments: argparse.Namespace, _: Any) -> int:
+    from funcgrad import datasets
+
+    entries = datasets.clear_cache() if arguments.clear else datasets.cache_entries()
+    rows = [
+        [
+            one.folder,
+            one.images,
+            f"{one.bytes / 1e6:,.1f} MB",
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used)),
+        ]
+        for one in entries
+    ]
+    size = f"{sum(one.bytes for one in entries) / 1e6:,.1f} MB"
+    title = f"{datasets.cache_root()}: {size}{' removed' if arguments.clear else ''}"
+    show = partial(console.print_table, title, ["folder", "images", "size", "last used"], rows)
+    return _show(arguments, [one._asdict() for one in entries], show)
 
 
 def prepare(arguments: argparse.Namespace, progress: ShowProgress) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from funcgrad import metrics, neighbors, plots, sharding
 from funcgrad.cli.console import count_of, percent
+from funcgrad.cli.duplicates import leakage
 from funcgrad.cli.options import KnnOptions
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
@@ -44,6 +45,7 @@ def knn(dataset: Dataset, options: KnnOptions, run: Run) -> Outcome:
         rows,
         figures,
         arrays={"predictions.npz": lambda: _probabilities(dataset, found, predictions, options)},
+        notes=leakage(dataset),
     )
 
 

@@ -193,6 +193,17 @@ class DataInfoOptions(DataListOptions):
     name: tuple[str, ...] = option((), flag="name", **_NAMES)
 
 
+class DataCacheOptions(Options):
+    clear: bool = option(False, "remove all of it")
+
+
+class DuplicatesOptions(Options):
+    metric: str = option("l2", _METRICS, names=_metrics)
+    nearest: int = option(10, "the closest pairs that are not equal", type=integer(0), metavar="N")
+    rows: int = option(40, "of the printed table", **_COUNT)
+    memory: str = option("1GiB", "limit of what is needed beside the data", metavar="SIZE")
+
+
 class DataPrepareOptions(DataListOptions):
     name: str = option("", flag="name", metavar="NAME")
     archives: tuple[Path, ...] = option(

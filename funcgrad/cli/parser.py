@@ -29,6 +29,10 @@ COMMANDS = {
     "demo": Command("everything below on the embedded digits, in about a minute", (options.DemoOptions, _OUTPUT)),
     "data list": Command("what is there, and what can be prepared", (options.DataListOptions, _OUTPUT)),
     "data info": Command("where a data set is, how many images, which classes", (options.DataInfoOptions, _OUTPUT)),
+    "data cache": Command(
+        "the decoded images that are kept, and how large they are", (options.DataCacheOptions, _OUTPUT)
+    ),
+    "data duplicates": Command("examples that occur twice, and those most alike", (options.DuplicatesOptions, *_RUN)),
     "data prepare": Command(
         "download a data set, or take its archives, and write it for TFDS", (options.DataPrepareOptions, _OUTPUT)
     ),
@@ -51,7 +55,7 @@ COMMANDS = {
     ),
 }
 _PARENTS = {
-    "data": "list, describe or prepare data sets",
+    "data": "list, describe, compare or prepare data sets",
     "train": "train a linear classifier or an MLP",
     "crossval": "choose hyper-parameters by cross-validation",
 }

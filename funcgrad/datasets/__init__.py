@@ -7,6 +7,7 @@ and Fashion-MNIST from their archives. JAX and TensorFlow are never imported.
 """
 
 from funcgrad.datasets.arrays import Dataset, Examples, Split
+from funcgrad.datasets.cache import cache_entries, cache_root, clear_cache
 from funcgrad.datasets.descriptions import Description, available, describe
 from funcgrad.datasets.images import Progress
 from funcgrad.datasets.loading import PREPARABLE, load, load_examples
@@ -20,6 +21,9 @@ __all__ = [
     "Progress",
     "Split",
     "available",
+    "cache_entries",
+    "cache_root",
+    "clear_cache",
     "describe",
     "load",
     "load_examples",

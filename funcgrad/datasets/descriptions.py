@@ -74,7 +74,7 @@ def _describe_folder(folder: Path) -> Description:
     if unreadable:
         notes.append(unreadable_images(examples, unreadable))
     if refused:
-        notes.append(f"{len(examples):,} images, which `funcgrad predict` takes")
+        notes.append(f"{len(examples):,} images in all, which `funcgrad predict` takes")
     counts = {part: len(examples) for part, examples in encoded.parts.items()}
     known = counts.get("train"), None if refused else counts.get("test", 0), tuple(encoded.classes), shape, "uint8"
     about = refused or encoded.split or NO_TEST, counts.get("validation"), tuple(notes)
