@@ -97,6 +97,11 @@ def shorten(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def counted(count: int, what: str) -> str:
+    """So many of them: "1 image", "2,000 images"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def listed(values: Iterable[object], limit: int = 10) -> str:
     """The first values as text: "a, b, c", and how many more there are."""
     texts = [str(value) for value in values]

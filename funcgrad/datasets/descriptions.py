@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from funcgrad.datasets.folders import examples_source, folder_source
 from funcgrad.datasets.images import differing_sizes, read_headers, unreadable_images
-from funcgrad.datasets.loading import PREPARABLE, Paths, how_to_prepare, load
+from funcgrad.datasets.loading import PREPARABLE, Paths, how_to_prepare, load, shadow_note
 from funcgrad.datasets.tfds_reader import find_tfds, open_tfds, prepared, tfds_root
-from funcgrad.files import shown
+from funcgrad.files import counted, shown
 
 NO_TEST = "no test part: a fraction of each class is taken as one"
 
@@ -43,7 +43,7 @@ def describe(name: Paths, data_dir: str | Path | None = None) -> Description:
             train, *tests = metadata.counts.values()
             note = "" if tests else NO_TEST
             known = train, sum(tests), tuple(metadata.classes), metadata.shape
-            return Description(str(name), str(directory), True, *known, "uint8", note)
+            return Description(str(name), str(directory), True, *known, "uint8", note, notes=shadow_note(name))
         if (folder := Path(name).expanduser()).is_dir():
             return _describe_folder(folder)
         if name in PREPARABLE:
@@ -74,7 +74,7 @@ def _describe_folder(folder: Path) -> Description:
     if unreadable:
         notes.append(unreadable_images(examples, unreadable))
     if refused:
-        notes.append(f"{len(examples):,} images in all, which `funcgrad predict` takes")
+        notes.append(f"{counted(len(examples), 'image')} in all, which `funcgrad predict` takes")
     counts = {part: len(examples) for part, examples in encoded.parts.items()}
     known = counts.get("train"), None if refused else counts.get("test", 0), tuple(encoded.classes), shape, "uint8"
     about = refused or encoded.split or NO_TEST, counts.get("validation"), tuple(notes)

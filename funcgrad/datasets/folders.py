@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from funcgrad.datasets.images import Encoded, Example, Source, suffixes
-from funcgrad.files import listed, shown
+from funcgrad.files import counted, listed, shown
 
 _PARTS = {
     "train": ("train", "training"),
@@ -54,9 +54,9 @@ def folder_source(root: Path, *, allow_empty_classes: bool = False) -> Source:
     first = folders["train"]
     classes = tree.below(first)
     if not classes:
-        count = len(tree.images_in(first))
-        why = f"{count:,} images, but no class folders, so they have no labels; `funcgrad predict` takes such a folder"
-        raise ValueError(f"{tree.show(first)}: {why if count else 'no class folders of images in it' + _others(tree)}")
+        count = counted(len(tree.images_in(first)), "image")
+        why = f"{count} and no class folders, so that labels are unknown; `funcgrad predict` takes such a folder"
+        raise ValueError(f"{tree.show(first)}: {why}")
     if len(classes) == 1:
         only = tree.show((*first, *classes))
         raise ValueError(f"{only} is the only class in {tree.show(first)}; two or more are needed")
@@ -81,8 +81,6 @@ def examples_source(path: Path) -> Source:
         tree = Tree(path.parent, [], [(path.name,)], Counter(), [])
         return _source(tree, (), Encoded({"all": [_example(tree, (path.name,), -1)]}, []), [])
     tree = _list(path)
-    if not tree.images:
-        raise ValueError(f"{shown(path)}: no images in it{_others(tree)}")
     top = _enter(tree)
     folders, _ = _parts(tree, top)
     by_class, loose = _by_class(tree, folders)
@@ -115,6 +113,8 @@ def _list(root: Path) -> Tree:
                 tree.others[(suffix or "no suffix") if entry.is_file() else "not a regular file"] += 1
 
     visit(str(root), (), (os.path.realpath(root),))
+    if not tree.images:
+        raise ValueError(f"{shown(root)}: no images in it{_others(tree)}")
     return tree
 
 
@@ -178,11 +178,10 @@ def _source(tree: Tree, top: Names, encoded: Encoded, loose: Sequence[Names]) ->
     if top:
         notes.append(f"{tree.show(top)} is read, in which all images are")
     if loose:
-        notes.append(f"{len(loose):,} images in no class folder left out: {listed(map(_id, loose))}")
+        notes.append(f"{counted(len(loose), 'image')} in no class folder left out: {listed(map(_id, loose))}")
         details["in no class folder"] = [_id(path) for path in loose]
     if tree.others:
-        count = tree.others.total()
-        notes.append(f"{count:,} {'files' if count > 1 else 'file'} of other kinds skipped: {_kinds(tree)}")
+        notes.append(f"{counted(tree.others.total(), 'file')} of other kinds skipped: {_kinds(tree)}")
         details["skipped"] = dict(tree.others.most_common())
     if tree.hidden:
         notes.append(f"hidden folders skipped: {listed(map(_id, tree.hidden))}")

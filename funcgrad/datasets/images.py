@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.files import listed, one_line
+from funcgrad.files import counted, listed, one_line
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # Pillow's names; MPO: JPEG of phones
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes
@@ -141,7 +141,7 @@ def decode(encoded: Encoded, decoding: Decoding, progress: Progress | None = Non
     if unreadable and not (decoding.skip_unreadable and kept.any()):
         remedy = "; --skip-unreadable leaves them out" if kept.any() else ""
         raise ValueError(f"{unreadable_images(examples, unreadable)}{remedy}")
-    notes = [f"{count:,} of {len(examples):,} images: {what}" for what, count in done.items()]
+    notes = [f"{count:,} of {counted(len(examples), 'image')}: {what}" for what, count in done.items()]
     details: dict[str, Any] = {"converted": dict(done)} if done else {}
     if unreadable:
         notes.append(f"{unreadable_images(examples, unreadable)}; left out")
@@ -165,7 +165,7 @@ def read_headers(examples: Sequence[Example]) -> tuple[dict[int, Header], dict[i
 def unreadable_images(examples: Sequence[Example], reasons: Mapping[int, str]) -> str:
     """Which images cannot be read, and why."""
     which = listed(f"{examples[i].name} ({reasons[i]})" for i in sorted(reasons))
-    return f"{len(reasons):,} of {len(examples):,} images cannot be read: {which}"
+    return f"{len(reasons):,} of {counted(len(examples), 'image')} cannot be read: {which}"
 
 
 def differing_sizes(examples: Sequence[Example], headers: Mapping[int, Header]) -> str:
@@ -227,7 +227,10 @@ def _pixels(encoded: Path | bytes, mode: str, decoding: Decoding) -> tuple[np.nd
             conversions.append("several frames or pages, of which the first is taken")
         if decoding.size:
             height, width = decoding.size
-            image.draft(None, (height, width) if _is_turned(image) else (width, height))  # JPEG, at reduced scale
+            least = (
+                (2 * height, 2 * width) if _is_turned(image) else (2 * width, 2 * height)
+            )  # so that it differs by ±2
+            image.draft(None, least)  # JPEG at reduced scale
         image.load()
         if image.mode == "F":
             raise ValueError("floats; integers of 8 or 16 bits are accepted")

@@ -201,7 +201,7 @@ def _load_arrays(given: Sequence[str | Path], fraction: float, columns: Columns)
     if columns != Columns():
         raise ValueError(f"keys, label_column and group_column do not apply to {', '.join(map(str, given))}")
     if given == ["digits"]:
-        return arrays.digits()
+        return arrays.digits()._replace(notes=shadow_note("digits"))
     if kinds == {".npy"}:
         return arrays.from_npy(paths, fraction)
     if len(paths) != 1 or not str(given[0]):
@@ -222,7 +222,7 @@ def find_images(name: str | Path, data_dir: str | Path | None, allow_empty: bool
     """The title of the data set, and where its images are: what TFDS prepared under this name, else a folder."""
     root = tfds_root(data_dir)
     if (directory := find_tfds(name, root)) is not None:
-        return str(name), tfds_source(directory)
+        return str(name), tfds_source(directory)._replace(notes=shadow_note(name))
     if (folder := Path(name).expanduser()).is_dir():
         return shown(folder.absolute().name), folder_source(folder, allow_empty_classes=allow_empty)
     if folder.is_file():
@@ -236,6 +236,11 @@ def find_images(name: str | Path, data_dir: str | Path | None, allow_empty: bool
     close = difflib.get_close_matches(text, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known here are {', '.join(known)};"
     raise ValueError(f"unknown data set {name!r}: {hint} --data-dir gives another directory of TFDS data than {root}")
+
+
+def shadow_note(name: str | Path) -> tuple[str, ...]:
+    """A note that a folder has the name of a data set, if one has."""
+    return (f"{name} is the data set of this name; the folder is ./{name}",) if Path(name).is_dir() else ()
 
 
 def how_to_prepare(name: str) -> str:
