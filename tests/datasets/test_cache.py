@@ -19,6 +19,7 @@ from dataset_files import assert_same
 from PIL import Image
 
 from funcgrad import datasets
+from funcgrad.datasets.cache import Tuning, cache_entries, cached
 
 
 def decodes(path: Path, **options: Any) -> int:
@@ -168,3 +169,25 @@ print(sorted({"jax", "tensorflow"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code, pets], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_what_was_used_least_recently_gives_way(cache: Path, pets: Path) -> None:
+    def store(name: str, size: int, bound: int = 4000) -> bool:
+        """Whether it had to be made."""
+        made = []
+
+        def make() -> tuple[dict[str, np.ndarray], list[str]]:
+            made.append(name)
+            return {"train_images": np.zeros(size, np.uint8)}, []
+
+        cached(pets, [], name, make, Tuning(max_bytes=bound))
+        return bool(made)
+
+    assert [store("a", 1000), store("b", 1000), store("a", 1000)] == [True, True, False]
+    for number, entry in enumerate(reversed(cache_entries())):  # the clock of a file system may be coarse
+        os.utime(entry.path, (number, number))
+    assert [store("c", 2000), store("a", 1000)] == [True, True]  # a was older than b
+    assert not store("c", 2000)
+    assert sum(entry.bytes for entry in cache_entries()) <= 4000
+    assert store("huge", 5000)
+    assert store("huge", 5000)  # larger than the cache may be, so it is not kept
