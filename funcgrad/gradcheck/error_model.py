@@ -80,7 +80,10 @@ _INACCURATE: dict[str, Edge] = {
         _ZERO_TIMES_INF,
         lambda x, y: (y < -1.0) | (np.equal(x, 0.0) & np.logical_not((y > -1.0) & (y < np.inf))),
     ),
+    # Of the result no digit is left, and of its reciprocal no order of magnitude
     "tan": Edge("beyond ±1e15, where an ulp is much of a period", lambda x: np.abs(x) > 1e15),
+    "rem": Edge("of more than 1e15 divisors, where an ulp is much of one", lambda x, y: np.abs(x) > 1e15 * np.abs(y)),
+    "hypot": Edge("of inf, where JAX has 0 · nan for a constant", lambda x, y: np.isinf(x) | np.isinf(y)),
     "signbit": Edge("of nan: it depends on the processor", np.isnan),
     "polygamma": Edge(
         "of x < 0, or where it overflows: its zeta function",

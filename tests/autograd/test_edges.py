@@ -172,3 +172,11 @@ def test_columns_of_zeros_and_sigmoids_are_those_of_numbers() -> None:
     np.testing.assert_array_equal(ag.vmap(lambda x, y: 1 / ops.minimum(x, y))(*zeros), [-math.inf] * 2)
     xs = np.linspace(-40.0, 40.0, 4001)
     np.testing.assert_allclose(ag.vmap(ops.sigmoid)(xs), [ops.sigmoid(x) for x in xs.tolist()], rtol=1e-15)
+
+
+def test_where_the_second_derivative_of_ndtri_overflows_zero_times_it_is_nan() -> None:
+    slope = ag.grad(ops.ndtri)
+    assert slope(1e-300) == pytest.approx(2.6973044650426e298, rel=1e-12)  # JAX 0.12
+    assert ag.grad(slope)(1e-300) == -math.inf
+    assert math.isnan(ag.vjp(slope, 1e-300)[1](0.0)[0])
+    assert ag.grad(slope)(1e-100) == pytest.approx(-4.6800792702224e198, rel=1e-12)
