@@ -73,11 +73,11 @@ def knn(
     rows, start = [], 0
     for name, metric in zip(names, metrics, strict=True):
         p_of_metric = p if metric == "minkowski" else None
-        index, left = as_index(images, metric, p_of_metric, k=k, queries=count, memory=memory, **shared)
+        index = as_index(images, metric, p_of_metric, k=k, queries=count, memory=memory, **shared)
         accuracies = []
         for fold in parts:
             queries, others = index.points[fold], np.isin(np.arange(len(labels)), fold, invert=True)
-            given: dict[str, Any] = {"start": start, "mask": others, "memory": left, "progress": progress}
+            given: dict[str, Any] = {"start": start, "mask": others, "memory": memory, "progress": progress}
             found = resumable_kneighbors(queries, index, k, saved, **given, **options)
             start += len(fold)
             votes = vote(found, labels, num_classes, ks=ks, weights=weights)

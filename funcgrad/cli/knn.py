@@ -55,7 +55,7 @@ def search(dataset: Dataset, options: KnnOptions, run: Run, seconds: dict[str, f
     mesh = sharding.make_mesh(options.devices) if options.devices > 1 else None
     count = len(queries) if options.precision == "exact" else 0
     with run.progress(f"k-NN {options.metric}", unit="queries") as report_progress, timed(seconds):
-        index, memory = neighbors.as_index(
+        index = neighbors.as_index(
             points, options.metric, options.p, k=k, queries=count, memory=options.memory, mesh=mesh
         )
         search = {"metric": index.metric, "p": index.p, "largest k": k, "precision": options.precision}
@@ -63,7 +63,7 @@ def search(dataset: Dataset, options: KnnOptions, run: Run, seconds: dict[str, f
         saved = neighbors.open_saved(saved_in(run.out), run.resume, search, len(queries), run.chunk)
         if report_progress is not None:
             report_progress(saved.done, saved.total)
-        given: dict[str, Any] = {"precision": options.precision, "memory": memory, "mesh": mesh}
+        given: dict[str, Any] = {"precision": options.precision, "memory": options.memory, "mesh": mesh}
         return neighbors.resumable_kneighbors(queries, index, k, saved, progress=report_progress, **given)
 
 

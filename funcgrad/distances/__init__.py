@@ -26,6 +26,7 @@ from funcgrad.distances.metrics import (
     minkowski,
     sqeuclidean,
 )
+from funcgrad.distances.numbers import real_number, whole_number
 from funcgrad.distances.pairwise import pairwise_distances
 
 __all__ = [
@@ -49,6 +50,8 @@ __all__ = [
     "products",
     "ranking_distances",
     "ranking_dtype",
+    "real_number",
     "same_dimensions",
     "sqeuclidean",
+    "whole_number",
 ]

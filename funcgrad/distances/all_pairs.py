@@ -33,7 +33,7 @@ def ranking_distances(queries: Array, points: Array, metric: Metric, p: float | 
         return _l1(queries, points)
     if is_byte and ranked in _OF_BYTES:
         return _OF_BYTES[ranked](queries, points)
-    pair: Callable[..., Array] = ranked if callable(ranked) else METRICS[ranked]
+    pair: Callable[..., Array] = _traced(ranked) if callable(ranked) else METRICS[ranked]
     if ranked == "minkowski":
         pair = partial(pair, p=p)
     if is_byte:
@@ -41,6 +41,21 @@ def ranking_distances(queries: Array, points: Array, metric: Metric, p: float | 
     table = vmap_pairs(pair)(queries, points)
     is_integer = table.dtype == jnp.bool or (is_byte and ranked == "chebyshev")
     return table.astype(jnp.int32) if is_integer else table
+
+
+def _traced(metric: PairDistance) -> PairDistance:
+    """A user's metric, which says in one line that JAX cannot trace it."""
+
+    def pair(a: Array, b: Array) -> Array:
+        try:
+            return metric(a, b)
+        except jax.errors.JAXTypeError as error:
+            raise TypeError(
+                f"metric: {getattr(metric, '__name__', metric)} must be written with jax.numpy: NumPy, and Python's if "
+                f"and float() on values, cannot be compiled ({type(error).__name__}; jnp.where takes the place of if)"
+            ) from None
+
+    return pair
 
 
 def fastest_ranking_distances(queries: Array, points: Array, metric: Metric, p: float | None = None) -> Array:

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from funcgrad.distances.metrics import Metric
 
@@ -11,17 +12,27 @@ BYTES = np.dtype(np.uint8), np.dtype(np.int8)
 
 
 def as_vectors(name: str, x: Any) -> Any:
-    """`x` (N, …) as (N, D), not copied where it is contiguous; lists become float32, as in `jax.numpy`.
+    """`x` (N, …) as (N, D), not copied where it is contiguous; lists and data frames become what NumPy makes of them.
 
-    Raises `TypeError` for what is no array of numbers, and `ValueError` for fewer than two axes or an empty one.
+    Raises `TypeError` for what is no dense array of integers or floats, such as a sparse matrix, and `ValueError` for
+    fewer than two axes or an empty one, for values that are masked, and for integers that float64 cannot tell apart.
     """
-    if not (hasattr(x, "dtype") and hasattr(x, "reshape")):
+    given = type(x).__name__
+    if hasattr(x, "todense"):
+        raise TypeError(f"{name}: needs a dense array, got {given}, which is sparse; pass its .toarray() or .todense()")
+    if missing := np.ma.count_masked(x) if isinstance(x, np.ma.MaskedArray) else 0:
+        raise ValueError(f"{name}: {missing} values are masked; fill them first, as by .filled(0)")
+    if not isinstance(x, Array):
         try:
-            x = np.asarray(jnp.asarray(x))
+            x = np.asarray(x)
         except (TypeError, ValueError):
-            raise TypeError(f"{name}: needs an array of numbers, got {type(x).__name__}") from None
+            raise TypeError(f"{name}: needs an array of numbers, got {given}") from None
+    if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.bool, jnp.integer, jnp.floating)):
+        raise TypeError(f"{name}: needs integers or floats, got {given} of dtype {x.dtype}")
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(f"{name}: needs shape (number of vectors, dimensions), none of them 0; got {x.shape}")
+    if x.dtype in (np.int64, np.uint64) and max(-int(x.min()), int(x.max())) > 2**53:
+        raise ValueError(f"{name}: integers beyond 2⁵³ cannot be told apart in float64, in which they are compared")
     return x.reshape(x.shape[0], -1)
 
 
@@ -55,10 +66,8 @@ def _search_dtype(dtype: Any) -> Any:
         return np.dtype(np.uint8)
     if dtype in (np.uint8, np.int8, np.float32, np.float64):
         return dtype
-    if jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer):
-        half = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 2
-        return np.dtype(np.float32 if half else np.float64)
-    raise TypeError(f"dtype: vectors are integers or floats, got {dtype}")
+    half = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 2
+    return np.dtype(np.float32 if half else np.float64)
 
 
 def needs_64_bits(dtype: Any, dimensions: int) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable
 import jax.numpy as jnp
 from jax import Array, lax
 
+from funcgrad.distances.numbers import real_number
+
 Metric = str | Callable[[Array, Array], Array]
 PairDistance = Callable[[Array, Array], Array]
 
@@ -87,8 +89,9 @@ def canonical_metric(metric: Metric, p: float | None = None) -> Metric:
     if not callable(name) and name not in METRICS:
         known = ", ".join([*METRICS, *ALIASES])
         raise ValueError(f"metric: {metric!r} is unknown; choose one of {known}, or pass a function of two vectors")
-    if name == "minkowski" and (p is None or not p >= 1 or math.isinf(p)):
-        raise ValueError(f"p: metric 'minkowski' needs a finite p ≥ 1, got {p} (p = ∞ is 'chebyshev')")
-    if name != "minkowski" and p is not None:
-        raise ValueError(f"p: only metric 'minkowski' takes p, got p={p} with metric {metric!r}")
+    if name == "minkowski":
+        accepted = "a finite number from 1 up with metric 'minkowski' (∞ is 'chebyshev')"
+        real_number("p", p, accepted, lambda p: 1 <= p < math.inf)
+    elif p is not None:
+        raise ValueError(f"p: only metric 'minkowski' takes p, got p={p!r} with metric {metric!r}")
     return name

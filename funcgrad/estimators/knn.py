@@ -66,12 +66,10 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         _check_n_neighbors(self.n_neighbors)
         # One vote of nobody, so that wrong weights are known now and not after a long search.
-        nobody = Neighbors(np.ones((1, self.n_neighbors)), np.zeros((1, self.n_neighbors), np.int32), None)  # type: ignore[arg-type]
+        nobody = Neighbors(np.ones((1, self.n_neighbors)), np.full((1, self.n_neighbors), -1), None)  # type: ignore[arg-type]
         self._vote(nobody, np.zeros(1, np.int32), 1)
         count = len(X) if self.precision == "exact" else 0
-        self._index, self._memory = as_index(
-            X, self.metric, self.p, k=self.n_neighbors, queries=count, memory=self.memory
-        )
+        self._index = as_index(X, self.metric, self.p, k=self.n_neighbors, queries=count, memory=self.memory)
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._labels = labels.astype(np.int32)
         return self
@@ -108,17 +106,12 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
         queries = points if alone else validate_data(self, X, reset=False)
         _check_n_neighbors(k, len(points) - alone)
         return kneighbors(
-            queries, self._index, int(k), precision=self.precision, memory=self._memory, exclude_self=alone
+            queries, self._index, int(k), precision=self.precision, memory=self.memory, exclude_self=alone
         )
 
     def _votes(self, X: Any) -> np.ndarray:
         """(Q, classes) float64, each row with something in it."""
-        votes = self._vote(self._neighbors(X, self.n_neighbors), self._labels, len(self.classes_))
-        fine = (votes >= 0).all(axis=1) & np.isfinite(votes).all(axis=1) & votes.any(axis=1)
-        if not fine.all():
-            query = int(np.argmin(fine))
-            raise ValueError(f"weights: must be finite, from 0 up and not all 0; query {query} got {votes[query]}")
-        return votes
+        return self._vote(self._neighbors(X, self.n_neighbors), self._labels, len(self.classes_))
 
     def _vote(self, neighbors: Neighbors, labels: np.ndarray, num_classes: int) -> np.ndarray:
         ks = (neighbors.indices.shape[1],)

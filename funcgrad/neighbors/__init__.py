@@ -9,7 +9,7 @@ blocks may be). What proves an answer: `bounds`, `prefilter`, `exact_distances`,
 from funcgrad.distances import Metric
 from funcgrad.neighbors.index import Index, as_index, load_index, prepare, save_index
 from funcgrad.neighbors.saved_chunks import describe_saved, open_saved, remove_saved
-from funcgrad.neighbors.search import PRECISIONS, kneighbors, radius_neighbors, resumable_kneighbors
+from funcgrad.neighbors.search import PRECISIONS, RadiusNeighbors, kneighbors, radius_neighbors, resumable_kneighbors
 from funcgrad.neighbors.strategies import Info, Neighbors
 from funcgrad.neighbors.tuning import Tuning
 from funcgrad.neighbors.validation import parse_memory
@@ -22,6 +22,7 @@ __all__ = [
     "Info",
     "Metric",
     "Neighbors",
+    "RadiusNeighbors",
     "Tuning",
     "Weights",
     "as_index",

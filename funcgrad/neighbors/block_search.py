@@ -266,6 +266,8 @@ def _sort_keys_of(measured: Array, numbers: Array, points: PointBlock, spec: Ste
     else:
         table = sort_keys(measured, lowest)
         table = jnp.where(here >= 0, table, last_key(table.dtype))
+    if not spec.any_ties and jnp.issubdtype(table.dtype, jnp.floating):
+        table = jnp.where(table == 0, jnp.zeros_like(table), table)  # −0 would come before 0
     if spec.exclude_self:
         table = jnp.where(jnp.expand_dims(numbers, 1) == here, last_key(table.dtype), table)
     return table

@@ -35,6 +35,7 @@ class Certified(NamedTuple):
     proved: np.ndarray  # (Q,) bool
 
 
+@np.errstate(over="ignore", invalid="ignore")  # where distances overflow, nothing is proved
 def certify(
     measure: Measure,
     lower: np.ndarray,
@@ -68,6 +69,7 @@ def certify(
             places += start
             distances[rows, places] = measure((rows, indices[rows, places]))
             worst = np.partition(distances[:, :stop], k - 1, axis=1)[:, k - 1] * (1 + slack) + margin
+            worst = np.fmin(worst, np.inf)  # infinity for NaN
             start = stop
     order = np.lexsort((indices, distances), axis=1)[:, :k]
     best = np.take_along_axis(distances, order, axis=1)

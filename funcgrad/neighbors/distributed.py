@@ -13,7 +13,7 @@ from jax.experimental.multihost_utils import process_allgather
 
 from funcgrad.neighbors.block_search import Task
 from funcgrad.neighbors.bounds import point_statistics
-from funcgrad.neighbors.exact_distances import pair_distances
+from funcgrad.neighbors.exact_distances import neighbor_distances
 from funcgrad.neighbors.index import Index
 from funcgrad.neighbors.mesh import Part
 from funcgrad.neighbors.strategies import Info, Neighbors, find_nearest
@@ -103,8 +103,7 @@ def _unrounded(task: Task, found: Neighbors) -> np.ndarray:
     fast = task.precision == "fast" and task.dtype.kind == "f"
     if found.distances.dtype.kind != "f" or callable(index.metric) or fast:
         return found.distances
-    pairs = np.repeat(np.arange(len(indices)), indices.shape[1]), indices.ravel()
-    return pair_distances(task.queries, index.points, pairs, index.metric, index.p).reshape(indices.shape)
+    return neighbor_distances(task.queries, index.points, indices, index.metric, index.p)
 
 
 def _merge(best: np.ndarray, task: Task, part: Part) -> np.ndarray:

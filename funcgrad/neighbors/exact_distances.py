@@ -44,6 +44,19 @@ def pair_distances(
     return distances
 
 
+def neighbor_distances(
+    queries: Any, points: Any, indices: np.ndarray, metric: str, p: float | None, tuning: Tuning = DEFAULTS
+) -> np.ndarray:
+    """The distances (Q, k) float64 of each query and the points at `indices` (Q, k)."""
+    distances, (count, k) = np.empty(indices.shape), indices.shape
+    rows = max(1, tuning.fetched // k)
+    for start in range(0, count, rows):
+        part = indices[start : start + rows]
+        pairs = np.repeat(np.arange(start, start + len(part)), k), part.ravel()
+        distances[start : start + rows] = pair_distances(queries, points, pairs, metric, p, tuning).reshape(part.shape)
+    return distances
+
+
 def _fetched_pair_distances(
     queries: Any, points: Any, pairs: Pairs, metric: str, p: float | None, tuning: Tuning
 ) -> np.ndarray:

@@ -21,7 +21,9 @@ from funcgrad.neighbors.validation import addressable, check_finite, in_numpy, p
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["points", "statistics", "projection"], meta_fields=["metric", "p"]
+    jax.tree_util.register_dataclass,
+    data_fields=["points", "statistics", "projection"],
+    meta_fields=["metric", "p", "reserved"],
 )
 @dataclass(frozen=True)
 class Index:
@@ -32,6 +34,7 @@ class Index:
     p: float | None
     statistics: PointStatistics | None = None  # of floats with a metric that is computed from products
     projection: Projection | None = None  # where a search gains by it
+    reserved: int = 0  # bytes of the projection that count towards a search's memory limit
 
 
 def prepare(
@@ -50,7 +53,9 @@ def prepare(
     points. `queries` is how many will be searched for in all: if few, a projection would not pay and is left out, as it
     is over a mesh.
 
-    Over a mesh of several processes the points stay where they are, and each search reads its share of them.
+    The points are not copied, unless they come as lists or the like: pass a copy of an array that will be changed, as
+    searches take its norms for granted. Over a mesh of several processes the points stay where they are, and each
+    search reads its share of them.
 
     Raises `ValueError` for an unknown metric, fewer than two axes, or NaN or infinity, naming the rows.
     """
@@ -84,27 +89,27 @@ def as_index(
     memory: str | int,
     mesh: Mesh | None = None,
     tuning: Tuning = DEFAULTS,
-) -> tuple[Index, int]:
-    """The index that came, or one of the points for `queries` exact searches; and the memory that it leaves, in bytes.
+) -> Index:
+    """The index that came, or one of the points for `queries` exact searches within a memory limit.
 
     metric: None is the index's own, else euclidean. Raises `ValueError` for any other than the index's.
     """
-    left = parse_memory(memory)
     if isinstance(index_or_points, Index):
-        _refuse_other_metric(index_or_points, metric, p)
-        return index_or_points, left
+        refuse_other_metric(index_or_points, metric, p)
+        return index_or_points
     metric = canonical_metric("euclidean" if metric is None else metric, p)
     if part_of_process(mesh) is not None:  # each process checks and measures its share, when it searches
-        return Index(as_vectors("points", addressable("points", index_or_points)), metric, p), left
+        return Index(as_vectors("points", addressable("points", index_or_points)), metric, p)
     index = prepare(index_or_points, metric, p=p, queries=0)
     served = isinstance(k, int | np.integer) and pays(int(k), metric, len(index.points), tuning)
     if served and queries >= tuning.projection_min_queries and mesh is None:
-        index = _with_projection(index, min(left // 2, tuning.projection_max_bytes), tuning)
-        left -= sum(np.asarray(x).nbytes for x in jax.tree.leaves(index.projection))
-    return index, left
+        index = _with_projection(index, min(parse_memory(memory) // 2, tuning.projection_max_bytes), tuning)
+        reserved = sum(np.asarray(x).nbytes for x in jax.tree.leaves(index.projection))
+        index = replace(index, reserved=reserved)
+    return index
 
 
-def _refuse_other_metric(index: Index, metric: Metric | None, p: float | None) -> None:
+def refuse_other_metric(index: Index, metric: Metric | None, p: float | None) -> None:
     asked = index.metric if metric is None else canonical_metric(metric, p)
     if asked != index.metric:
         raise ValueError(f"metric: the index was prepared for {index.metric!r}, got {metric!r}")

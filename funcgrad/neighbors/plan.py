@@ -14,6 +14,11 @@ from funcgrad.neighbors.block_search import Plan, PointBlock, Scan, StepSpec, Ta
 from funcgrad.neighbors.mesh import over_mesh, shares
 from funcgrad.neighbors.tuning import Tuning
 
+# What is needed on the host, in bytes: for each of the best k so far their keys and indices, and the step's before; for
+# each candidate what `certify` computes (33 to 50 were measured) and its bound; for each number that is measured at a
+# time two buffers of up to eight threads, and as much again for one of a formula's own.
+_FOUND_BYTES, _PROOF_BYTES, _PAIR_BYTES = 16, 64, 8 * 3 * 8
+
 
 def plan_scan(task: Task, scan: Scan, count: int) -> Plan:
     """The plan for a scan with `count` of the queries, whose blocks need no more memory than the scan may have.
@@ -32,6 +37,8 @@ def plan_scan(task: Task, scan: Scan, count: int) -> Plan:
     largest = max(tuning.point_block, min(4 * tuning.point_block, tuning.point_block_elements // dimensions))
     rows, columns = _even(count, query_block, devices), _even(points, largest, parts)
     x64 = jax.config.read("jax_enable_x64") or needs_64_bits(dtype, dimensions)
+    of_query = devices * spec.k * (at_once_per_chain * max_chains * _FOUND_BYTES + spec.any_ties * _PROOF_BYTES)
+    rows = max(1, min(rows, limit // 2 // of_query))
     while True:
         # Of random points block b has about k / b of the best so far, so in most of many blocks it is less than k / 4.
         shortlist = max(8, spec.k // 4)
@@ -40,6 +47,8 @@ def plan_scan(task: Task, scan: Scan, count: int) -> Plan:
         query_blocks = -(-count // (rows * devices))
         chains, at_once = min(max_chains, query_blocks), min(at_once_per_chain * max_chains, query_blocks)
         blocks = (2 * columns + (at_once + 1) * rows) * dimensions * dtype.itemsize
+        blocks += rows * devices * spec.k * (at_once * _FOUND_BYTES + spec.any_ties * _PROOF_BYTES)
+        blocks += spec.any_ties * tuning.pair_elements * _PAIR_BYTES
         needed = blocks + chains * 2 * 4 * rows * columns  # a first guess, which spares compiling what cannot fit
         if needed <= limit:
             with jax.enable_x64(x64):
@@ -48,8 +57,10 @@ def plan_scan(task: Task, scan: Scan, count: int) -> Plan:
             if needed <= limit:
                 return plan._replace(chains=chains, at_once=at_once)
         if rows == columns == at_once == 1:
+            given = task.memory + task.prepared.reserved
             raise ValueError(
-                f"memory: {limit:,} bytes is too little for one query and one point, which need {needed:,}"
+                f"memory: {given:,} bytes is too little for one query and one point, which need "
+                f"{needed + given - limit:,}"
             )
         if rows == columns == 1:
             max_chains = at_once_per_chain = 1

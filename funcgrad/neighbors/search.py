@@ -7,23 +7,33 @@ devices: bytes are ranked by exact integers, floats by distances measured in flo
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from funcgrad.distances import Metric, as_vectors, canonical_metric, ranking_dtype, same_dimensions
+from funcgrad.distances import (
+    Metric,
+    as_vectors,
+    canonical_metric,
+    ranking_dtype,
+    real_number,
+    same_dimensions,
+    whole_number,
+)
 from funcgrad.neighbors.block_search import Task
 from funcgrad.neighbors.distributed import shared_search
-from funcgrad.neighbors.index import Index, as_index
+from funcgrad.neighbors.exact_distances import neighbor_distances
+from funcgrad.neighbors.index import Index, as_index, refuse_other_metric
 from funcgrad.neighbors.mesh import part_of_process
 from funcgrad.neighbors.saved_chunks import SavedChunks
-from funcgrad.neighbors.strategies import Info, Neighbors, find_nearest
+from funcgrad.neighbors.strategies import Info, Neighbors, describe, find_nearest
 from funcgrad.neighbors.tuning import DEFAULTS, Tuning
-from funcgrad.neighbors.validation import addressable, allowed_points, in_numpy
+from funcgrad.neighbors.validation import addressable, allowed_points, in_numpy, parse_memory
 
 PRECISIONS = ("exact", "fast")
 _UNIT = 1024  # queries; whole units share one compiled program
@@ -78,13 +88,14 @@ def kneighbors(
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
     count = len(queries) if precision == "exact" else 0
-    index, limit = as_index(index_or_points, metric, p, k=k, queries=count, memory=memory, mesh=mesh, tuning=tuning)
+    index = as_index(index_or_points, metric, p, k=k, queries=count, memory=memory, mesh=mesh, tuning=tuning)
     index = _on_host(index, by_projection=mesh is None)
     same_dimensions(queries, index.points)
     dtype = ranking_dtype(index.metric, queries.dtype, index.points.dtype)
-    allowed = allowed_points(mask, len(index.points), k, exclude_self, len(queries))
-    limits = limit, mesh, progress, tuning
-    task = Task(queries, index, k, precision, dtype, allowed, exclude_self, *limits)
+    allowed = allowed_points(mask, exclude_self, queries, index.points)
+    k = whole_number("k", k, 1, int(allowed.sum()) - bool(exclude_self), "the number of points to choose from")
+    limits = parse_memory(memory) - index.reserved, mesh, progress, tuning
+    task = Task(queries, index, k, precision, dtype, allowed, bool(exclude_self), *limits)
     return find_nearest(task) if part is None else shared_search(task, part)
 
 
@@ -96,8 +107,8 @@ def _on_host(index: Index, *, by_projection: bool) -> Index:
         by_projection = False
     by_projection = by_projection and isinstance(points, np.ndarray)
     known = index.statistics, projection if by_projection else None
-    arrays = jax.tree.map(lambda x: np.asarray(x) if np.ndim(x) else float(x), known)
-    return Index(points, index.metric, index.p, *arrays)
+    statistics, projection = jax.tree.map(lambda x: np.asarray(x) if np.ndim(x) else float(x), known)
+    return replace(index, points=points, statistics=statistics, projection=projection)
 
 
 def resumable_kneighbors(
@@ -144,6 +155,22 @@ def queries_in_chunk(points: int, dimensions: int, tuning: Tuning) -> int:
     return _UNIT * max(1, int(tuning.chunk_seconds * per_second / (_UNIT * points * dimensions)))
 
 
+class RadiusNeighbors(NamedTuple):
+    """The points within a radius of each query, nearest first. An index of -1, at distance inf, is no neighbour."""
+
+    distances: np.ndarray  # (Q, max_neighbors)
+    indices: np.ndarray  # (Q, max_neighbors) int32
+    info: Info
+    truncated: np.ndarray  # (Q,) bool, where there are more than max_neighbors
+
+    @property
+    def num_truncated(self) -> int:
+        return int(np.count_nonzero(self.truncated))
+
+    def __repr__(self) -> str:
+        return f"{describe(self)[:-1]}, {self.num_truncated:,} truncated)"
+
+
 def radius_neighbors(
     queries: Any,
     index_or_points: Any,
@@ -155,29 +182,57 @@ def radius_neighbors(
     mask: ArrayLike | None = None,
     exclude_self: bool = False,
     **options: Any,
-) -> Neighbors:
+) -> RadiusNeighbors:
     """The points within `radius` of each query, nearest first: `max_neighbors` at most; none is index -1, distance inf.
 
-    Takes the options of `kneighbors`, and gives (Q, max_neighbors), however many points there are. Distances come as
-    floats, since no integer is infinite. Raises `ValueError` for a radius below 0 (unless the metric is "dot", whose
-    distances go below 0 too) and for max_neighbors below 1.
+    Takes the options of `kneighbors`, and gives (Q, max_neighbors), however many points there are. A point is within
+    the radius if its exact integer or its distance in float64 is at most the radius, whatever is rounded afterwards;
+    with precision "fast", and of a function, its distance as it is returned. Distances come as floats, since no integer
+    is infinite.
+
+    Raises `ValueError` for a radius below 0 (unless the metric is "dot", whose distances go below 0 too) and for
+    max_neighbors below 1.
     """
     is_index = isinstance(index_or_points, Index)
-    count = len(index_or_points.points if is_index else index_or_points)
-    searched = index_or_points.metric if is_index else canonical_metric("euclidean" if metric is None else metric, p)
-    if not radius >= 0 and not (searched == "dot" and radius < 0):
-        raise ValueError(f"radius: must be at least 0, got {radius}")
-    if not max_neighbors >= 1:
-        raise ValueError(f"max_neighbors: must be at least 1, got {max_neighbors}")
-    available = (count if mask is None else int(np.sum(np.asarray(mask)))) - bool(exclude_self)
-    k = max(1, min(max_neighbors, available))
-    options |= {"metric": metric, "p": p, "mask": mask, "exclude_self": exclude_self}
-    distances, indices, info = kneighbors(queries, index_or_points, k, **options)
-    inside = distances <= radius
-    floats = distances if distances.dtype.kind == "f" else distances.astype(np.float64)
-    missing = (0, 0), (0, max_neighbors - k)
-    return Neighbors(
-        np.pad(np.where(inside, floats, np.inf), missing, constant_values=np.inf),
-        np.pad(np.where(inside, indices, np.int32(-1)), missing, constant_values=-1),
-        info,
+    queries = in_numpy(as_vectors("queries", addressable("queries", queries)))
+    points = index_or_points.points if is_index else as_vectors("points", addressable("points", index_or_points))
+    if is_index:
+        refuse_other_metric(index_or_points, metric, p)
+        metric, p = index_or_points.metric, index_or_points.p
+    metric = canonical_metric("euclidean" if metric is None else metric, p)
+    accepted = "a number" if metric == "dot" else "a number from 0 up"
+    radius = real_number("radius", radius, accepted, lambda r: r >= 0 or metric == "dot")
+    max_neighbors = whole_number("max_neighbors", max_neighbors, 1)
+    allowed = allowed_points(mask, exclude_self, queries, points)
+    # One more says whether there are more, and one may be the query itself, which is left out afterwards.
+    k = min(max_neighbors + 1 + bool(exclude_self), int(allowed.sum()))
+    if k == 0:
+        dtype, shape = ranking_dtype(metric, queries.dtype, points.dtype), (len(queries), 0)
+        info = Info(metric, options.get("precision", "exact"), str(dtype), 0, 0)
+        nobody = Neighbors(np.empty(shape, np.float32), np.empty(shape, np.int32), info)
+        return _first_within(nobody, np.empty(shape, bool), max_neighbors)
+    options |= {"metric": metric, "p": p, "mask": allowed}
+    found = kneighbors(queries, index_or_points if is_index else points, k, **options)
+    exact, is_exact = found.distances, found.info.precision == "exact" or found.info.dtype in ("uint8", "int8")
+    if exact.dtype.kind == "f" and not callable(metric) and is_exact:
+        exact = neighbor_distances(queries, in_numpy(points), found.indices, metric, p)
+    inside = exact.astype(np.float64) <= radius
+    if exclude_self:
+        inside &= found.indices != np.arange(len(queries))[:, None]
+    return _first_within(found, inside, max_neighbors)
+
+
+def _first_within(found: Neighbors, inside: np.ndarray, max_neighbors: int) -> RadiusNeighbors:
+    """Of what is found (Q, k), the first neighbours that are inside, (Q, k) bool."""
+    order = np.argsort(~inside, axis=1, kind="stable")[:, :max_neighbors]  # those inside first, as they come
+    is_first = np.take_along_axis(inside, order, axis=1)
+    missing = (0, 0), (0, max_neighbors - order.shape[1])
+    floats = found.distances if found.distances.dtype.kind == "f" else found.distances.astype(np.float64)
+    distances = np.where(is_first, np.take_along_axis(floats, order, axis=1), np.inf)
+    indices = np.where(is_first, np.take_along_axis(found.indices, order, axis=1), np.int32(-1))
+    return RadiusNeighbors(
+        np.pad(distances, missing, constant_values=np.inf),
+        np.pad(indices, missing, constant_values=-1),
+        found.info,
+        inside.sum(axis=1) > max_neighbors,
     )

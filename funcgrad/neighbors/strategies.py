@@ -37,11 +37,22 @@ class Neighbors(NamedTuple):
     indices: np.ndarray  # (Q, k) int32
     info: Info
 
+    def __repr__(self) -> str:
+        return describe(self)
+
+
+def describe(found: Any) -> str:
+    """Neighbours in one short line."""
+    shape, dtype, metric = found.indices.shape, found.distances.dtype, found.info.metric
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", "a function")
+    return f"{type(found).__name__}({shape[0]:,} queries, {shape[1]:,} nearest each by {name}, {dtype} distances)"
+
 
 def find_nearest(task: Task) -> Neighbors:
     """The k nearest points of each query, by the strategy that serves the metric, the dtype and the precision."""
     check_finite("queries", task.queries)
-    index = task.prepared
+    index, elements = task.prepared, max(1, min(task.tuning.pair_elements, task.memory // 2**9))
+    task = task._replace(tuning=task.tuning._replace(pair_elements=elements))
     if not prefilter.pays(task.k, index.metric, len(index.points), task.tuning):
         task = task._replace(prepared=replace(index, projection=None))
     in_floats = task.dtype.kind == "f" and not callable(index.metric)
@@ -60,8 +71,14 @@ def plain_search(task: Task, rows: np.ndarray | None = None) -> Neighbors:
     if not (numbers[:, 0] > -np.inf).all():
         query = int(np.argmin(numbers[:, 0] > -np.inf))
         raise ValueError(f"metric: gave NaN or −∞ for query {query} and point {indices[query, 0]}")
-    if (indices < 0).any():
-        raise ValueError(f"metric: gave infinity for query {int(np.argmax((indices < 0).any(axis=1)))}")
+    if len(missing := np.flatnonzero((indices < 0).any(axis=1))) and numbers.dtype.kind == "f":
+        raise ValueError(f"metric: gave infinity for query {missing[0]}")
+    for query in map(int, missing):  # the rest is at its dtype's largest integer, which a step takes for no neighbour
+        unmet = task.allowed.copy()
+        unmet[indices[query, indices[query] >= 0]] = False
+        unmet[query : query + task.exclude_self] = False
+        last = indices[query] < 0
+        indices[query, last] = np.flatnonzero(unmet)[: np.count_nonzero(last)]
     if index.metric == "l2":
         numbers = np.sqrt(numbers.astype(np.float64)).astype(np.float32)  # rounded once, after the root
     return Neighbors(numbers, indices, _info(task, plan))
@@ -172,14 +189,12 @@ def _projection_scan(task: Task) -> Scan:
     projection, metric = task.prepared.projection, str(task.prepared.metric)
     assert projection is not None
     k = prefilter.num_candidates(task.k, metric)
-    # The candidates of the queries that are searched together, and what is measured of them, need memory, too.
-    memory = task.memory - min(task.memory // 4, 2**18 * k)
     if metric == "l1":
         spec = StepSpec(k, "l1", None, False, task.exclude_self, None, any_ties=True)
-        scan = Scan(projection.projected, np.dtype(np.uint16), spec, memory, lambda x: (x, None))
+        scan = Scan(projection.projected, np.dtype(np.uint16), spec, task.memory, lambda x: (x, None))
     else:
         index = Index(projection.projected, "sqeuclidean", None, projection.statistics)
-        scan = _filter_scan(task._replace(prepared=index, memory=memory), k, np.dtype(np.float32))
+        scan = _filter_scan(task._replace(prepared=index), k, np.dtype(np.float32))
 
     def prepare(queries: Any) -> tuple[np.ndarray, Any]:
         vectors, errors = prefilter.project(np.asarray(queries), metric, projection)
@@ -207,12 +222,16 @@ def _certify(task: Task, scan: Scan, block: FoundBlock) -> Certified:
 
 
 def _brute_force(task: Task, query: np.integer) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of all points, in float64."""
+    """The k nearest of all points, in float64, a part of them at a time."""
     others = np.flatnonzero(task.allowed)
     others = others[others != query] if task.exclude_self else others
-    exact = _measure(task, task.queries[query : query + 1], (np.zeros(len(others), int), others))
-    nearest = np.argsort(exact, kind="stable")[: task.k]
-    return exact[nearest], others[nearest]
+    nearest, size = others[:0], max(task.k, task.memory // 64)
+    for start in range(0, len(others), size):
+        nearest = np.concatenate([nearest, others[start : start + size]])
+        exact = _measure(task, task.queries[query : query + 1], (np.zeros(len(nearest), int), nearest))
+        order = np.argsort(exact, kind="stable")[: task.k]
+        nearest, exact = nearest[order], exact[order]
+    return exact, nearest
 
 
 def _measure(task: Task, queries: Any, pairs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

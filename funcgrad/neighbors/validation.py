@@ -25,16 +25,14 @@ def in_numpy(x: Any) -> Any:
     return np.asarray(x) if on_cpu else x
 
 
-def allowed_points(mask: ArrayLike | None, points: int, k: int, exclude_self: bool, queries: int) -> np.ndarray:
-    """Which points may be neighbours, (N,) bool, after checking that there are k of them."""
-    allowed = np.ones(points, bool) if mask is None else np.asarray(mask)
-    if allowed.shape != (points,) or allowed.dtype != bool:
-        raise ValueError(f"mask: needs shape ({points},) and dtype bool, got {allowed.shape} {allowed.dtype}")
-    if exclude_self and queries != points:
-        raise ValueError(f"exclude_self: the queries must be the points, got {queries} queries and {points} points")
-    available = int(allowed.sum()) - bool(exclude_self)
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= available:
-        raise ValueError(f"k: needs an integer from 1 to {available}, the number of points to choose from; got {k}")
+def allowed_points(mask: ArrayLike | None, exclude_self: bool, queries: Any, points: Any) -> np.ndarray:
+    """Which points may be neighbours, (N,) bool."""
+    count = len(points)
+    allowed = np.ones(count, bool) if mask is None else np.asarray(mask)
+    if allowed.shape != (count,) or allowed.dtype != bool:
+        raise ValueError(f"mask: needs shape ({count},) and dtype bool, got {allowed.shape} {allowed.dtype}")
+    if exclude_self and len(queries) != count:
+        raise ValueError(f"exclude_self: the queries must be the points, got {len(queries)} queries and {count} points")
     return allowed
 
 

@@ -185,9 +185,9 @@ def test_columns_of_a_data_frame_keep_their_names() -> None:
         ({"n_neighbors": 2.0}, "n_neighbors: needs an integer of at least 1, got 2.0"),
         ({"n_neighbors": True}, "n_neighbors: needs an integer of at least 1, got True"),
         ({"weights": "closeness"}, "weights: 'closeness' is unknown; choose one of"),
-        ({"weights": "softmax", "temperature": 0}, "temperature: must be above 0"),
+        ({"weights": "softmax", "temperature": 0}, "temperature: needs a number above 0, got 0"),
         ({"metric": "euclid"}, "metric: 'euclid' is unknown; choose one of"),
-        ({"metric": "minkowski"}, "p: metric 'minkowski' needs"),
+        ({"metric": "minkowski"}, "p: needs a finite number from 1 up"),
         ({"p": 2.0}, "p: only metric 'minkowski' takes p"),
     ],
 )
