@@ -22,7 +22,7 @@ def pairwise_distances(queries: Any, points: Any, metric: Metric = "euclidean", 
     Raises `ValueError` for an unknown metric or shapes that do not fit, `TypeError` for what is no array of numbers.
 
     >>> pairwise_distances([[0.0, 0.0]], [[3.0, 4.0], [1.0, 0.0]], "euclidean")
-    Array([[5., 1.]], dtype=float32)
+    Array([[5., 1.]], dtype=float64)
     """
     name = canonical_metric(metric, p)
     queries, points = as_vectors("queries", queries), as_vectors("points", points)
