@@ -45,6 +45,15 @@ def reporting(
         raise error(f"{message} ({one_line(reason, 200)})") from reason
 
 
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """What a library raises about a file, each its own, becomes a ValueError of one line that names the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    with reporting(f"{path}: not a readable {kind}"):
+        yield
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes data as a JSON file; NaN and infinity are refused: see `plain`."""
     with replacing(path) as temporary_path:

@@ -28,7 +28,8 @@ def list_all(arguments: argparse.Namespace, _: Any) -> int:
 def info(arguments: argparse.Namespace, _: Any) -> int:
     from funcgrad import datasets
 
-    one = datasets.describe(arguments.name[0] if len(arguments.name) == 1 else arguments.name, arguments.data_dir)
+    name = arguments.name[0] if len(arguments.name) == 1 else arguments.name
+    one = datasets.describe(name, arguments.data_dir, keys=arguments.keys, label_column=arguments.label_column)
     known = {
         "name": one.name,
         "where": one.where if one.prepared else f"not in {one.where}",

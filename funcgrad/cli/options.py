@@ -121,6 +121,8 @@ def _metrics() -> list[str]:
 
 _METRICS = "l1, l2, sqeuclidean, cosine, dot, chebyshev, minkowski, hamming, manhattan, euclidean"
 _DATA_DIR = "where TFDS data lies [$TFDS_DATA_DIR, or ~/tensorflow_datasets]"
+_KEYS = "the arrays FEATURES LABELS of an archive (and those of its test part), or the feature columns of a table"
+_LABEL_COLUMN = "the column of labels, in a table [label, class, target, …]"
 _OUT = "where result.json and pictures go"
 
 
@@ -148,7 +150,8 @@ class DataOptions(Options):
     title = "data"
     data: tuple[str, ...] = option(
         ("digits",),
-        "digits, a TFDS name (cifar10), FILE.npz, two or four .npy files (features, labels), "
+        "digits, a TFDS name (cifar10), FILE.npz or .safetensors, two or four .npy files (features, labels), a table "
+        "(.csv, .parquet, .jsonl) of numbers, vectors or image files, "
         "or a folder of class folders of images (./digits, if it is called so)",
         **_NAMES,
     )
@@ -162,9 +165,11 @@ class DataOptions(Options):
     background: str = option("white", "shows through transparent pixels: a name or #rrggbb", metavar="COLOR")
     skip_unreadable: bool = option(False, "leave out images that cannot be read")
     allow_empty_classes: bool = option(False, "accept class folders without images")
-    keys: tuple[str, ...] | None = option(None, "the arrays of an archive to use: features, labels, …", **_NAMES)
-    label_column: str | None = option(None, "of a table", metavar="NAME")
-    group_column: str | None = option(None, "of a table: examples of a group stay in one fold", metavar="NAME")
+    keys: tuple[str, ...] | None = option(None, _KEYS, **_NAMES)
+    label_column: str | None = option(None, _LABEL_COLUMN, metavar="NAME")
+    group_column: str | None = option(
+        None, "the column or array of what stays in one fold, such as a person", metavar="NAME"
+    )
     test_fraction: float = option(
         0.2,
         "the last share of each class is for testing, where the data has no test part",
@@ -191,6 +196,8 @@ class DataListOptions(Options):
 
 class DataInfoOptions(DataListOptions):
     name: tuple[str, ...] = option((), flag="name", **_NAMES)
+    keys: tuple[str, ...] | None = option(None, _KEYS, **_NAMES)
+    label_column: str | None = option(None, _LABEL_COLUMN, metavar="NAME")
 
 
 class DataCacheOptions(Options):

@@ -10,7 +10,8 @@ from funcgrad.datasets.arrays import Dataset, Examples, Split
 from funcgrad.datasets.cache import cache_entries, cache_root, clear_cache
 from funcgrad.datasets.descriptions import Description, available, describe
 from funcgrad.datasets.images import Progress
-from funcgrad.datasets.loading import PREPARABLE, load, load_examples
+from funcgrad.datasets.loading import load, load_examples
+from funcgrad.datasets.sources import PREPARABLE
 from funcgrad.datasets.tfds_writer import prepare
 
 __all__ = [

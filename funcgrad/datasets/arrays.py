@@ -1,9 +1,7 @@
-"""Arrays as a data set: what is accepted, how it is checked and split; scikit-learn's digits, .npz and .npy files."""
+"""Arrays as a data set: how parts of one form are made of what was found, checked and split; scikit-learn's digits."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,9 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.datasets.cache import TUNING, Tuning, blocks, digest
-from funcgrad.files import reporting
+from funcgrad.datasets.features import read_features
+from funcgrad.datasets.labels import Numbered, number_labels
+from funcgrad.files import listed
 
-_DTYPES = {"bool": "uint8", "uint8": "uint8", "float16": "float32", "float32": "float32", "float64": "float64"}
+PARTS = {  # of a data set, in names of arrays, folders and values of a column
+    "train": ("train", "training", "tr"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "eval", "te"),
+}
+
+
+def part_of(name: str) -> str | None:
+    """The part of a data set that a name stands for: "Training" is "train"."""
+    return next((part for part, names in PARTS.items() if name.lower() in names), None)
 
 
 class Split(NamedTuple):
@@ -71,6 +80,10 @@ class Examples(NamedTuple):
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = MappingProxyType({})
 
+    def __repr__(self) -> str:
+        labelled = f"{len(self.classes)} classes" if self.labels is not None else "no labels"
+        return f"Examples({self.name!r}: {len(self.ids):,}, {labelled}, {self.images.dtype} {self.images.shape[1:]})"
+
 
 def take(split: Split, rows: Any) -> Split:
     """The examples of some rows: a slice, positions or a mask."""
@@ -79,141 +92,115 @@ def take(split: Split, rows: Any) -> Split:
 
 
 class RawSplit(NamedTuple):
-    """A part before it is checked; the names are those of its arrays in messages. ids: positions if None."""
+    """A part before it is checked; the names are those of its arrays in messages.
+
+    labels: None if it has none; then labels_name says where they would be. ids: positions if None.
+    """
 
     images_name: str
     images: np.ndarray
-    labels_name: str
-    labels: np.ndarray
+    labels_name: str = "labels"
+    labels: np.ndarray | None = None
     ids: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
 
-def from_arrays(
-    name: str,
-    parts: Sequence[RawSplit],
-    classes: Sequence[str] | None = None,
-    fraction: float = 0.2,
-    tuning: Tuning = TUNING,
-) -> Dataset:
-    """The data set of a training part and perhaps a test part, else the last `fraction` of each class becomes one.
+class Found(NamedTuple):
+    """What a source holds before it is checked: its parts "train", and perhaps "validation" and "test".
 
-    classes: the names of labels 0, 1, …; None: the labels themselves, in sorted order.
+    classes: the names of labels 0, 1, …, or of the labels 1, 2, …; None: the labels themselves, in sorted order.
+    split: how the test part was taken, if another name than that of its array says it. notes, details: as in a
+    `Dataset`.
     """
-    splits: list[Split] = []
-    known = None if classes is None else np.array(classes)
-    for part in parts:
-        images, labels = _as_images(part.images_name, part.images), _as_labels(part.labels_name, part.labels)
-        if len(images) != len(labels):
-            lengths = f"{part.images_name} has {len(images)} rows and {part.labels_name} {len(labels)}"
-            raise ValueError(f"{lengths}; as many are expected")
-        known = np.unique(labels) if known is None else known
-        values = known if labels.dtype.kind == known.dtype.kind else np.arange(len(known))
-        ids = np.arange(len(labels)) if part.ids is None else part.ids
-        splits.append(Split(images, _positions(part.labels_name, labels, values), ids))
-    description = f"{Path(parts[-1].images_name).name} is the test part"
-    if len(splits) == 1:
-        splits, description = divide(name, splits[0], fraction)
-    forms = [f"{split.images.dtype} {split.images.shape[1:]}" for split in splits]
-    if forms[0] != forms[1]:
-        raise ValueError(f"{name}: training and test examples differ, {' and '.join(forms)}; one form is accepted")
-    for what, split in zip(("training", "test"), splits, strict=True):
-        _require_finite(f"{name}, {what} part", split, tuning)
-    names = [] if known is None else map(str, known.tolist())
-    return Dataset(name, splits[0], splits[1], tuple(names), fingerprint(splits, tuning), description)
+
+    name: str
+    parts: Mapping[str, RawSplit]
+    classes: Sequence[str] | None = None
+    split: str = ""
+    notes: Sequence[str] = ()
+    details: Mapping[str, Any] = MappingProxyType({})
 
 
-def digits() -> Dataset:
+def from_arrays(found: Found, fraction: float = 0.2, tuning: Tuning = TUNING) -> Dataset:
+    """The data set of what was found: validation is the test part where there is no other.
+
+    Where there is neither, the last `fraction` of each class of the training part becomes the test part. Raises
+    ValueError.
+    """
+    notes, parts = [*found.notes], {**found.parts}
+    for part in [part for part, raw in parts.items() if raw.labels is None]:
+        if part == "train":
+            raise ValueError(f"{parts[part].images_name} has no labels ({parts[part].labels_name})")
+        notes.append(f"{parts.pop(part).images_name} has no labels and is left out")
+    if "train" not in parts:
+        raise ValueError(f"{found.name} has no training part, only {listed(parts)}")
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+    splits, about = _checked(found.name, parts, found.classes, tuning)
+    if "test" in splits:
+        split = found.split or f"{Path(parts['test'].images_name).name} is the test part"
+    else:
+        (splits["train"], splits["test"]), split = divide(found.name, splits["train"], fraction)
+    content = fingerprint((splits["train"], splits["test"]), tuning)
+    shared = (
+        tuple(about.classes),
+        content,
+        split,
+        splits.get("validation"),
+        (*notes, *about.notes),
+        {**found.details, **about.details},
+    )
+    return Dataset(found.name, splits["train"], splits["test"], *shared)
+
+
+def examples_from_arrays(found: Found, tuning: Tuning = TUNING) -> Examples:
+    """All that was found, part after part; labels where every part has them."""
+    parts = {part: found.parts[part] for part in ("train", "validation", "test") if part in found.parts}
+    several = len(parts) > 1
+    for part, raw in parts.items():
+        if raw.ids is None and several:
+            parts[part] = raw._replace(ids=np.array([f"{part}:{row}" for row in range(len(raw.images))]))
+    labelled = all(raw.labels is not None for raw in parts.values())
+    if not labelled:
+        parts = {part: raw._replace(labels=None) for part, raw in parts.items()}
+    splits, about = _checked(found.name, parts, found.classes, tuning, pooled=True)
+    fields = zip(*(split[:3] for split in splits.values()), strict=True)
+    images, labels, ids = (np.concatenate(arrays) if several else arrays[0] for arrays in fields)
+    known = labels if labelled else None
+    recorded = (*found.notes, *about.notes), {**found.details, **about.details}
+    return Examples(found.name, images, ids, known, tuple(about.classes), *recorded)
+
+
+def digits() -> Found:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     images = images.astype(np.uint8).reshape(-1, 8, 8)
-    rows = np.split(np.arange(len(images)), [1437])
-    parts = [RawSplit("digits", images[part], "digits", labels[part], part) for part in rows]
-    return from_arrays("digits", parts)._replace(split="the last 360 images are the test part")
-
-
-def from_npz(path: Path, fraction: float) -> Dataset:
-    with reading(path, "a readable .npz file of plain arrays"), path.open("rb") as file, np.load(file) as archive:
-        arrays: dict[str, np.ndarray] = {key: archive[key] for key in archive.files}
-    keys = ["x_train", "y_train", "x_test", "y_test"] if {*arrays} & {"x_train", "y_train"} else ["x", "y"]
-    if not {*keys} <= {*arrays}:
-        raise ValueError(f"{path} holds {sorted(arrays)}; x_train, y_train, x_test, y_test, or x, y are accepted")
-    classes = _as_labels(f"{path}: classes", np.atleast_1d(arrays["classes"])).tolist() if "classes" in arrays else None
-    if repeated := [name for name, count in Counter(classes or ()).items() if count > 1]:
-        raise ValueError(f"{path}: classes has {', '.join(map(repr, repeated))} more than once; names must differ")
-    return from_arrays(path.name, _pairs([(f"{path}: {key}", arrays[key]) for key in keys]), classes, fraction)
-
-
-def from_npy(paths: Sequence[Path], fraction: float, tuning: Tuning = TUNING) -> Dataset:
-    """Memory-mapped. One path stands for STEM.npy and STEM_labels.npy, and for …test.npy beside …train.npy."""
-    if len(paths) == 1:
-        stem = paths[0].stem
-        stems = [stem, f"{stem.removesuffix('train')}test"] if stem.endswith("train") else [stem]
-        pairs = [[paths[0].with_name(f"{stem}{tail}.npy") for tail in ("", "_labels")] for stem in stems]
-        paths = pairs[0] + [path for pair in pairs[1:] if all(map(Path.is_file, pair)) for path in pair]
-    if len(paths) not in (2, 4):
-        raise ValueError(f"{len(paths)} .npy files; (features, labels), or both for train and then test, are accepted")
-    arrays = []
-    for path in paths:
-        with reading(path, "a readable .npy file of a plain array"):
-            arrays.append((str(path), np.lib.format.open_memmap(path, mode="r")))
-    return from_arrays(" + ".join(path.name for path in paths), _pairs(arrays), None, fraction, tuning)
-
-
-@contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
-    """What NumPy and others raise, each their own, becomes a line that names the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    with reporting(f"{path}: not {what}"):
-        yield
-
-
-def _pairs(arrays: Sequence[tuple[str, np.ndarray]]) -> list[RawSplit]:
-    """The parts of named arrays: features, labels, and perhaps test features, test labels."""
-    return [RawSplit(*x, *y) for x, y in zip(arrays[::2], arrays[1::2], strict=True)]
+    rows = {"train": np.arange(1437), "test": np.arange(1437, len(images))}
+    parts = {part: RawSplit("digits", images[of], "digits", labels[of], of) for part, of in rows.items()}
+    return Found("digits", parts, split="the last 360 images are the test part")
 
 
 # Checks
 
 
-def _as_images(what: str, array: np.ndarray) -> np.ndarray:
-    if array.ndim < 2 or 0 in array.shape:
-        raise ValueError(f"{what} has shape {array.shape}; (examples, …features) with no empty axis is accepted")
-    if array.dtype.kind in "iu" and array.dtype != np.uint8:
-        low, high = array.min(), array.max()
-        if low < 0 or high > 255:
-            raise ValueError(f"{what} has integers from {low} to {high}; 0..255 (pixels) is accepted, else float32")
-        array = array.astype(np.uint8)
-    if array.dtype.name not in _DTYPES:
-        raise ValueError(f"{what} has dtype {array.dtype}; bool, 0..255, float16, float32 and float64 are accepted")
-    array = array.astype(_DTYPES[array.dtype.name], copy=False)
-    return array[..., None] if array.dtype == np.uint8 and array.ndim == 3 else array
-
-
-def _as_labels(what: str, array: np.ndarray) -> np.ndarray:
-    """Labels (N,), as text or int64."""
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1 or array.dtype.kind not in "biufUS":
-        raise ValueError(f"{what} has shape {array.shape} and dtype {array.dtype}; one integer or string a row")
-    if array.dtype.kind in "US":
-        return array if array.dtype.kind == "U" else np.strings.decode(array, "utf-8", "replace")
-    if not (is_whole := np.isfinite(array) & (array == np.trunc(array))).all():
-        row = int(np.argmin(is_whole))
-        raise ValueError(f"{what}: the label of row {row} is {array[row].item()!r}; whole numbers are accepted")
-    return array.astype(np.int64)
-
-
-def _positions(what: str, labels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Where each label stands among `values`, int32."""
-    order = np.argsort(values)
-    found = order[np.searchsorted(values, labels, sorter=order).clip(max=len(values) - 1)].astype(np.int32)
-    if not (is_known := values[found] == labels).all():
-        row = int(np.argmin(is_known))
-        known = ", ".join(map(str, values[:10].tolist())) + (", …" if len(values) > 10 else "")
-        raise ValueError(f"{what}: the label of row {row} is {labels[row].item()!r}, which is none of {known}")
-    return found
+def _checked(
+    name: str, parts: Mapping[str, RawSplit], classes: Sequence[str] | None, tuning: Tuning, pooled: bool = False
+) -> tuple[dict[str, Split], Numbered]:
+    """The parts with features of one form, and labels as numbers, which are zeros where there are none."""
+    images, notes = read_features({part: (raw.images_name, raw.images) for part, raw in parts.items()})
+    labels = {part: (raw.labels_name, raw.labels) for part, raw in parts.items() if raw.labels is not None}
+    numbered = number_labels(labels, classes, pooled) if labels else Numbered({}, (), (), {})
+    splits = {}
+    for part, raw in parts.items():
+        count = len(images[part])
+        numbers = numbered.labels.get(part, np.zeros(count, np.int32))
+        if len(numbers) != count:
+            lengths = f"{raw.images_name} has {count} rows and {raw.labels_name} {len(numbers)}"
+            raise ValueError(f"{lengths}; as many are expected")
+        splits[part] = Split(images[part], numbers, np.arange(count) if raw.ids is None else raw.ids, raw.groups)
+        _require_finite(f"{name}, {part} part" if len(parts) > 1 else name, splits[part], tuning)
+    return splits, numbered._replace(notes=(*notes, *numbered.notes))
 
 
 def _require_finite(what: str, split: Split, tuning: Tuning) -> None:

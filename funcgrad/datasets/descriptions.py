@@ -1,14 +1,18 @@
 """`describe` and `available`: what there is to load, from metadata and headers where they say it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from funcgrad.datasets.folders import examples_source, folder_source
+from funcgrad.datasets.arrays import examples_from_arrays, from_arrays
 from funcgrad.datasets.images import differing_sizes, read_headers, unreadable_images
-from funcgrad.datasets.loading import PREPARABLE, Paths, how_to_prepare, load, shadow_note
+from funcgrad.datasets.loading import Paths, as_list
+from funcgrad.datasets.sources import PREPARABLE, Choices, Images, find_source, how_to_prepare, shadow_note
+from funcgrad.datasets.tables import Columns
 from funcgrad.datasets.tfds_reader import find_tfds, open_tfds, prepared, tfds_root
 from funcgrad.files import counted, shown
 
+NO_TRAINING = "no data to train on: "
 NO_TEST = "no test part: a fraction of each class is taken as one"
 
 
@@ -31,37 +35,51 @@ class Description(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def describe(name: Paths, data_dir: str | Path | None = None) -> Description:
-    """Describes TFDS data from its metadata, images from their headers, arrays by loading them.
+def describe(
+    name: Paths,
+    data_dir: str | Path | None = None,
+    *,
+    keys: Sequence[str] | None = None,
+    label_column: str | None = None,
+) -> Description:
+    """Describes TFDS data from its metadata, images from their headers, arrays and tables by loading them.
 
-    Raises what `load` raises; of a folder without labels it says so.
+    The arguments, and what is raised, are those of `load`; of what has no labels it says so.
     """
-    root = tfds_root(data_dir)
-    if name != "digits" and isinstance(name, str | Path):
-        if (directory := find_tfds(name, root)) is not None:
-            metadata = open_tfds(directory)
-            train, *tests = metadata.counts.values()
-            note = "" if tests else NO_TEST
-            known = train, sum(tests), tuple(metadata.classes), metadata.shape
-            return Description(str(name), str(directory), True, *known, "uint8", note, notes=shadow_note(name))
-        if (folder := Path(name).expanduser()).is_dir():
-            return _describe_folder(folder)
-        if name in PREPARABLE:
-            return Description(str(name), str(root), prepared=False, note=how_to_prepare(str(name)))
-    dataset = load(name, data_dir=data_dir)
-    where = "embedded in scikit-learn" if name == "digits" else str(name)
+    root, given, columns = tfds_root(data_dir), as_list(name), Columns(keys, label_column)
+    if name != "digits" and len(given) == 1 and (directory := find_tfds(given[0], root)) is not None:
+        metadata = open_tfds(directory)
+        train, *tests = metadata.counts.values()
+        note = "" if tests else NO_TEST
+        known = train, sum(tests), tuple(metadata.classes), metadata.shape
+        return Description(str(name), str(directory), True, *known, "uint8", note, notes=shadow_note(given[0]))
+    path = Path(given[0]).expanduser()
+    if name in PREPARABLE and not path.is_dir():
+        return Description(str(name), str(root), prepared=False, note=how_to_prepare(str(name)))
+    where = "embedded in scikit-learn" if name == "digits" else ", ".join(map(shown, given))
+    try:
+        found, refused = find_source(given, columns, data_dir), ""
+    except ValueError as error:
+        if len(given) != 1 or not path.is_dir():
+            raise
+        found, refused = find_source(given, columns, data_dir, Choices(labels_needed=False)), f"{NO_TRAINING}{error}"
+    if isinstance(found, Images):
+        return _describe_images(found, where, refused)
+    if all(raw.labels is None for raw in found.parts.values()):
+        examples = examples_from_arrays(found)
+        note = f"{NO_TRAINING}no labels; `funcgrad predict` takes its {len(examples.ids):,} examples"
+        form = examples.images.shape[1:], str(examples.images.dtype)
+        return Description(found.name, where, True, None, None, (), *form, note, None, examples.notes)
+    dataset = from_arrays(found)
     train, test = (len(split.labels) for split in dataset[1:3])
     shape, dtype = dataset.train.images.shape[1:], str(dataset.train.images.dtype)
     about = dataset.split, dataset.validation and len(dataset.validation.labels), dataset.notes
     return Description(dataset.name, where, True, train, test, dataset.classes, shape, dtype, *about)
 
 
-def _describe_folder(folder: Path) -> Description:
+def _describe_images(found: Images, where: str, refused: str) -> Description:
     """From the headers of the images; what `load` would refuse is a note."""
-    try:
-        source, refused = folder_source(folder), ""
-    except ValueError as error:
-        source, refused = examples_source(folder), f"no data to train on: {error}"
+    source = found.source
     encoded = source.read()
     examples = [example for part in encoded.parts.values() for example in part]
     headers, unreadable = read_headers(examples)
@@ -78,7 +96,7 @@ def _describe_folder(folder: Path) -> Description:
     counts = {part: len(examples) for part, examples in encoded.parts.items()}
     known = counts.get("train"), None if refused else counts.get("test", 0), tuple(encoded.classes), shape, "uint8"
     about = refused or encoded.split or NO_TEST, counts.get("validation"), tuple(notes)
-    return Description(shown(folder.absolute().name), shown(folder), True, *known, *about)
+    return Description(found.title, where, True, *known, *about)
 
 
 def available(data_dir: str | Path | None = None) -> list[Description]:

@@ -9,14 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from funcgrad.datasets.arrays import PARTS
 from funcgrad.datasets.images import Encoded, Example, Source, suffixes
 from funcgrad.files import counted, listed, shown
 
-_PARTS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "eval"),
-}
 _NO_DATA = ("__MACOSX", "__pycache__", "@eaDir")  # what systems leave in folders; so do names that begin with a dot
 
 Names = tuple[str, ...]
@@ -48,7 +44,7 @@ def folder_source(root: Path, *, allow_empty_classes: bool = False) -> Source:
 
     Where all is in one folder, that one is read. Raises ValueError where that leaves the labels of images unclear.
     """
-    tree = _list(root)
+    tree = list_tree(root)
     top = _enter(tree)
     folders, split = _parts(tree, top)
     first = folders["train"]
@@ -80,7 +76,7 @@ def examples_source(path: Path) -> Source:
     if path.is_file():
         tree = Tree(path.parent, [], [(path.name,)], Counter(), [])
         return _source(tree, (), Encoded({"all": [_example(tree, (path.name,), -1)]}, []), [])
-    tree = _list(path)
+    tree = list_tree(path)
     top = _enter(tree)
     folders, _ = _parts(tree, top)
     by_class, loose = _by_class(tree, folders)
@@ -90,7 +86,8 @@ def examples_source(path: Path) -> Source:
     return _source(tree, top, Encoded({"all": examples}, [_id((name,)) for name in classes]), [])
 
 
-def _list(root: Path) -> Tree:
+def list_tree(root: Path) -> Tree:
+    """What is in a folder, hidden folders apart; links that lead back are not followed."""
     tree = Tree(root, [], [], Counter(), [])
 
     def visit(folder: str, path: Names, above: Names) -> None:
@@ -132,7 +129,7 @@ def _enter(tree: Tree) -> Names:
 def _parts(tree: Tree, top: Names) -> tuple[dict[str, Names], str]:
     """The folder of each part, the training part first, and how the test part was taken, if there is one."""
     names = tree.below(top)
-    found = {part: [name for name in names if name.lower() in accepted] for part, accepted in _PARTS.items()}
+    found = {part: [name for name in names if name.lower() in accepted] for part, accepted in PARTS.items()}
     known = [name for several in found.values() for name in several]
     holding = {path[len(top)] for path in tree.images if path[: len(top)] == top}  # folders with images below them
     others = [name for name in names if name not in known and name in holding]

@@ -1,34 +1,20 @@
 """`load`: any source as a `Dataset`, or a selection from it; `load_examples`: all that it has, to be predicted."""
 
-import difflib
 import operator
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from funcgrad.datasets import arrays
-from funcgrad.datasets.arrays import Dataset, Examples
+from funcgrad.datasets.arrays import Dataset, Examples, Found, divide, examples_from_arrays, from_arrays
 from funcgrad.datasets.decoded import Chosen, decode_chosen, rows_of
-from funcgrad.datasets.folders import examples_source, folder_source
-from funcgrad.datasets.images import Decoding, Encoded, Progress, Source, suffixes
+from funcgrad.datasets.images import Decoding, Encoded, Progress
 from funcgrad.datasets.selection import Selection, select
-from funcgrad.datasets.tfds_reader import find_tfds, prepared, tfds_root, tfds_source
-from funcgrad.datasets.tfds_writer import RECIPES
-from funcgrad.files import shown
-
-PREPARABLE = tuple(RECIPES)  # what `funcgrad data prepare` can write
+from funcgrad.datasets.sources import Choices, find_source
+from funcgrad.datasets.tables import Columns
 
 Paths = str | Path | Sequence[str | Path]
-
-
-class Columns(NamedTuple):
-    """Where a table or an archive has what is wanted; see `load`."""
-
-    keys: Sequence[str] | None = None
-    label: str | None = None
-    group: str | None = None
 
 
 def load(
@@ -88,25 +74,27 @@ def load(
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction is {test_fraction!r}; a number between 0 and 1 is accepted")
     decoding = _decoding(size, channels, background, skip_unreadable)
-    selection, given = Selection(classes, **counts), _as_list(name)
-    if (dataset := _load_arrays(given, test_fraction, Columns(keys, label_column, group_column))) is not None:
-        _check_form(dataset, decoding)
+    selection, given = Selection(classes, **counts), as_list(name)
+    columns, choices = Columns(keys, label_column, group_column), Choices(allow_empty_classes, skip_unreadable)
+    if isinstance(found := find_source(given, columns, data_dir, choices), Found):
+        dataset = from_arrays(found, test_fraction)
+        _check_form(dataset.name, dataset.train.images, decoding)
         return select(dataset, selection)
-    title, source = find_images(given[0], data_dir, allow_empty_classes)
+    title, source = found
 
     def choose(encoded: Encoded) -> Chosen:
         rows, split = rows_of(encoded.parts), encoded.split
         _require_labels(encoded)
         if "test" not in rows:
-            (rows["train"], rows["test"]), split = arrays.divide(title, rows["train"], test_fraction)
+            (rows["train"], rows["test"]), split = divide(title, rows["train"], test_fraction)
         whole = Dataset(title, rows["train"], rows["test"], tuple(encoded.classes), "", split, rows.get("validation"))
         taken = select(whole, selection)
         return Chosen({part: getattr(taken, part) for part in rows}, taken.classes, split, taken.notes)
 
-    found = decode_chosen(source, decoding, choose, [selection, test_fraction], progress)
-    parts = found.parts
-    about = found.split, parts.get("validation"), found.notes, found.details
-    return Dataset(title, parts["train"], parts["test"], found.classes, found.fingerprint, *about)
+    taken = decode_chosen(source, decoding, choose, [selection, test_fraction], progress)
+    parts = taken.parts
+    about = taken.split, parts.get("validation"), taken.notes, taken.details
+    return Dataset(title, parts["train"], parts["test"], taken.classes, taken.fingerprint, *about)
 
 
 def load_examples(
@@ -126,25 +114,21 @@ def load_examples(
     name: what `load` takes, and a folder or a file of images that have no labels. The other arguments, and what is
     raised, are those of `load`.
     """
-    decoding, given = _decoding(size, channels, background, skip_unreadable), _as_list(name)
-    if (dataset := _load_arrays(given, 0.5, Columns(keys, label_column))) is not None:
-        _check_form(dataset, decoding)
-        images, labels, ids = (np.concatenate([dataset.train[i], dataset.test[i]]) for i in range(3))
-        order = np.argsort(ids, kind="stable") if len({*ids.tolist()}) == len(ids) else slice(None)
-        return Examples(dataset.name, images[order], ids[order], labels[order], dataset.classes, dataset.notes)
-    path = Path(given[0]).expanduser()
-    if find_tfds(given[0], tfds_root(data_dir)) is None and (path.is_dir() or path.suffix.lower() in suffixes()):
-        title, source = shown(path.absolute().name), examples_source(path)
-    else:
-        title, source = find_images(given[0], data_dir)
+    decoding, given = _decoding(size, channels, background, skip_unreadable), as_list(name)
+    choices = Choices(skip_unreadable=skip_unreadable, labels_needed=False)
+    if isinstance(found := find_source(given, Columns(keys, label_column), data_dir, choices), Found):
+        examples = examples_from_arrays(found)
+        _check_form(examples.name, examples.images, decoding)
+        return examples
+    title, source = found
 
     def choose(encoded: Encoded) -> Chosen:
         return Chosen(rows_of({"all": [x for part in encoded.parts.values() for x in part]}), tuple(encoded.classes))
 
-    found = decode_chosen(source, decoding, choose, "all", progress)
-    images, labels, ids, _ = found.parts["all"]
-    known = labels if found.classes and (labels >= 0).all() else None
-    return Examples(title, images, ids, known, () if known is None else found.classes, found.notes, found.details)
+    taken = decode_chosen(source, decoding, choose, "all", progress)
+    images, labels, ids, _ = taken.parts["all"]
+    known = labels if taken.classes and (labels >= 0).all() else None
+    return Examples(title, images, ids, known, () if known is None else taken.classes, taken.notes, taken.details)
 
 
 # Arguments
@@ -154,7 +138,7 @@ def _is_count(value: Any) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool) and value >= 1
 
 
-def _as_list(name: Paths) -> list[str | Path]:
+def as_list(name: Paths) -> list[str | Path]:
     given = list(name) if isinstance(name, Sequence) and not isinstance(name, str) else [name]
     if not all(isinstance(one, str | Path) for one in given):
         raise ValueError(f"name is {name!r}; a name, a path, or paths of .npy files are accepted")
@@ -194,54 +178,10 @@ def _require_labels(encoded: Encoded) -> None:
             raise ValueError(f"{example.name}: its label is {example.label}; 0..{count - 1} is accepted")
 
 
-def _load_arrays(given: Sequence[str | Path], fraction: float, columns: Columns) -> Dataset | None:
-    """The digits, or what is in .npz and .npy files; None if `given` is the name of something else."""
-    paths = [Path(one).expanduser() for one in given]
-    kinds = {path.suffix for path in paths}
-    if columns != Columns():
-        raise ValueError(f"keys, label_column and group_column do not apply to {', '.join(map(str, given))}")
-    if given == ["digits"]:
-        return arrays.digits()._replace(notes=shadow_note("digits"))
-    if kinds == {".npy"}:
-        return arrays.from_npy(paths, fraction)
-    if len(paths) != 1 or not str(given[0]):
-        raise ValueError(f"name is {', '.join(map(str, given)) or 'empty'}; only .npy files are accepted together")
-    return arrays.from_npz(paths[0], fraction) if kinds == {".npz"} else None
-
-
-def _check_form(dataset: Dataset, decoding: Decoding) -> None:
+def _check_form(name: str, images: np.ndarray, decoding: Decoding) -> None:
     """Arrays are taken as they are: another size or number of channels is refused."""
-    shape = dataset.train.images.shape[1:]
-    is_image = dataset.train.images.ndim == 4
+    shape = images.shape[1:]
+    is_image = images.ndim == 4
     for what, wanted, has in (("size", decoding.size, shape[:2]), ("channels", decoding.channels, shape[-1])):
         if wanted is not None and not (is_image and wanted == has):
-            raise ValueError(f"{what} is for images of TFDS and of folders; it does not apply to {dataset.name}")
-
-
-def find_images(name: str | Path, data_dir: str | Path | None, allow_empty: bool = False) -> tuple[str, Source]:
-    """The title of the data set, and where its images are: what TFDS prepared under this name, else a folder."""
-    root = tfds_root(data_dir)
-    if (directory := find_tfds(name, root)) is not None:
-        return str(name), tfds_source(directory)._replace(notes=shadow_note(name))
-    if (folder := Path(name).expanduser()).is_dir():
-        return shown(folder.absolute().name), folder_source(folder, allow_empty_classes=allow_empty)
-    if folder.is_file():
-        raise ValueError(f"{name}: a .npz file, .npy files or a folder of class folders are accepted")
-    text = str(name).partition(":")[0]
-    if isinstance(name, Path) or Path(text).suffix or text.startswith(("/", ".", "~")):
-        raise FileNotFoundError(f"{name}: no such file or folder")
-    if text in PREPARABLE:
-        raise ValueError(f"{name} is not in {root}: {how_to_prepare(text)}, and --data-dir gives another directory")
-    known = dict.fromkeys(["digits", *prepared(root), *PREPARABLE])
-    close = difflib.get_close_matches(text, known, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known here are {', '.join(known)};"
-    raise ValueError(f"unknown data set {name!r}: {hint} --data-dir gives another directory of TFDS data than {root}")
-
-
-def shadow_note(name: str | Path) -> tuple[str, ...]:
-    """A note that a folder has the name of a data set, if one has."""
-    return (f"{name} is the data set of this name; the folder is ./{name}",) if Path(name).is_dir() else ()
-
-
-def how_to_prepare(name: str) -> str:
-    return f"`funcgrad data prepare {name}` writes it"
+            raise ValueError(f"{what} is for images of TFDS and of folders; it does not apply to {name}")

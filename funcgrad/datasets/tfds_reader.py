@@ -3,15 +3,20 @@
 TensorFlow is never imported.
 """
 
+import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad.datasets.images import Encoded, Example, Source
-from funcgrad.files import reporting
+from funcgrad.files import listed, reporting, shown
+
+_CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # of features.json, in all of its versions
+_OWN_FEATURE = re.compile(r"(tensorflow_datasets\.core\.features\.(\w+\.)*)?\w+")
 
 
 def tfds_root(data_dir: str | Path | None) -> Path:
@@ -60,6 +65,7 @@ def open_tfds(directory: Path) -> Metadata:
     """Reads the metadata only. Raises ValueError unless there is exactly one image and one label."""
     import tensorflow_datasets as tfds
 
+    _check_classes(directory)
     with reporting(f"{directory}: TFDS cannot read its metadata"):
         builder = tfds.builder_from_directory(directory)
         features, splits, keys = dict(builder.info.features), builder.info.splits, builder.info.supervised_keys
@@ -82,6 +88,22 @@ def open_tfds(directory: Path) -> Metadata:
     counts = {split: splits[split].num_examples for split in [train, *test[:1]]}
     text_id = "id" if isinstance(features.get("id"), tfds.features.Text) else None
     return Metadata(builder, counts, features[label].names, features[image].shape, image, label, text_id)
+
+
+def _check_classes(directory: Path) -> None:
+    """Raises ValueError if features.json names a class that is none of TFDS's own features: TFDS would import it."""
+
+    def named(content: Any) -> Iterator[str]:
+        if isinstance(content, dict):
+            yield from (value for key, value in content.items() if key in _CLASS_KEYS and isinstance(value, str))
+        for inner in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+            yield from named(inner)
+
+    with reporting(f"{directory}: TFDS cannot read its metadata"):
+        content = json.loads((directory / "features.json").read_text(encoding="utf-8"))
+    if foreign := [name for name in named(content) if not _OWN_FEATURE.fullmatch(name)]:
+        accepted = "only TFDS's own features are accepted, since a class is imported"
+        raise ValueError(f"{directory / 'features.json'} names {listed(map(shown, foreign))}; {accepted}")
 
 
 def tfds_source(directory: Path) -> Source:

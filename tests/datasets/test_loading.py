@@ -68,13 +68,13 @@ def test_missing_files_and_wrong_numbers_of_them_are_named(tmp_path: Path) -> No
             datasets.load(f"{tmp_path}/{name}")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         datasets.load(Path("digits"))
-    (tmp_path / "x.csv").write_text("1,2")
-    with pytest.raises(ValueError, match=r"x\.csv: a \.npz file, \.npy files or a folder"):
-        datasets.load(tmp_path / "x.csv")
+    (tmp_path / "x.txt").write_text("1,2")
+    with pytest.raises(ValueError, match=r"x\.txt: \.csv, .*, \.tsv or a folder of class folders"):
+        datasets.load(tmp_path / "x.txt")
     paths = save_npy(tmp_path, arrays())
     with pytest.raises(ValueError, match=r"3 \.npy files; \(features, labels\)"):
         datasets.load(paths[:3])
-    with pytest.raises(ValueError, match=r"only \.npy files are accepted together"):
+    with pytest.raises(ValueError, match=r"only \.npy files, or two tables"):
         datasets.load([paths[0], tmp_path / "a.npz"])
     for nothing in ([], "", [""]):
         with pytest.raises(ValueError, match="name is empty"):
