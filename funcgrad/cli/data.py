@@ -21,6 +21,7 @@ def list_all(arguments: argparse.Namespace, _: Any) -> int:
         if one.prepared
     ]
     notes = [f"{one.name}: {one.note}" for one in found if one.note]
+    notes.append("your own files and folders: `funcgrad data info PATH` says how each is read")
     show = partial(console.print_table, "data sets", columns, rows, notes)
     return _show(arguments, [one._asdict() for one in found], show)
 

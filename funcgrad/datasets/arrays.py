@@ -225,8 +225,9 @@ def divide(name: str, split: Split, fraction: float) -> tuple[list[Split], str]:
     train_counts = np.maximum(counts - np.floor(counts * fraction + 0.5).astype(int), 1)
     is_test = rank_in_class(split.labels) >= train_counts[split.labels]
     if not is_test.any():
+        hint = "; each label occurs once, as an id does" if (counts <= 1).all() else ""
         raise ValueError(
-            f"{name}: too few examples ({len(is_test)}) to take {fraction:.4g} of each class as a test part"
+            f"{name}: too few examples ({len(is_test)}) to take {fraction:.4g} of each class as a test part{hint}"
         )
     how = f"the last {fraction:.4g} of each class, in the original order, is the test part"
     return [take(split, rows) for rows in (~is_test, is_test)], how

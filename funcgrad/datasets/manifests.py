@@ -12,7 +12,7 @@ from funcgrad.datasets.folders import list_tree
 from funcgrad.datasets.images import Encoded, Example, Source, suffixes
 from funcgrad.datasets.labels import Named, number_labels
 from funcgrad.datasets.table_files import Table
-from funcgrad.datasets.tables import PATHS, Columns, label_column, rows_of_parts, split_rows
+from funcgrad.datasets.tables import PATHS, Columns, label_column, require_columns, rows_of_parts, split_rows
 from funcgrad.files import listed, shown
 
 _FILES = ("metadata.csv", "metadata.jsonl")  # as Hugging Face's imagefolder calls them
@@ -52,6 +52,7 @@ def manifest_source(
     notes: dict[str, None] = {}  # each once
     for name, table in tables.items():
         label = label_column(table, columns)
+        require_columns(table, label, columns.group)
         found = _examples(table, columns.group)
         parts, how = ({name: np.arange(len(found))}, "") if name else _parts(table, [x.id for x in found])
         labelled = f"labels are column {shown(label)} of {shown(table.path.name)}" if label is not None else ""

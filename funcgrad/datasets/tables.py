@@ -33,14 +33,18 @@ def read_tables(tables: Sequence[Table], columns: Columns) -> Found:
     """
     tables, train = [*tables], tables[0]
     label = label_column(train, columns)
-    if len(tables) == 1 and (beside := _test_beside(train.path)) and label in (other := open_table(beside)).names:
-        tables.append(other)
     features, notes = _feature_columns(train, columns, label)
+    if len(tables) == 1 and (beside := _test_beside(train.path)):
+        other = open_table(beside)
+        tables += [other] if label in other.names else []
+        notes += [] if label in other.names else [f"{beside.name} has no column of labels and is left out"]
     split, how, rows = None, "", dict[str, Any]((part, slice(None)) for part in ("train", "test")[: len(tables)])
     if len(tables) == 1 and (found := split_rows(train)):
         split, rows = found
         tables *= len(rows)
         how = f"column {shown(split)} says which rows are the test part" if "test" in rows else ""
+    elif len(tables) > 1:
+        how = f"{shown(tables[1].path.name)} is the test part"
     parts = {
         part: _part(table, features, label, columns.group, rows[part]) for part, table in zip(rows, tables, strict=True)
     }
@@ -51,14 +55,13 @@ def read_tables(tables: Sequence[Table], columns: Columns) -> Found:
 
 
 def _part(table: Table, features: Sequence[str], label: str | None, group: str | None, rows: Any) -> RawSplit:
-    for name in (*features, *filter(None, (label, group))):
-        if name not in table.names:
-            raise ValueError(f"{table.path} has no column {shown(name)}, only {_listed(table.names)}")
+    require_columns(table, *features, label, group)
     for name in features:
-        if name not in table.numbers:
-            raise ValueError(f"{table.path}: column {shown(name)} is neither numbers nor vectors of one length")
+        if name not in table.numbers or (len(features) > 1 and table.numbers[name].ndim > 1):
+            accepted = "columns of numbers, or one of vectors of one length, are accepted"
+            raise ValueError(f"{table.path}: column {shown(name)} cannot be a feature; {accepted}")
     vectors = [table.numbers[name] for name in features]
-    images = vectors[0] if vectors[0].ndim > 1 else np.column_stack(vectors)
+    images = np.column_stack(vectors) if vectors[0].ndim == 1 else vectors[0]
     if images.dtype.kind == "f" and np.isnan(images).any():
         row = int(np.argmax(np.isnan(images).reshape(len(images), -1).any(axis=1)))
         empty = [name for name, column in zip(features, vectors, strict=True) if np.isnan(column[row]).any()]
@@ -122,6 +125,13 @@ def _id_columns(table: Table) -> list[str]:
 
     named = [name for name in table.names if name.lower() in _IDS]
     return named + [name for name, column in table.numbers.items() if name not in named and counts_rows(column)]
+
+
+def require_columns(table: Table, *names: str | None) -> None:
+    """Raises ValueError for a name that no column has; None is none."""
+    for name in names:
+        if name is not None and name not in table.names:
+            raise ValueError(f"{table.path} has no column {shown(name)}, only {_listed(table.names)}")
 
 
 def split_rows(table: Table) -> tuple[str, dict[str, np.ndarray]] | None:

@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from dataset_files import X, Y, save_npz
+from dataset_files import X, Y, save_images, save_npz
 from safetensors.numpy import save_file
 
 from funcgrad import datasets
@@ -190,3 +190,30 @@ def test_the_lines_that_convert_a_matlab_file_and_a_pickle_work(tmp_path: Path, 
         data = datasets.load("emb.npz", test_fraction=0.5)
         np.testing.assert_array_equal(data.train.images, X[:2])
         Path("emb.npz").unlink()
+
+
+@pytest.mark.parametrize("framework", ["NumPy", "JAX"])
+def test_any_model_turns_a_folder_into_embeddings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, framework: str
+) -> None:
+    """README's lines, with a projection in place of a trained model."""
+    save_images(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    weights = np.random.default_rng(0).normal(size=(4 * 4 * 3, 5)).astype(np.float32)
+
+    def embed(x: Any) -> np.ndarray:
+        if framework == "NumPy":
+            return x.reshape(len(x), -1) / np.float32(255) @ weights
+        import jax
+
+        return np.asarray(jax.jit(lambda x: (x / 255.0).reshape(len(x), -1) @ weights)(x))
+
+    data = datasets.load("photos", size=4, channels=3)
+    for part, split in (("train", data.train), ("test", data.test)):
+        batches = (split.images[i : i + 64] for i in range(0, len(split.labels), 64))
+        np.save(f"{part}.npy", np.concatenate([embed(batch) for batch in batches]))
+        np.save(f"{part}_labels.npy", np.array(data.classes)[split.labels])
+    embedded = datasets.load("train.npy")
+    assert embedded.classes == ("cat", "dog")
+    np.testing.assert_array_equal(embedded.test.labels, data.test.labels)
+    np.testing.assert_allclose(embedded.train.images, data.train.images.reshape(6, -1) / 255 @ weights, rtol=1e-5)

@@ -128,12 +128,14 @@ def test_parts_are_a_column_two_files_or_the_file_beside(tmp_path: Path) -> None
     for name in (train, [train, test]):
         both = datasets.load(name, label_column="kind")
         np.testing.assert_array_equal(both.test.images[:, :3], NUMBERS[8:])
-        assert both.split == "x_test.csv: 4 columns is the test part"
+        assert both.split == "x_test.csv is the test part"
     examples = datasets.load_examples([train, test], label_column="kind")
     assert examples.labels is not None
     assert examples.ids.tolist()[7:9] == ["train:7", "test:0"]
     write(test, FRAME[8:].drop(columns="kind"))  # as competitions give it
-    assert len(datasets.load(train, label_column="kind").train.labels) == 6
+    alone = datasets.load(train, label_column="kind")
+    assert len(alone.train.labels) == 6
+    assert "x_test.csv has no column of labels and is left out" in alone.notes
     assert datasets.load_examples(test).labels is None
 
 
@@ -147,9 +149,15 @@ BAD: dict[str, tuple[str, Mapping[str, Any], str]] = {
     "no such label": ("a,label\n1,x\n", {"label_column": "kind"}, "has no column kind, only a, label"),
     "no such feature": ("a,label\n1,x\n", {"keys": ["z"]}, "has no column z, only a, label"),
     "no such group": ("a,label\n1,x\n", {"group_column": "z"}, "has no column z, only a, label"),
-    "text as a feature": ("a,b,label\n1,u,x\n", {"keys": ["b"]}, "column b is neither numbers nor vectors"),
+    "text as a feature": (
+        "a,b,label\n1,u,x\n",
+        {"keys": ["b"]},
+        "column b cannot be a feature; columns of numbers, or one of vectors",
+    ),
     "text only": ("a,label\nu,x\n", {}, "has no column of numbers or vectors: a, label"),
     "which label": ("a,b,c\n1,u,x\n", {}, "column a has no labels .--label-column names it, of a, b, c"),
+    "ids as labels": ("a,label\n1,5\n2,6\n3,9\n", {}, "too few examples .3. .*; each label occurs once, as an id does"),
+    "vectors and numbers": ("a,b,label\n1 2,3,x\n", {"keys": ["a", "b"]}, "column a cannot be a feature"),
     "two vectors": ("a,b,label\n1 2,3 4,x\n", {}, "several columns of vectors: a, b; --keys names the one"),
     "one name twice": ("a,a,label\n1,2,x\n", {}, "two columns have the same name"),
     "infinite": ("a,label\ninf,x\n1,x\n2,y\n3,y\n", {}, "t.csv: 1 of 4 rows hold NaN or infinity: 0"),

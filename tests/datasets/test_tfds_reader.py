@@ -144,3 +144,21 @@ def test_mnist_is_complete(image_data: Path) -> None:
     np.testing.assert_array_equal(np.bincount(data.train.labels), counts)
     threes = datasets.load("mnist", data_dir=image_data, classes=["3"], limit_train=5)
     np.testing.assert_array_equal(threes.train.ids, np.flatnonzero(data.train.labels == 3)[:5])
+
+
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type"])
+def test_features_name_no_other_class_than_tfds_own(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class that is named is imported: a module of that name runs whatever it holds."""
+    directory = write_tfds(tmp_path)
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = directory / "features.json"
+    content = json.loads(path.read_text())
+    content["featuresDict"]["features"]["other"] = {key: "evil.Feature", "content": {}}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"features\.json names evil\.Feature; only TFDS's own features are accepted"):
+        datasets.load("shapes", data_dir=tmp_path)
+    own = "tensorflow_datasets.core.features.../evil.Feature"
+    path.write_text(path.read_text().replace("evil.Feature", own))
+    with pytest.raises(ValueError, match="only TFDS's own features are accepted"):
+        datasets.describe("shapes", tmp_path)
