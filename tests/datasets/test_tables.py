@@ -156,7 +156,7 @@ BAD: dict[str, tuple[str, Mapping[str, Any], str]] = {
     ),
     "text only": ("a,label\nu,x\n", {}, "has no column of numbers or vectors: a, label"),
     "which label": ("a,b,c\n1,u,x\n", {}, "column a has no labels .--label-column names it, of a, b, c"),
-    "ids as labels": ("a,label\n1,5\n2,6\n3,9\n", {}, "too few examples .3. .*; each label occurs once, as an id does"),
+    "ids as labels": ("a,label\n4,5\n8,6\n5,9\n", {}, "too few examples .3. .*; each label occurs once, as an id does"),
     "vectors and numbers": ("a,b,label\n1 2,3,x\n", {"keys": ["a", "b"]}, "column a cannot be a feature"),
     "two vectors": ("a,b,label\n1 2,3 4,x\n", {}, "several columns of vectors: a, b; --keys names the one"),
     "one name twice": ("a,a,label\n1,2,x\n", {}, "two columns have the same name"),
