@@ -37,7 +37,7 @@ def search(name: str, metric: str, ks: tuple[int, ...], data_dir: str) -> dict[s
 
     from funcgrad import datasets, neighbors, report
 
-    _, train, test, classes, fingerprint, _ = datasets.load(name, data_dir=data_dir)
+    _, train, test, classes, fingerprint, *_ = datasets.load(name, data_dir=data_dir)
     seconds: dict[str, float] = {}
     with report.timed(seconds):
         found = neighbors.kneighbors(test.images, train.images, max(ks), metric=metric)
