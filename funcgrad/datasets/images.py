@@ -5,6 +5,8 @@ The images are files of a folder (`folders`) or records of TFDS (`tfds_reader`);
 
 import functools
 import io
+import math
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -102,11 +104,20 @@ class Header(NamedTuple):
 
 
 @functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those that this Pillow reads."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@functools.cache
 def suffixes() -> frozenset[str]:
     """Those of files that are read as images."""
     from PIL import Image
 
-    return frozenset(name for name, kind in Image.registered_extensions().items() if kind in _FORMATS)
+    return frozenset(name for name, kind in Image.registered_extensions().items() if kind in _formats())
 
 
 def decode(encoded: Encoded, decoding: Decoding, progress: Progress | None = None) -> Decoded:
@@ -121,7 +132,7 @@ def decode(encoded: Encoded, decoding: Decoding, progress: Progress | None = Non
     size = decoding.size or _common_size(examples, headers)
     mode = {1: "L", 3: "RGB", None: encoded.mode}[decoding.channels]
     mode = mode or ("L" if all(header.is_grey for header in headers.values()) else "RGB")
-    images = np.empty((len(examples), *size, {"L": 1, "RGB": 3, "RGBA": 4}[mode]), np.uint8)
+    images = _array((len(examples), *size, {"L": 1, "RGB": 3, "RGBA": 4}[mode]))
     done: Counter[str] = Counter()
     for i, example in enumerate(examples):
         if i not in unreadable:
@@ -182,17 +193,27 @@ def _common_size(examples: Sequence[Example], headers: Mapping[int, Header]) -> 
     return next((header.size for header in headers.values()), (0, 0))
 
 
+def _array(shape: tuple[int, ...]) -> np.ndarray:
+    """Raises ValueError if it would be larger than the memory of this machine, which would then kill the process."""
+    needed = math.prod(shape)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    if needed > memory:
+        images = f"{counted(shape[0], 'image')} of {' × '.join(map(str, shape[1:]))}"
+        sizes = f"{images}: {needed / 2**30:,.1f} GiB, and this machine has {memory / 2**30:,.1f} GiB of memory"
+        raise ValueError(f"{sizes}; --size N makes them smaller, --limit-train and --per-class take fewer")
+    return np.empty(shape, np.uint8)
+
+
 @contextmanager
 def _opened(image: Path | bytes) -> Iterator[Any]:
     """The image as Pillow opens it, without a word of Pillow's; only its header is read."""
     from PIL import Image
 
-    Image.init()
     file = io.BytesIO(image) if isinstance(image, bytes) else image
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
+            with Image.open(file, formats=_formats()) as opened:
                 yield opened
     except Image.UnidentifiedImageError:
         raise ValueError("empty, or not an image of a known format") from None

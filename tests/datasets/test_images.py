@@ -209,7 +209,7 @@ def test_transparency_is_composited_on_white_or_another_color(tmp_path: Path) ->
 
 
 def test_palette_cmyk_and_bilevel_are_converted(tmp_path: Path) -> None:
-    for mode, suffix in (("P", ".png"), ("CMYK", ".tif"), ("1", ".png"), ("YCbCr", ".tif")):
+    for mode, suffix in (("P", ".png"), ("CMYK", ".tif"), ("CMYK", ".jpg"), ("1", ".png")):
         image = Image.new("RGB", (5, 6), (255, 255, 255)).convert(mode)
         pixels, _ = load_one(tmp_path, image, suffix)
         assert pixels.shape == (6, 5, 1 if mode == "1" else 3)
@@ -305,3 +305,10 @@ def test_jpeg_is_decoded_at_reduced_scale_where_a_smaller_size_is_asked_for(tmp_
         assert image.size == (160, 100)  # a quarter: libjpeg computes no more
         np.testing.assert_array_equal(small[..., 0], np.asarray(image.resize((80, 50), Image.Resampling.BILINEAR)))
     assert np.abs(small[..., 0].astype(int) - smooth.reshape(50, 8, 80, 8).mean(axis=(1, 3))).max() <= 2
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_decoding(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"1 image of 1000000 × 1000000 × 1: 931\.3 GiB, and this machine has .*--size N"
+    ):
+        load_one(tmp_path, Image.new("L", (2, 2)), size=1_000_000)
