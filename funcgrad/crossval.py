@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from funcgrad.folds import classification_folds
 from funcgrad.folds import split_folds as split_folds
 from funcgrad.metrics import accuracy
-from funcgrad.neighbors import Metric, Weights, as_index, open_saved, parse_memory, resumable_kneighbors, vote
-from funcgrad.training import Model, Sweep, train_settings
+from funcgrad.neighbors import Metric, Tuning, Weights, as_index, open_saved, parse_memory, resumable_kneighbors, vote
+from funcgrad.training import Checkpoint, Model, Sweep, train_settings
 
 
 class Row(NamedTuple):
@@ -38,15 +40,21 @@ def knn(
     metrics: Sequence[Metric] = ("l1", "l2"),
     folds: int = 5,
     shuffle: Array | None = None,
-    stratified: bool = False,
+    stratified: bool = True,
+    groups: ArrayLike | None = None,
+    in_order: bool = False,
     weights: Weights = "uniform",
+    temperature: float | None = None,
     p: float | None = None,
+    precision: str = "exact",
     memory: str | int = "1GiB",
+    mesh: Mesh | None = None,
+    mask: ArrayLike | None = None,
     folder: Path | None = None,
     resume: bool = False,
     data: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **options: Any,
+    tuning: Tuning = Tuning(),  # noqa: B008, a tuple of constants
 ) -> list[Row]:
     """Accuracy of k-NN for every metric and k, each fold in turn answered from the others → rows in that order.
 
@@ -54,33 +62,53 @@ def knn(
 
     Args:
       images (N, …), labels (N,) integers.
+      shuffle, stratified, groups, in_order: how folds are made: `funcgrad.folds.classification_folds`.
+      weights, temperature: of `funcgrad.neighbors.vote`; only "softmax" has a temperature.
       p: of metric "minkowski".
-      folder, resume, data: where each finished fold is saved, as by `funcgrad.neighbors.resumable_kneighbors`; `data`
+      mask: (N,) bool, which images may be neighbours; all are queries.
+      folder, resume, data: where each finished chunk of a fold is saved, as by `funcgrad.neighbors.open_saved`; `data`
         must tell the images and their folds from others.
       progress: called with (queries done, all queries); each image is one under every metric.
-      memory, options: of `funcgrad.neighbors.kneighbors`.
+      precision, memory, mesh, tuning: of `funcgrad.neighbors.kneighbors`.
+
+    Raises `ValueError` for an argument out of range, or one that has no effect on what was asked for.
     """
     images, labels = images if hasattr(images, "dtype") else np.asarray(images), np.asarray(labels)
     if len(images) != len(labels):
         raise ValueError(f"labels: needs one for each of the {len(images)} images, got {len(labels)}")
-    parts = split_folds(len(labels), folds, shuffle=shuffle, stratify=labels if stratified else None)
+    if p is not None and "minkowski" not in metrics:
+        raise ValueError(f"p: only metric 'minkowski' has p, got {p}")
+    if temperature is not None and weights != "softmax":
+        raise ValueError(f"temperature: only weights 'softmax' have one, got {temperature} with {weights!r}")
+    allowed = np.ones(len(labels), bool) if mask is None else np.asarray(mask)
+    if allowed.shape != labels.shape or allowed.dtype != bool:
+        raise ValueError(f"mask: needs ({len(labels)},) of bool, got {allowed.dtype} of shape {allowed.shape}")
+    division: dict[str, Any] = {"shuffle": shuffle, "stratified": stratified, "groups": groups, "in_order": in_order}
+    parts = classification_folds(labels, folds, **division)
     names = [metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric)) for metric in metrics]
     k, total, num_classes = max(ks, default=0), len(metrics) * len(labels), int(labels.max()) + 1
     search = {"metrics": ", ".join(names), "largest k": k, "training examples": len(labels), **(data or {})}
     saved = open_saved(folder, resume, search, total)
-    count = len(labels) if options.get("precision", "exact") == "exact" else 0
-    shared = {name: options[name] for name in ("mesh", "tuning") if name in options}
+    voting: dict[str, Any] = {
+        "ks": ks,
+        "weights": weights,
+        **({} if temperature is None else {"temperature": temperature}),
+    }
+    options: dict[str, Any] = {"precision": precision, "mesh": mesh, "tuning": tuning, "progress": progress}
     rows, start = [], 0
     for name, metric in zip(names, metrics, strict=True):
         p_of_metric = p if metric == "minkowski" else None
-        index = as_index(images, metric, p_of_metric, k=k, queries=count, memory=memory, **shared)
+        missing = len(labels) - saved.done_among(start, start + len(labels))
+        count = missing if precision == "exact" else 0
+        index = as_index(images, metric, p_of_metric, k=k, queries=count, memory=memory, mesh=mesh, tuning=tuning)
         accuracies = []
         for fold in parts:
-            queries, others = index.points[fold], np.isin(np.arange(len(labels)), fold, invert=True)
-            given: dict[str, Any] = {"start": start, "mask": others, "memory": memory, "progress": progress}
-            found = resumable_kneighbors(queries, index, k, saved, **given, **options)
+            others = allowed & np.isin(np.arange(len(labels)), fold, invert=True)
+            found = resumable_kneighbors(
+                index.points[fold], index, k, saved, start=start, mask=others, memory=memory, **options
+            )
             start += len(fold)
-            votes = vote(found, labels, num_classes, ks=ks, weights=weights)
+            votes = vote(found, labels, num_classes, **voting)
             accuracies.append(accuracy(np.argmax(votes, axis=-1), labels[fold]))
         for k_of_row, of_folds in zip(ks, np.stack(accuracies, axis=1), strict=True):
             rows.append(_row({"metric": name, "k": int(k_of_row)}, of_folds))
@@ -101,10 +129,14 @@ def sweep(
     folds: int = 5,
     seeds: int = 1,
     shuffle: Array | None = None,
-    stratified: bool = False,
+    stratified: bool = True,
+    groups: ArrayLike | None = None,
+    in_order: bool = False,
     weights: ArrayLike | None = None,
     memory: str | int = "2GiB",
+    checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Row]:
     """Trains every setting × fold × seed in one vmapped program and measures each on its held-out fold.
 
@@ -115,22 +147,36 @@ def sweep(
       settings: a tree of arrays (S, …), such as {"lr": …, "l2": …}: one entry a setting.
       loss: (scores, label, params, setting) → the loss of one example, setting having one entry of each array.
       optimizer: setting → Optax transformation.
+      shuffle, stratified, groups, in_order: how folds are made: `funcgrad.folds.classification_folds`.
       weights: (N,) how much each example counts in training; 1 by default.
-      memory: of the trainings that run at once; they run in groups where all do not fit.
-      on_epoch: called with (epochs done, epochs), of all groups.
+      memory: of the trainings that run at once; they run in batches where all do not fit.
+      checkpoint: where the sweep is saved after each batch of trainings and in between, and whether it is resumed from
+        there, which gives the same rows to the bit; `keep` and `every` epochs as in `funcgrad.training.fit`.
+      on_epoch: called with (epochs done, epochs), of all batches.
+      should_stop: called about every second; once it returns true, the sweep is saved and raises `KeyboardInterrupt`.
 
     Raises `ValueError` for settings of different lengths, and for what `funcgrad.training.fit` refuses.
 
     Returns rows in the order of the settings; `Row.folds` has fold after fold, in each one seed after another.
     """
     arrays, labels = jax.tree.map(np.asarray, settings, is_leaf=_numbers), np.asarray(labels)
-    parts = split_folds(len(labels), folds, shuffle=shuffle, stratify=labels if stratified else None)
+    division: dict[str, Any] = {"shuffle": shuffle, "stratified": stratified, "groups": groups, "in_order": in_order}
+    parts = classification_folds(labels, folds, **division)
     fold_of = np.empty(len(labels), np.int32)
     for number, part in enumerate(parts):
         fold_of[part] = number
     plan = Sweep(model, loss, optimizer, epochs, batch_size, seeds, parse_memory(memory))
     accuracies, diverged = train_settings(
-        key, inputs, labels, fold_of, arrays, plan, weights=weights, on_epoch=on_epoch
+        key,
+        inputs,
+        labels,
+        fold_of,
+        arrays,
+        plan,
+        weights=weights,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        should_stop=should_stop,
     )
     each = [jax.tree.map(lambda x, i=i: x[i].tolist(), arrays) for i in range(len(accuracies))]
     if isinstance(settings, dict):  # in the caller's order; that of a tree is sorted

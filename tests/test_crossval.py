@@ -1,5 +1,6 @@
 """Folds are a partition; k-NN by folds is the course's double loop; a sweep is its trainings, each done alone."""
 
+import itertools
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from funcgrad.crossval import Row, best, knn, split_folds, sweep
 from funcgrad.files import DifferentRun
 from funcgrad.losses import make_loss
 from funcgrad.neighbors import open_saved
+from funcgrad.training import Checkpoint, checkpoint
 
 KEY = jax.random.key(0)
 unhurried = settings(deadline=None, max_examples=50)
@@ -115,12 +117,22 @@ def plain_knn(images: np.ndarray, labels: np.ndarray, ks: list[int], metric: str
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("how", ["in order", "shuffled", "stratified"])
+@pytest.mark.parametrize("how", ["in order", "shuffled", "grouped", "stratified"])
 def test_knn_by_folds_is_the_double_loop_of_the_course(how: str) -> None:
     images, labels = digits(120)
     ks, metrics = [1, 4, 7], ["l1", "l2"]
-    options: dict[str, Any] = {"shuffled": {"shuffle": KEY}, "stratified": {"stratified": True}}.get(how, {})
-    parts = split_folds(120, 4, shuffle=options.get("shuffle"), stratify=labels if how == "stratified" else None)
+    options: dict[str, Any] = {
+        "in order": {"in_order": True},
+        "shuffled": {"shuffle": jax.random.key(1), "stratified": False},
+        "grouped": {"groups": np.arange(120) // 7},
+        "stratified": {},
+    }[how]
+    parts = {
+        "in order": split_folds(120, 4),
+        "shuffled": split_folds(120, 4, shuffle=jax.random.key(1)),
+        "grouped": split_folds(120, 4, shuffle=KEY, stratify=labels, groups=np.arange(120) // 7),
+        "stratified": split_folds(120, 4, shuffle=KEY, stratify=labels),
+    }[how]
     rows = knn(images, labels, ks=ks, metrics=metrics, folds=4, **options)
     expected = {metric: plain_knn(images, labels, ks, metric, parts) for metric in metrics}
     assert [row.setting for row in rows] == [{"metric": metric, "k": k} for metric in metrics for k in ks]
@@ -135,8 +147,44 @@ def test_no_example_is_its_own_neighbor_or_that_of_its_fold() -> None:
     """Twins of one label lie in one fold: who could see his twin would always be right, and here nobody ever is."""
     images = np.repeat(np.arange(10, dtype=np.uint8) * 20, 2)[:, None]
     labels = np.repeat(np.arange(10), 2)
-    (row,) = knn(images, labels, ks=[1], metrics=["l1"], folds=10)
-    assert row.folds == (0.0,) * 10
+    for division in ({"in_order": True}, {"groups": labels}):
+        (row,) = knn(images, labels, ks=[1], metrics=["l1"], folds=10, **division)
+        assert row.folds == (0.0,) * 10
+    assert knn(images, labels, ks=[1], metrics=["l1"], folds=2)[0].mean == 1  # each fold has one of the twins
+
+
+def test_data_sorted_by_class_is_cross_validated_rightly() -> None:
+    """Folds in order leave each class out of what its examples are compared with, and choose the smallest k."""
+    images, labels = digits(300)
+    order = np.argsort(labels, kind="stable")
+    options: dict[str, Any] = {"ks": [1], "metrics": ["l1"], "folds": 5}
+    by_class = knn(images[order], labels[order], **options)[0].mean
+    assert by_class > 0.9
+    assert knn(images[order], labels[order], **options, in_order=True)[0].mean < 0.2
+
+
+def test_the_options_of_a_search_are_those_of_its_cross_validation() -> None:
+    images, labels = digits(60)
+    vectors, options = images.astype(np.float32), {"ks": [5], "folds": 3}
+    one, two = (
+        knn(vectors, labels, **options, metrics=["l2", "minkowski"], p=2, precision=x) for x in ("exact", "fast")
+    )
+    assert one[0].folds == one[1].folds == two[1].folds
+    soft = knn(vectors, labels, **options, metrics=["l2"], weights="softmax", temperature=1e-3)
+    assert soft[0].folds == knn(vectors, labels, ks=[1], folds=3, metrics=["l2"])[0].folds  # the nearest alone counts
+    mask = labels != 3
+    (row,) = knn(vectors, labels, **options, metrics=["l2"], mask=mask)
+    parts = split_folds(60, 3, shuffle=KEY, stratify=labels)
+    assert all(accuracy <= np.mean(mask[part]) for accuracy, part in zip(row.folds, parts, strict=True))
+    for changes, message in [
+        ({"metrics": ["l1", "l2"], "p": 3}, "p: only metric 'minkowski' has p, got 3"),
+        ({"temperature": 0.1}, "temperature: only weights 'softmax' have one, got 0.1 with 'uniform'"),
+        ({"mask": mask[1:]}, r"mask: needs \(60,\) of bool, got bool of shape \(59,\)"),
+        ({"in_order": True, "groups": labels}, "in_order: takes the examples as they come; got groups as well"),
+        ({"in_order": True, "shuffle": KEY}, "in_order: takes the examples as they come; got shuffle as well"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            knn(images, labels, **options, **changes)
 
 
 @pytest.mark.exhaustive
@@ -239,6 +287,7 @@ def swept(key: jax.Array = KEY, **changes: Any) -> list[Row]:
         "epochs": 3,
         "batch_size": 32,
         "folds": 3,
+        "in_order": "shuffle" not in changes,
     } | changes
     return sweep(key, **options)
 
@@ -252,7 +301,7 @@ def plain_sweep() -> Row:
 @pytest.mark.exhaustive
 def test_each_row_of_a_sweep_is_its_setting_trained_alone() -> None:
     rates, penalties = np.array([0.02, 0.2, 1.0], np.float32), np.array([0.0, 1e-2, 0.3], np.float32)
-    options = {"loss": penalized, "model": NETWORK, "seeds": 2, "shuffle": KEY, "stratified": True, "epochs": 5}
+    options = {"loss": penalized, "model": NETWORK, "seeds": 2, "shuffle": KEY, "epochs": 5}
     rows = swept(settings={"lr": rates, "l2": penalties}, **options)
     assert len({row.mean for row in rows}) == 3, "settings too alike to show anything"
     for row, rate, penalty in zip(rows, rates, penalties, strict=True):
@@ -350,6 +399,29 @@ def test_the_same_key_gives_the_same_rows_and_on_epoch_is_told() -> None:
     told: list[tuple[int, int]] = []
     assert swept(on_epoch=lambda done, epochs: told.append((done, epochs))) == [plain_sweep()]
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 9])
+def test_a_sweep_that_was_stopped_is_resumed_to_the_same_bits(stop_after: int, tmp_path: Path) -> None:
+    """In rounds of three trainings: stopped in the first, in the second, and between two."""
+    options: dict[str, Any] = {"settings": {"lr": np.array([0.02, 0.5], np.float32)}, "memory": 400_000}
+    calls: list[tuple[int, int]] = []
+    whole = swept(**options, on_epoch=lambda *counts: calls.append(counts))
+    assert len(calls) >= 6
+    polls = itertools.count(1)
+    where = Checkpoint(tmp_path / "saved", seconds=1e9, config={"seed": 0})
+    with pytest.raises(KeyboardInterrupt):
+        swept(**options, checkpoint=where, should_stop=lambda: next(polls) == stop_after)
+    (done,) = checkpoint.steps(tmp_path / "saved")[-1:]
+    assert done > 0
+    assert swept(**options, checkpoint=where._replace(resume=True)) == whole
+    for changes, says in [
+        ({"settings": {"lr": [0.5]}}, "trainings"),
+        ({"key": jax.random.key(1)}, "key"),
+        ({"epochs": 4}, "epochs 3"),
+    ]:
+        with pytest.raises(DifferentRun, match=f"was saved with .*{says}"):
+            swept(**(options | changes), checkpoint=where._replace(resume=True))
 
 
 @pytest.mark.parametrize(

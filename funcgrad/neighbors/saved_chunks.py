@@ -26,7 +26,11 @@ class SavedChunks(NamedTuple):
 
     @property
     def done(self) -> int:
-        return sum(stop - start for start, stop in self.chunks)
+        return self.done_among(0, self.total)
+
+    def done_among(self, first: int, last: int) -> int:
+        """How many of the queries first … last - 1 are finished."""
+        return sum(stop - start for start, stop in self.chunks if first <= start < last)
 
     def save(self, start: int, stop: int, found: Neighbors) -> None:
         self.chunks[start, stop] = found

@@ -9,8 +9,9 @@ trainings in one program. `optimizers` and `augment` make functions by name.
 from funcgrad.models import Model
 from funcgrad.training import augment, checkpoint, optimizers, saved_model
 from funcgrad.training.batches import select_rows
+from funcgrad.training.checkpoint import Checkpoint
 from funcgrad.training.evaluation import predict
-from funcgrad.training.loop import Checkpoint, Fit, fit, run_epoch
+from funcgrad.training.loop import Fit, fit, run_epoch
 from funcgrad.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 from funcgrad.training.saved_model import SavedModel
 from funcgrad.training.steps import Examples, ModelState, Recipe, steps_per_epoch

@@ -24,6 +24,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,17 @@ from funcgrad.files import DifferentRun, differences, one_line, plain, replacing
 
 FORMAT = 3  # checkpoints of earlier formats are folders
 _NAME = re.compile(r"step-(\d{9,})(\.npz)?")
+
+
+class Checkpoint(NamedTuple):
+    """Where and how often a training is saved, so that it can be resumed."""
+
+    folder: str | Path | None = None  # None: nowhere
+    every: int = 1  # epochs between two checkpoints,
+    seconds: float = 0.0  # which are also at least this far apart
+    keep: int | None = 3  # the last checkpoints that stay; None: all
+    resume: bool = False  # from the newest undamaged checkpoint
+    config: Mapping[str, Any] = MappingProxyType({})  # what else must be the same when it is resumed
 
 
 class Restored(NamedTuple):
@@ -131,6 +143,22 @@ def restore(folder: str | Path, like: Any, *, config: Mapping[str, Any] | None =
             raise DifferentRun(f"{where} was saved with {different}")
         return Restored(step, _rebuilt(about["leaves"], found, like, where), tuple(notes))
     return None
+
+
+def resumed(checkpoint: Checkpoint, fresh: Any, config: Mapping[str, Any]) -> Restored:
+    """The tree to begin with: that of the newest checkpoint if it is to be resumed, else the fresh one, of step 0.
+
+    Unless they are to be resumed, checkpoints in the folder are removed. Raises what `restore` does.
+    """
+    if checkpoint.folder is not None:
+        if not checkpoint.resume:
+            remove(checkpoint.folder)
+        elif found := restore(checkpoint.folder, fresh, config=config):
+            return found
+        elif steps(checkpoint.folder):
+            note = f"every checkpoint in {checkpoint.folder} is damaged; the training starts from the beginning"
+            return Restored(0, fresh, (note,))
+    return Restored(0, fresh, ())
 
 
 def steps(folder: str | Path) -> list[int]:

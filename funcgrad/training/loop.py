@@ -11,8 +11,6 @@ off: on a CPU, a program from the cache may round differently from one that has 
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -31,21 +29,11 @@ from funcgrad.training import steps
 from funcgrad.training import validation as checks
 from funcgrad.training.augment import Augment
 from funcgrad.training.batches import Source, chunks, make_source
+from funcgrad.training.checkpoint import Checkpoint
 from funcgrad.training.evaluation import mean_metrics
 from funcgrad.training.placement import batch_size_for, on_host, placed_like, replicate
 from funcgrad.training.steps import Examples, Mix, ModelState, Recipe, Span, Sums
 from funcgrad.training.tuning import TUNING, Tuning
-
-
-class Checkpoint(NamedTuple):
-    """Where and how often a training is saved, so that it can be resumed."""
-
-    folder: str | Path | None = None  # None: nowhere
-    every: int = 1  # epochs between two checkpoints,
-    seconds: float = 0.0  # which are also at least this far apart
-    keep: int | None = 3  # the last checkpoints that stay; None: all
-    resume: bool = False  # from the newest undamaged checkpoint
-    config: Mapping[str, Any] = MappingProxyType({})  # what else must be the same when it is resumed
 
 
 class Fit(NamedTuple):
@@ -209,22 +197,15 @@ def _resumed(
 
     Raises `ValueError` in all processes unless they all have the same step.
     """
-    state, notes = fresh, list[str]()
     checks.check_counts(every=checkpoint.every)
-    if checkpoint.folder is not None:
-        if not checkpoint.resume:
-            checkpoints.remove(checkpoint.folder)
-        elif found := checkpoints.restore(checkpoint.folder, fresh, config=config):
-            state, notes = found.tree, list(found.notes)
-        elif checkpoints.steps(checkpoint.folder):
-            notes = [f"every checkpoint in {checkpoint.folder} is damaged; the training starts from the beginning"]
+    _, state, notes = checkpoints.resumed(checkpoint, fresh, config)
     step = state.epochs * run.steps + state.step
     lowest, highest = min_across_processes(run.mesh, step, -step)
     if lowest != -highest:
         raise ValueError(
             f"checkpoint: the processes found steps {lowest} to {-highest}; all of them have to see the same folder"
         )
-    return state, notes
+    return state, list(notes)
 
 
 def _due(run: _Run, state: TrainState, checkpoint: Checkpoint, seconds: float) -> bool:

@@ -1,7 +1,8 @@
 """Many trainings in one vmapped program: settings × folds × seeds, over shared data in a shared order."""
 
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,8 +13,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from funcgrad.models import Model
+from funcgrad.training import checkpoint as checkpoints
 from funcgrad.training import steps
 from funcgrad.training import validation as checks
+from funcgrad.training.checkpoint import Checkpoint
 from funcgrad.training.evaluation import evaluate
 from funcgrad.training.steps import Examples, ModelState, Recipe, Span, Sums
 from funcgrad.training.tuning import TUNING
@@ -46,6 +49,7 @@ class Member(NamedTuple):
 
 
 Data = tuple[Examples, Array]  # and the fold of each example, (N,) int32
+State = tuple[ModelState, Sums]  # of several trainings
 
 
 def train_settings(
@@ -57,12 +61,15 @@ def train_settings(
     sweep: Sweep,
     *,
     weights: ArrayLike | None = None,
+    checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Trains every setting × fold × seed without the examples of its fold and measures it on them.
 
     Settings are a tree of arrays (S, …); fold_of (N,) int32 is the fold of each example, -1 of those that are in every
-    training. Trainings run in groups that fit the memory; on_epoch is called with (epochs done, epochs) of all groups.
+    training. Trainings run in rounds that fit the memory; on_epoch is called with (epochs done, epochs) of all rounds.
+    The other arguments are those of `funcgrad.crossval.sweep`.
 
     Returns the accuracies (S, folds, seeds), and which trainings diverged: a loss or a parameter was not finite.
 
@@ -79,40 +86,103 @@ def train_settings(
     shapes = jax.eval_shape(lambda key: sweep.model.init(key, inputs.shape[1:]), key)
     checks.check_labels("labels", labels, sweep.model, shapes, inputs)
     examples = Examples(*map(jnp.asarray, (inputs, labels, checks.checked_weights(weights, len(labels)))))
-    data = examples, jnp.asarray(fold_of)
     shape: Any = next(iter(lengths.values())), int(fold_of.max()) + 1, sweep.seeds
     setting, fold, seed = np.indices(shape).reshape(3, -1).astype(np.int32)
     members = Member(jax.tree.map(lambda x: x[setting], settings), fold, seed)
-    results = _train_all(key, data, members, sweep, on_epoch)
+    size = _round_size(len(fold), sweep, examples, jax.tree.map(lambda x: x[0], members.setting))
+    seed_key, order_key = jax.random.split(key)
+    plan = _Plan(seed_key, order_key, (examples, jnp.asarray(fold_of)), members, sweep, size)
+    checkpoint = checkpoint or Checkpoint()
+    numbers = {"epochs": sweep.epochs, "batch_size": sweep.batch_size, "examples": len(labels)}
+    made = {"trainings": shape, "trainings_at_once": size, "folds": zlib.crc32(fold_of)}
+    config = {**checkpoint.config, **numbers, **made, "key": jax.random.key_data(key).tolist()}
+    results = _train_all(plan, checkpoint, config, on_epoch, should_stop)
     accuracy, finite = (np.concatenate(parts)[: fold.size].reshape(shape) for parts in zip(*results, strict=True))
     return accuracy.astype(float), ~finite
 
 
+class _Plan(NamedTuple):
+    """What stays the same during a sweep. All rounds have `size` members, so that they share their programs."""
+
+    seed_key: Array
+    order_key: Array
+    data: Data
+    members: Member  # (R, …)
+    sweep: Sweep
+    size: int
+
+    @property
+    def rounds(self) -> int:
+        return -(-len(self.members.fold) // self.size)
+
+    @property
+    def epoch_steps(self) -> int:
+        return steps.steps_per_epoch(len(self.data[1]), self.sweep.batch_size)
+
+    @property
+    def round_steps(self) -> int:
+        return self.sweep.epochs * self.epoch_steps
+
+    def round(self, number: int) -> Member:
+        rows = np.arange(number * self.size, (number + 1) * self.size) % len(self.members.fold)  # the last wraps around
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[rows]), self.members)
+
+    def start(self, members: Member) -> State:
+        return _start(self.seed_key, members, sweep=self.sweep, shape=self.data[0].inputs.shape[1:])
+
+
 def _train_all(
-    key: Array, data: Data, members: Member, sweep: Sweep, on_epoch: Callable[[int, int], None] | None
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Accuracies, and whether all numbers stayed finite, group after group."""
-    seed_key, order_key = jax.random.split(key)
-    count, results, pace = len(members.fold), [], 1  # steps in a call, which nothing can interrupt
-    size = _group_size(count, sweep, data[0], jax.tree.map(lambda x: x[0], members.setting))
-    groups, epoch_steps = -(-count // size), steps.steps_per_epoch(len(data[1]), sweep.batch_size)
-    for group in range(groups):
-        rows = np.arange(group * size, (group + 1) * size) % count  # the last group wraps around: one program for all
-        chosen = jax.tree.map(lambda x, rows=rows: jnp.asarray(np.asarray(x)[rows]), members)
-        states, sums = _start(seed_key, chosen, sweep=sweep, shape=data[0].inputs.shape[1:])
-        for number in range(1, sweep.epochs + 1):
-            epoch_key, first = jax.random.fold_in(order_key, number), 0
-            while first < epoch_steps:
-                began, stop = time.perf_counter(), min(first + pace, epoch_steps)
-                span = Span(*map(np.int32, (0, first, stop)))
-                states, sums = _run_steps(states, sums, epoch_key, span, data, chosen, sweep=sweep)
-                jax.block_until_ready(sums)
-                pace, first = max(1, int(TUNING.poll_seconds * (stop - first) / (time.perf_counter() - began))), stop
-            if on_epoch is not None:
-                on_epoch(group * sweep.epochs + number, groups * sweep.epochs)
-        accuracy, finite = _measure(states.params, data, chosen, sweep=sweep)
-        results.append((np.asarray(accuracy), np.asarray(finite) & np.isfinite(sums.loss)))
+    plan: _Plan,
+    checkpoint: Checkpoint,
+    config: Mapping[str, Any],
+    on_epoch: Callable[[int, int], None] | None,
+    should_stop: Callable[[], bool],
+) -> list[list[list[Any]]]:
+    """Accuracies, and whether all numbers stayed finite, round after round.
+
+    Saved are the steps done in all rounds, the state of the round at hand, and the results of those before it.
+    """
+    fresh = {"state": plan.start(plan.round(0)), "results": list[Any]()}
+    done, saved, _ = checkpoints.resumed(checkpoint, fresh, config)
+    state, results = saved["state"], saved["results"]
+    epochs, saved_at = plan.sweep.epochs, time.perf_counter()
+    with checkpoints.saver(checkpoint.folder, config=config, keep=checkpoint.keep) as save:
+        for number in range(done // plan.round_steps, plan.rounds):
+            members, first = plan.round(number), max(0, done - number * plan.round_steps)
+            state = plan.start(members) if number and not first else state
+            training = _train_round(plan, members, state, first)
+            for epoch, step, state in training:
+                finished, stop = step == plan.round_steps, should_stop()
+                if finished:
+                    results = [*results, _measured(plan, members, state)]
+                if epoch and on_epoch is not None:
+                    on_epoch(number * epochs + epoch, plan.rounds * epochs)
+                due = epoch and epoch % checkpoint.every == 0 and time.perf_counter() - saved_at >= checkpoint.seconds
+                if finished or stop or due:
+                    save(number * plan.round_steps + step, {"state": state, "results": results})
+                    saved_at = time.perf_counter()
+                if stop:
+                    raise KeyboardInterrupt
     return results
+
+
+def _train_round(plan: _Plan, members: Member, state: State, step: int) -> Iterator[tuple[int, int, State]]:
+    """After every second or so: the number of the epoch that has ended (or 0), the steps done, and the state."""
+    pace = 1  # steps in a call, which nothing can interrupt
+    while step < plan.round_steps:
+        epoch, first = divmod(step, plan.epoch_steps)
+        began, stop = time.perf_counter(), min(first + pace, plan.epoch_steps)
+        epoch_key, span = jax.random.fold_in(plan.order_key, epoch + 1), Span(*map(np.int32, (0, first, stop)))
+        state = _run_steps(*state, epoch_key, span, plan.data, members, sweep=plan.sweep)
+        jax.block_until_ready(state[1])
+        pace = max(1, int(TUNING.poll_seconds * (stop - first) / (time.perf_counter() - began)))
+        step += stop - first
+        yield epoch + 1 if stop == plan.epoch_steps else 0, step, state
+
+
+def _measured(plan: _Plan, members: Member, state: State) -> list[list[Any]]:
+    accuracy, finite = _measure(state[0].params, plan.data, members, sweep=plan.sweep)
+    return [np.asarray(accuracy).tolist(), (np.asarray(finite) & np.isfinite(state[1].loss)).tolist()]
 
 
 @partial(jax.jit, static_argnames=("sweep", "shape"))
@@ -161,8 +231,8 @@ def _vmapped(fun: Callable[..., Any], *trees: Any) -> Any:
     return jax.tree.map(lambda x: jnp.expand_dims(x, 0), fun(*jax.tree.map(lambda x: x[0], trees)))
 
 
-def _group_size(count: int, sweep: Sweep, examples: Examples, setting: Any) -> int:
-    """How many trainings are in memory at a time: as many as fit, in groups of nearly equal size."""
+def _round_size(count: int, sweep: Sweep, examples: Examples, setting: Any) -> int:
+    """How many trainings are in memory at a time: as many as fit, in rounds of nearly equal size."""
     init = partial(
         steps.init_state, model=sweep.model, optimizer=sweep.optimizer(setting), shape=examples.inputs.shape[1:]
     )
@@ -174,5 +244,5 @@ def _group_size(count: int, sweep: Sweep, examples: Examples, setting: Any) -> i
     fitting = sweep.memory // each
     if param_bytes > TUNING.vmapped_bytes and jax.default_backend() == "cpu":  # one fills the cores by itself
         fitting = 1
-    groups = -(-count // max(1, min(count, fitting)))
-    return -(-count // groups)
+    rounds = -(-count // max(1, min(count, fitting)))
+    return -(-count // rounds)
