@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from funcgrad import crossval, metrics, plots
+from funcgrad import crossval, metrics, plots, sharding, training
 from funcgrad.cli import knn, train
 from funcgrad.cli import options as groups
 from funcgrad.cli.console import percent
@@ -18,25 +18,39 @@ from funcgrad.datasets import Dataset
 from funcgrad.report import timed
 
 
+def _division(dataset: Dataset, options: groups.FoldOptions, key: jax.Array) -> dict[str, Any]:
+    """How the training examples are divided: arguments of the functions of `funcgrad.crossval`."""
+    in_order, grouped = options.folds_in_order, dataset.train.groups
+    return {"folds": options.folds, "shuffle": None if in_order else key, "groups": grouped, "in_order": in_order}
+
+
+def _division_in_words(dataset: Dataset, options: groups.FoldOptions, seed: int) -> str:
+    if options.folds_in_order:
+        return f"{options.folds} folds of consecutive examples"
+    grouping = dataset.train.groups
+    grouped = "" if grouping is None else f", each of {len(set(grouping))} groups in one fold"
+    return f"{options.folds} folds, stratified and shuffled by seed {seed}{grouped}"
+
+
 def crossval_knn(dataset: Dataset, options: groups.CrossvalKnnOptions, run: Run) -> Outcome:
     seconds: dict[str, float] = {}
-    division = {"folds": options.folds, "shuffled": options.shuffle, "stratified": options.stratified}
-    seed = run.seed if options.shuffle else None
+    division = _division_in_words(dataset, options, run.seed)
     with run.progress("cross-validation", unit="queries") as report_progress, timed(seconds):
         rows = crossval.knn(
             dataset.train.images,
             dataset.train.labels,
             ks=options.k,
             metrics=options.metric,
-            folds=options.folds,
-            shuffle=None if seed is None else jax.random.key(seed),
-            stratified=options.stratified,
+            **_division(dataset, options, jax.random.key(run.seed)),
             weights=options.weights,
+            temperature=options.temperature,
             p=options.p,
+            precision=options.precision,
             memory=options.memory,
+            mesh=sharding.make_mesh(options.devices) if options.devices > 1 else None,
             folder=knn.saved_in(run.out),
             resume=run.resume,
-            data={"p": options.p, **division, "seed": seed, **knn.identity(dataset)},
+            data={"p": options.p, "precision": options.precision, "division": division, **knn.identity(dataset)},
             progress=report_progress,
         )
     best = crossval.best(rows).setting
@@ -45,13 +59,13 @@ def crossval_knn(dataset: Dataset, options: groups.CrossvalKnnOptions, run: Run)
     found = knn.search(dataset, chosen, run._replace(out=None), seconds)  # what is saved of the folds stays
     (predictions,), _ = knn.classify(dataset, found, chosen)
     series = {name: [row.folds for row in rows if row.setting["metric"] == name] for name in options.metric}
-    outcome = _outcome(dataset, rows, predictions, seconds)
+    outcome = _outcome(dataset, rows, predictions, seconds, division)
     outcome.figures["crossval.png"] = lambda: plots.cross_validation(
         options.k,
         series,
         best=(best["metric"], best["k"]),
         log_x=max(options.k) >= 20 * min(options.k),
-        title=f"{dataset.name}: k-NN, {options.folds}-fold cross-validation",
+        title=f"{dataset.name}: k-NN, {division}",
     )
     return outcome
 
@@ -59,10 +73,11 @@ def crossval_knn(dataset: Dataset, options: groups.CrossvalKnnOptions, run: Run)
 def crossval_training(dataset: Dataset, options: groups.SweepOptions, run: Run) -> Outcome:
     """All combinations of the swept values, trained at once; the best one is trained again on all, and tested once."""
     key, shuffle_key = jax.random.split(jax.random.key(run.seed))
+    examples, seconds = len(dataset.train.labels), dict[str, float]()
     swept, base = _swept(options)
+    base, epoch_notes = train.with_epochs(base, examples)
     grid = np.array(list(itertools.product(*swept.values())), float).T
     settings = dict(zip(swept, grid, strict=True))
-    examples, seconds = len(dataset.train.labels), dict[str, float]()
     for setting in zip(*grid, strict=True):  # what is wrong raises before anything is compiled
         values: dict[str, Any] = dict(zip(swept, map(float, setting), strict=True))
         one = replace(base, **values)
@@ -73,7 +88,13 @@ def crossval_training(dataset: Dataset, options: groups.SweepOptions, run: Run) 
         return train.make_loss(replace(base, **setting))(scores, label, params)
 
     count = options.folds * options.seeds * grid.shape[1]
-    with run.progress(f"{count} trainings") as report_progress, timed(seconds):
+    division = _division_in_words(dataset, options, run.seed)
+    defer_interrupts = Run().defer_interrupts if run.out is None else run.defer_interrupts
+    with (
+        run.progress(f"{count} trainings") as report_progress,
+        timed(seconds),
+        defer_interrupts() as should_stop,
+    ):
         rows = crossval.sweep(
             key,
             train.untrained(dataset, base, dataset.train.images).model,
@@ -82,24 +103,24 @@ def crossval_training(dataset: Dataset, options: groups.SweepOptions, run: Run) 
             settings,
             loss=loss,
             optimizer=lambda setting: train.make_optimizer(replace(base, **setting), examples),
-            epochs=options.epochs,
+            epochs=base.num_epochs,
             batch_size=options.batch_size,
-            folds=options.folds,
             seeds=options.seeds,
-            shuffle=shuffle_key,
-            stratified=options.stratified,
+            **_division(dataset, options, shuffle_key),
             memory=options.memory,
+            checkpoint=train.checkpoint(dataset, options, run, division=division),
             on_epoch=report_progress,
+            should_stop=should_stop,
         )
     chosen = replace(base, **crossval.best(rows).setting, validation=0.0)
-    trained = train.train_one(dataset, chosen, run._replace(out=None), seconds)
-    outcome = _outcome(dataset, rows, trained.scores.argmax(axis=1), seconds)
-    title = f"{dataset.name}: {train.name_of(base)}, {options.folds}-fold cross-validation"
+    trained = train.train_one(dataset._replace(validation=None), chosen, run._replace(out=None), seconds)
+    outcome = _outcome(dataset, rows, trained.scores.argmax(axis=1), seconds, division)
+    title = f"{dataset.name}: {train.name_of(base)}, {division}"
     outcome.figures.update(_sweep_figures(rows, swept, title))
     return outcome._replace(
         failed=train.failed(trained),
         write=trained.classifier.write,
-        notes=[*outcome.notes, *train.missing_classes(dataset)],
+        notes=[*outcome.notes, *epoch_notes, *trained.notes],
     )
 
 
@@ -113,7 +134,7 @@ def _swept(options: groups.SweepOptions) -> tuple[dict[str, Sequence[float]], gr
 
 
 def _outcome(
-    dataset: Dataset, rows: Sequence[crossval.Row], predictions: np.ndarray, seconds: dict[str, float]
+    dataset: Dataset, rows: Sequence[crossval.Row], predictions: np.ndarray, seconds: dict[str, float], division: str
 ) -> Outcome:
     best = crossval.best(rows)
     test = float(metrics.accuracy(predictions, dataset.test.labels))
@@ -124,10 +145,11 @@ def _outcome(
         setting = [f"{value:g}" if isinstance(value, float) else str(value) for value in row.setting.values()]
         remarks = ["chosen"] * (row is best) + [f"{row.diverged} of {len(row.folds)} diverged"] * bool(row.diverged)
         table.append([*setting, percent(row.mean), percent(row.std), ", ".join(remarks)])
-    table.append([*[""] * (len(best.setting) - 1), "test", percent(test), "", "once"])
+    indent = [""] * (len(best.setting) - 1)
+    table += [[*indent, "test", percent(test), "", "once"], [*indent, "cut", "", "", division]]
     label = ", ".join(f"{name} = {value}" for name, value in best.setting.items())
     return Outcome(
-        {"cv": cv, "best": best.setting, "test_accuracy": test},
+        {"cv": cv, "division": division, "best": best.setting, "test_accuracy": test},
         seconds,
         [*(name.replace("_", " ") for name in best.setting), "mean", "deviation", ""],
         table,
@@ -177,4 +199,9 @@ def _series_name(row: crossval.Row, names: Sequence[str]) -> str:
 
 
 KNN = knn.COMMAND._replace(options=groups.CrossvalKnnOptions, run=crossval_knn)
-TRAINING = DataCommand(groups.SweepOptions, crossval_training)
+TRAINING = DataCommand(
+    groups.SweepOptions,
+    crossval_training,
+    describe_saved=train.describe_saved,
+    remove_saved=lambda out: training.checkpoint.remove(train.saved_in(out)),
+)

@@ -96,9 +96,7 @@ def count_votes(
             found._replace(distances=found.distances[rows], indices=found.indices[rows]),
             dataset.train.labels,
             len(dataset.classes),
-            ks=options.k,
-            weights=options.weights,
-            temperature=options.temperature,
+            **options.voting,
         )
         yield rows, np.asarray(votes)
 

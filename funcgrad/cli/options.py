@@ -179,8 +179,8 @@ class DataOptions(Options):
 
 
 class FoldOptions(Options):
-    folds: int = option(5, type=integer(2), metavar="N")
-    stratified: bool = option(False, "each class in its share in every fold")
+    folds: int = option(5, "each has every class in its share, and is shuffled by --seed", type=integer(2), metavar="N")
+    folds_in_order: bool = option(False, "consecutive examples in each fold instead, as in CS231n")
 
 
 # demo, data, gradcheck, explain
@@ -253,18 +253,29 @@ class VoteOptions(Options):
     weights: str = option("uniform", "uniform, distance, softmax", names=lambda: funcgrad.neighbors.WEIGHTS)
     memory: str = option("1GiB", "limit of what is needed beside the data", metavar="SIZE")
     p: float | None = option(None, "of metric minkowski", type=number(1), metavar="P")
+    temperature: float | None = option(None, "of weights softmax [0.07]", type=number(0, exclusive=True), metavar="T")
+    precision: str = option("exact", "of floats: exact, fast", names=lambda: funcgrad.neighbors.PRECISIONS)
+    devices: int = option(1, "that share the queries", **_COUNT)
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and self.weights != "softmax":
+            raise ValueError(
+                f"--temperature: only --weights softmax has one, got {self.temperature:g} and {self.weights}"
+            )
+
+    @property
+    def voting(self) -> dict[str, Any]:
+        """The arguments of `funcgrad.neighbors.vote`."""
+        temperature = {} if self.temperature is None else {"temperature": self.temperature}
+        return {"ks": self.k, "weights": self.weights, **temperature}
 
 
 class KnnOptions(VoteOptions):
     metric: str = option("l2", _METRICS, names=_metrics)
-    temperature: float = option(0.07, "of softmax weights", type=number(0, exclusive=True), metavar="T")
-    precision: str = option("exact", "of floats: exact, fast", names=lambda: funcgrad.neighbors.PRECISIONS)
-    devices: int = option(1, "that share the queries", **_COUNT)
 
 
 class CrossvalKnnOptions(FoldOptions, VoteOptions):
     metric: tuple[str, ...] = option(("l1", "l2"), _METRICS, names=_metrics, nargs="+", distinct=True)
-    shuffle: bool = option(False, "shuffle before cutting folds")
 
 
 # train, crossval linear|mlp, predict
@@ -283,7 +294,7 @@ class ClassifierOptions(Options):
         names=lambda: funcgrad.models.INITIALIZATIONS,
     )
     warmup: float = option(0.0, "of linear rise of the learning rate", type=number(0), metavar="EPOCHS")
-    epochs: int = option(20, **_COUNT)
+    epochs: int | None = option(None, "[20, or as many as make 200 steps]", **_COUNT)
     batch_size: int = option(128, **_COUNT)
 
 
@@ -317,7 +328,7 @@ class SweptOptions(Options):
     weight_decay: tuple[float, ...] = option((0.0,), "decoupled, on weights only, likewise", **_VALUES)
     label_smoothing: tuple[float, ...] = option((0.0,), "from 0 to 1, likewise", **_VALUES)
     seeds: int = option(1, "trainings of each setting and fold", **_COUNT)
-    memory: str = option("2GiB", "of the trainings that run at once", metavar="SIZE")
+    memory: str = option("2GiB", "of the trainings that run at once", metavar="SIZE", resumable=True)
 
 
 class SingleTrainingOptions(Options):
@@ -346,6 +357,13 @@ class SingleTrainingOptions(Options):
 
 class TrainOptions(SingleTrainingOptions, PenaltyOptions, NetworkOptions, ClassifierOptions):
     model: str = "linear"
+
+    @property
+    def num_epochs(self) -> int:
+        """Only of options whose epochs are given; see `funcgrad.cli.train.with_epochs`."""
+        if self.epochs is None:
+            raise ValueError("epochs: none are given")
+        return self.epochs
 
     @property
     def num_devices(self) -> int | None:

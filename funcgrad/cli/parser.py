@@ -23,7 +23,7 @@ _RESUMABLE = (options.DataOptions, options.ResumableRunOptions, _OUTPUT)
 _LINEAR = (options.ClassifierOptions,)
 _MLP = (options.ClassifierOptions, options.NetworkOptions)
 _TRAINING = (options.PenaltyOptions, options.SingleTrainingOptions, *_RESUMABLE)
-_SWEEP = (options.SweptOptions, options.FoldOptions, *_RUN)
+_SWEEP = (options.SweptOptions, options.FoldOptions, *_RESUMABLE)
 
 COMMANDS = {
     "demo": Command("everything below on the embedded digits, in about a minute", (options.DemoOptions, _OUTPUT)),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from funcgrad import files, losses, metrics, models, plots, sharding, training
 from funcgrad.cli.console import ReportProgress, percent
 from funcgrad.cli.knn import confusion_figure
-from funcgrad.cli.options import NetworkOptions, TrainOptions, pick
+from funcgrad.cli.options import NetworkOptions, SweepOptions, TrainOptions, pick
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset, Split
 from funcgrad.folds import hold_out
@@ -37,14 +37,21 @@ def train(dataset: Dataset, options: TrainOptions, run: Run) -> Outcome:
         figures["curves.png"] = curves({name: trained}, dataset.name)
     figures["confusion.png"] = confusion_figure(dataset, trained.scores.argmax(axis=1), title)
     figures["learning_rate.png"] = lambda: plots.learning_rate_curve(
-        trained.rates, epochs=options.epochs, title=f"{title}: learning rate"
+        trained.rates, epochs=trained.epochs, title=f"{title}: learning rate"
     )
     figures |= template_figures(dataset, options, trained, title)
     if plots.is_image_shape(dataset.test.images.shape[1:]) and np.isfinite(trained.scores).all():
         figures["mistakes.png"] = lambda: _mistakes(dataset, trained.scores, title)
     measured = trained.metrics
     rows = [[key.replace("_", " "), percent(x) if "accuracy" in key else _number(x)] for key, x in measured.items()]
-    course = {"history": fit.history, "epochs": fit.epochs_done, "stopped_by": fit.stopped_by, "notes": list(fit.notes)}
+    rows.append(["steps", f"{trained.steps:,}"])
+    course = {
+        "steps": trained.steps,
+        "history": fit.history,
+        "epochs": fit.epochs_done,
+        "stopped_by": fit.stopped_by,
+        "notes": list(fit.notes),
+    }
     return Outcome(
         {**measured, **course},
         seconds,
@@ -53,7 +60,7 @@ def train(dataset: Dataset, options: TrainOptions, run: Run) -> Outcome:
         figures,
         failed(trained),
         write=trained.classifier.write,
-        notes=(*missing_classes(dataset), *(fit.notes if fit.stopped_by != "diverged" else fit.notes[:-1])),
+        notes=(*trained.notes, *(fit.notes if fit.stopped_by != "diverged" else fit.notes[:-1])),
     )
 
 
@@ -61,7 +68,19 @@ def _number(x: float) -> str:
     return f"{x:.4f}" if abs(x) < 1e4 else f"{x:.4g}"
 
 
-def missing_classes(dataset: Dataset) -> list[str]:
+MIN_STEPS = 200  # below which a training has hardly begun
+
+
+def with_epochs(options: TrainOptions, examples: int) -> tuple[TrainOptions, list[str]]:
+    """The options with their epochs: if none are given 20, or as many as make `MIN_STEPS`, which a note says."""
+    if options.epochs is not None:
+        return options, []
+    epochs = -(-MIN_STEPS // training.steps_per_epoch(examples, options.batch_size))
+    notes = [f"trained for {epochs} epochs, to make {MIN_STEPS} steps or more of few examples"] if epochs > 20 else []
+    return replace(options, epochs=max(20, epochs)), notes
+
+
+def _missing_classes(dataset: Dataset) -> list[str]:
     """A line that names the classes that cannot be learned."""
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
     names = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
@@ -80,6 +99,9 @@ class Trained(NamedTuple):
     scores: np.ndarray  # of the test set
     metrics: dict[str, float]
     rates: np.ndarray  # the learning rate at each step
+    epochs: int  # at most
+    steps: int  # done
+    notes: tuple[str, ...]  # on the data and on the options, beside those of the fit
 
 
 def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[str, float]) -> Trained:
@@ -87,11 +109,15 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
         raise ValueError(f"--data: a classifier needs two classes or more, and all is of class {dataset.classes[0]}")
     key, split_key = jax.random.split(jax.random.key(run.seed))
     inputs, labels = dataset.train.images, dataset.train.labels
-    validation = None
-    if options.validation:
+    notes, validation = _missing_classes(dataset), None
+    if dataset.validation is not None:
+        validation = dataset.validation.images, dataset.validation.labels
+        notes.append(f"validated on the data's own validation part of {len(validation[1]):,} examples")
+    elif options.validation:
         held_out, others = hold_out(split_key, labels, options.validation)
         validation = inputs[held_out], labels[held_out]
         inputs, labels = training.select_rows(inputs, others), labels[others]
+    options, epoch_notes = with_epochs(options, len(labels))
     steps, schedule = training.steps_per_epoch(len(labels), options.batch_size), _schedule(options, len(labels))
     loss = make_loss(options)
     mesh = None if options.num_devices == 1 else sharding.make_mesh(options.num_devices)
@@ -106,14 +132,14 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
                 labels,
                 loss=loss,
                 optimizer=make_optimizer(options, len(labels)),
-                epochs=options.epochs,
+                epochs=options.num_epochs,
                 batch_size=options.batch_size,
                 augment=None if options.augment is None else training.augment.make_augment(options.augment),
                 mix=_mixing(options.mixup) if options.mixup else None,
                 validation=validation,
                 patience=options.patience,
                 skip_nonfinite=options.skip_nonfinite,
-                checkpoint=_checkpoint(dataset, options, run),
+                checkpoint=checkpoint(dataset, options, run, devices=options.num_devices),
                 mesh=mesh,
                 on_epoch=None if run.out is None else _log(run.out / "metrics.jsonl", schedule, steps),
                 on_steps=None if report_progress is None else _steps_as_images(report_progress, len(labels), steps),
@@ -122,8 +148,13 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
         if fit.stopped_by == "interrupt":
             raise KeyboardInterrupt
         measured, scores = _measure(classifier.model, fit, loss, (inputs, labels), dataset.test)
-    rates = np.asarray(jax.vmap(lambda step: jnp.asarray(schedule(step), float))(jnp.arange(steps * options.epochs)))
-    return Trained(fit, classifier._replace(params=jax.device_get(fit.best_params)), scores, measured, rates)
+    rates = np.asarray(
+        jax.vmap(lambda step: jnp.asarray(schedule(step), float))(jnp.arange(steps * options.num_epochs))
+    )
+    classifier = classifier._replace(params=jax.device_get(fit.best_params))
+    return Trained(
+        fit, classifier, scores, measured, rates, options.num_epochs, fit.epochs_done * steps, (*notes, *epoch_notes)
+    )
 
 
 def _measure(
@@ -161,29 +192,32 @@ def untrained(dataset: Dataset, options: TrainOptions, inputs: Any) -> training.
     )
 
 
-def _checkpoint(dataset: Dataset, options: TrainOptions, run: Run) -> training.Checkpoint | None:
+def checkpoint(
+    dataset: Dataset, options: TrainOptions | SweepOptions, run: Run, **config: Any
+) -> training.Checkpoint | None:
+    """Where the run is saved, if anywhere; `config` is what must be the same beside its options when it is resumed."""
     if run.out is None:
         return None
-    config = {one.name: getattr(options, one.name) for one in fields(options) if not one.metadata.get("resumable")}
-    data = {"seed": run.seed, "data": dataset.fingerprint, "classes": list(dataset.classes)}
-    every = options.checkpoint_every
+    config |= {one.name: getattr(options, one.name) for one in fields(options) if not one.metadata.get("resumable")}
+    config |= {"seed": run.seed, "data": dataset.fingerprint, "classes": list(dataset.classes)}
+    every = getattr(options, "checkpoint_every", None)
     return training.Checkpoint(
-        _saved_in(run.out),
+        saved_in(run.out),
         every=every or 1,
         seconds=0.0 if every else CHECKPOINT_SECONDS,
-        keep=options.keep,
+        keep=getattr(options, "keep", 1),
         resume=run.resume,
-        config={**config, **data, "devices": options.num_devices},
+        config=config,
     )
 
 
-def _saved_in(out: Path) -> Path:
+def saved_in(out: Path) -> Path:
     return out / "checkpoints"
 
 
 def describe_saved(out: Path) -> str:
-    steps = training.checkpoint.steps(_saved_in(out))
-    return f"the checkpoint of step {steps[-1]:,} is saved in {_saved_in(out)}, and --resume continues" if steps else ""
+    steps = training.checkpoint.steps(saved_in(out))
+    return f"the checkpoint of step {steps[-1]:,} is saved in {saved_in(out)}, and --resume continues" if steps else ""
 
 
 def _log(path: Path, schedule: Callable[[int], Any], steps: int) -> Callable[[int, dict[str, float]], None]:
@@ -244,10 +278,10 @@ def _schedule(options: TrainOptions, examples: int) -> Callable[[Any], Any]:
 
 def _steps(options: TrainOptions, examples: int) -> dict[str, int]:
     """The steps of a schedule, in all and of its rise."""
-    if options.warmup >= options.epochs:
+    if options.warmup >= options.num_epochs:
         raise ValueError(f"warmup: needs fewer than all {options.epochs} epochs, got {options.warmup:g}")
     steps = training.steps_per_epoch(examples, options.batch_size)
-    return {"steps": steps * options.epochs, "warmup_steps": round(steps * options.warmup)}
+    return {"steps": steps * options.num_epochs, "warmup_steps": round(steps * options.warmup)}
 
 
 def make_loss(options: TrainOptions) -> losses.Loss:

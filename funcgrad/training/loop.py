@@ -46,6 +46,11 @@ class Fit(NamedTuple):
     stopped_by: str  # "epochs", "patience", "interrupt", or "diverged": a loss or a gradient was not finite
     notes: tuple[str, ...] = ()  # what a user should know: a damaged checkpoint, where numbers were not finite
 
+    def __repr__(self) -> str:
+        last = "".join(f", {name} {values[-1]:.4g}" for name, values in self.history.items())
+        count = sum(np.size(x) for x in jax.tree.leaves(self.params))
+        return f"Fit({self.epochs_done} epochs, stopped_by={self.stopped_by!r}{last}, {count:,} parameters)"
+
 
 class TrainState(NamedTuple):
     """All that a training is at one moment, and what a checkpoint holds."""
@@ -117,7 +122,8 @@ def fit(
       weights: (N,) how much each example counts; 1 by default.
       validation: inputs and labels to evaluate after each epoch.
       patience: ends the training after so many epochs without a rise of the validation accuracy.
-      skip_nonfinite: skips a step whose loss or gradients are not finite instead of ending the training.
+      skip_nonfinite: skips a step whose loss or gradients are not finite instead of ending the training; the inputs
+        may then be so, too.
       checkpoint: where the training is saved, and whether it is resumed from there.
       mesh: devices that share each batch; see `funcgrad.sharding.make_mesh`. All processes of a run call `fit` alike.
       stream: whether the inputs stay on the host and are transferred in chunks, each while the one before is trained
@@ -128,11 +134,13 @@ def fit(
       tuning: how often those are called, and the size of streamed chunks.
 
     Raises:
-      ValueError: counts below 1, lengths that differ, labels out of the model's range, a checkpoint of another
+      ValueError: counts below 1, lengths that differ, inputs that are not finite (the row is named), labels out of the
+        model's range, a checkpoint of another
         training (`files.DifferentRun`), and other arguments that do not fit together.
       OSError: a checkpoint could not be written; earlier ones are intact.
     """
-    inputs, labels = checks.checked_examples("", inputs, labels)
+    finite = not skip_nonfinite
+    inputs, labels = checks.checked_examples("", inputs, labels, finite=finite)
     checks.check_counts(epochs=epochs, batch_size=batch_size, patience=patience)
     if patience is not None and validation is None:
         raise ValueError("patience: needs validation inputs and labels to watch")
@@ -141,7 +149,9 @@ def fit(
     init_key, epochs_key = jax.random.split(key)
     model_state = replicate(mesh, _init_state(init_key, model=model, optimizer=optimizer, shape=inputs.shape[1:]))
     checks.check_labels("labels", labels, model, model_state.params, inputs)
-    held_out = None if validation is None else checks.checked_validation(validation, inputs, model, model_state.params)
+    held_out = validation
+    if held_out is not None:
+        held_out = checks.checked_validation(held_out, inputs, model, model_state.params, finite=finite)
     run = _Run(
         recipe=Recipe(model, loss, optimizer, augment, mix),
         source=make_source(examples, size, mesh=mesh, stream=stream, tuning=tuning),

@@ -10,8 +10,14 @@ from jax.typing import ArrayLike
 from funcgrad.models import Model, Params
 
 
-def checked_examples(name: str, inputs: Any, labels: ArrayLike) -> tuple[Any, np.ndarray]:
-    """The inputs as an array (NumPy's stay NumPy's), labels int32. `ValueError` unless each input has a label."""
+def checked_examples(
+    name: str, inputs: Any, labels: ArrayLike, *, finite: bool = True, rows: int = 4096
+) -> tuple[Any, np.ndarray]:
+    """The inputs as an array (NumPy's stay NumPy's), labels int32.
+
+    Raises `ValueError` unless each input has a label and, with `finite`, all numbers are finite; they are read so many
+    rows at a time.
+    """
     inputs, labels = inputs if hasattr(inputs, "dtype") else np.asarray(inputs), np.asarray(labels)
     if inputs.dtype == object or inputs.ndim == 0:
         raise ValueError(f"{name}inputs: needs numbers (N, …), got {inputs.dtype} of shape {inputs.shape}")
@@ -21,14 +27,24 @@ def checked_examples(name: str, inputs: Any, labels: ArrayLike) -> tuple[Any, np
         raise ValueError(f"{name}labels: needs integers, got {labels.dtype}")
     if not -(2**31) <= np.min(labels) <= np.max(labels) < 2**31:
         raise ValueError(f"{name}labels: range from {np.min(labels)} to {np.max(labels)}, beyond 32-bit integers")
+    if finite and jnp.issubdtype(inputs.dtype, jnp.inexact) and not _known_finite(inputs):
+        for first in range(0, len(inputs), rows):
+            block = np.asarray(inputs[first : first + rows]).reshape(min(rows, len(inputs) - first), -1)
+            if not (ok := np.isfinite(block)).all():
+                row, column = np.argwhere(~ok)[0]
+                raise ValueError(f"{name}inputs: needs finite numbers, row {first + row} has {block[row, column]}")
     return inputs, labels.astype(np.int32)
 
 
-def checked_validation(pair: Any, inputs: Any, model: Model, params: Params) -> tuple[Any, np.ndarray]:
+def _known_finite(inputs: Any) -> bool:
+    return isinstance(inputs, jax.Array) and bool(jnp.isfinite(inputs).all())  # where it is, and not a block at a time
+
+
+def checked_validation(pair: Any, inputs: Any, model: Model, params: Params, *, finite: bool) -> tuple[Any, np.ndarray]:
     """The pair (inputs, labels) as arrays. `ValueError` unless it matches the training inputs and the model."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ValueError(f"validation: needs a pair (inputs, labels), got {type(pair).__name__}")
-    held_out, labels = checked_examples("validation ", *pair)
+    held_out, labels = checked_examples("validation ", *pair, finite=finite)
     if held_out.shape[1:] != inputs.shape[1:]:
         raise ValueError(f"validation inputs: have shape {held_out.shape[1:]}, the inputs {inputs.shape[1:]}")
     check_labels("validation labels", labels, model, params, inputs)

@@ -32,7 +32,29 @@ def test_crossval_knn_chooses_on_the_training_set(run: Run, tmp_path: Path) -> N
     alone = run("knn", "--limit-train", 400, "--metric", best["metric"], "--k", best["k"])
     assert alone["metrics"]["test_accuracy"] == {str(best["k"]): result["metrics"]["test_accuracy"]}
     assert (tmp_path / "out" / "crossval.png").exists()
-    run("crossval", "knn", "--k", 1, "--folds", 2, "--limit-train", 100, "--shuffle", "--stratified", "--metric", "l1")
+    assert result["metrics"]["division"] == "3 folds, stratified and shuffled by seed 0"
+    in_order = run(
+        "crossval", "knn", "--k", 1, "--folds", 2, "--limit-train", 100, "--folds-in-order", "--metric", "l1"
+    )
+    assert in_order["metrics"]["division"] == "2 folds of consecutive examples"
+
+
+def test_data_sorted_by_class_chooses_as_shuffled_data_does(run: Run, tmp_path: Path) -> None:
+    """Of three overlapping classes, many neighbours are right; folds in order would choose one and score 0 %."""
+    labels = np.repeat(np.arange(3), 40)
+    vectors = (1.5 * np.eye(3, 4)[labels] + np.random.default_rng(0).normal(size=(120, 4))).astype(np.float32)
+    np.savez(tmp_path / "sorted.npz", x=vectors, y=labels)
+    data = ["crossval", "knn", "--data", tmp_path / "sorted.npz", "--metric", "l2", "--k", 1, 20]
+    measured, in_order = (run(*data, *options)["metrics"] for options in ([], ["--folds-in-order"]))
+    assert measured["best"]["k"] == 20
+    assert measured["cv"][1]["mean"] > 0.6
+    assert in_order["cv"][1]["mean"] < measured["cv"][1]["mean"] - 0.15
+
+
+def test_an_option_without_effect_is_refused(refused: Callable[..., str]) -> None:
+    assert "--temperature: only --weights softmax has one" in refused("crossval", "knn", "--temperature", 0.1)
+    assert "--temperature: only --weights softmax has one" in refused("knn", "--temperature", 0.1)
+    assert "p: only metric 'minkowski' has p, got 3" in refused("crossval", "knn", "--p", 3, "--limit-train", 50)
 
 
 @pytest.mark.exhaustive
@@ -65,15 +87,15 @@ def test_a_cross_validation_that_was_interrupted_is_resumed_to_the_same_result(
     assert out == ""
     assert re.fullmatch(message, err)
     for changed, says in [
-        (["--folds", 4], "with folds 3 and not 4;"),
-        (["--shuffle"], "with shuffled False and not True, seed none and not 0;"),
-        (["--stratified"], "with stratified False and not True;"),
+        (["--folds", 4], "with division 3 folds, stratified and shuffled by seed 0 and not 4 folds, stratified "),
+        (["--folds-in-order"], "with division 3 folds, .* by seed 0 and not 3 folds of consecutive examples;"),
+        (["--seed", 1], "with division 3 folds, .* by seed 0 and not 3 folds, stratified and shuffled by seed 1;"),
         (["--metric", "l1"], "with metrics l1, cosine and not l1;"),
         (["--k", 4], "with largest k 5 and not 4;"),
         (["--limit-train", 290], "with training examples 300 and not 290;"),
     ]:
-        assert f"was searched {says}" in refused(*CROSSVAL, *changed, "--out", tmp_path, "--resume")
-    assert "folds 3 and not none" in refused("knn", "--k", 5, "--out", tmp_path, "--resume")
+        assert re.search(f"was searched {says}", refused(*CROSSVAL, *changed, "--out", tmp_path, "--resume"))
+    assert "by seed 0 and not none" in refused("knn", "--k", 5, "--out", tmp_path, "--resume")
     resumed = run(*CROSSVAL, "--out", tmp_path, "--resume")
     assert resumed["metrics"] == whole["metrics"]
     assert resumed["config"] == whole["config"]
@@ -125,6 +147,21 @@ def test_crossval_linear_over_a_range_and_a_list(run: Run, tmp_path: Path) -> No
     assert result["metrics"]["test_accuracy"] > 0.8
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {*WRITTEN, "crossval.png", "confusion.png", "heat_map.png"}
+
+
+def test_a_sweep_that_was_interrupted_is_resumed_to_the_same_result(
+    run: Run, fails: Callable[..., int], refused: Callable[..., str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In rounds of a few trainings, of which those that were finished are not trained again."""
+    swept = ["crossval", "linear", "--lr", "1e-3,1e-2", "--folds", 3, "--epochs", 2, "--limit-train", 200]
+    common = [*swept, "--memory", "500KiB", "--out", tmp_path / "out"]
+    assert fails(*common, task="6 trainings", after=3, error=KeyboardInterrupt()) == 1
+    message = r"interrupted; the checkpoint of step \d+ is saved in .*checkpoints, and --resume continues\n"
+    assert re.search(message, capsys.readouterr().err)
+    assert "checkpoint: step" in refused(*common, "--lr", "1e-2,1e-1", "--resume")
+    resumed = run(*common, "--resume")
+    assert resumed["metrics"] == run(*swept, "--memory", "500KiB")["metrics"]
+    assert not (tmp_path / "out" / "checkpoints").exists()
 
 
 @pytest.mark.exhaustive

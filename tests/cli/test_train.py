@@ -133,6 +133,15 @@ def test_a_finished_training_resumes_to_itself_and_another_is_refused(
     assert "batch size 128 and not 64" in line
 
 
+def test_few_examples_are_trained_for_enough_steps_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "mlp", "--hidden", "64", "--limit-train", "100", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "funcgrad train mlp: trained for 200 epochs, to make 200 steps or more of few examples\n"
+    measured = json.loads(out)["metrics"]
+    assert (measured["epochs"], measured["steps"]) == (200, 200)
+    assert measured["train_accuracy"] > 0.95
+
+
 @pytest.mark.exhaustive
 def test_damaged_checkpoints_are_named_and_earlier_ones_used(
     run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path

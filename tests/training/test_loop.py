@@ -53,6 +53,10 @@ def train(**changes: Any) -> Fit:
     return fit(jax.random.key(0), **options)
 
 
+def with_nan(row: int) -> np.ndarray:
+    return np.where(np.arange(COUNT)[:, None, None] == row, np.float32(np.nan), IMAGES)
+
+
 def stopping(after: int) -> Callable[[], bool]:
     """A `should_stop` that says so when it is asked for this time."""
     answers = iter([*[False] * (after - 1), True])
@@ -497,6 +501,8 @@ def test_weights_count_by_their_ratios_alone() -> None:
         ({"weights": np.ones(36)}, r"^weights: needs one for each of the 37 inputs, got shape \(36,\)$"),
         ({"weights": -np.ones(37)}, "^weights: needs finite numbers of at least 0, and one above 0$"),
         ({"weights": np.zeros(37)}, "^weights: needs finite numbers of at least 0, and one above 0$"),
+        ({"inputs": with_nan(7)}, r"^inputs: needs finite numbers, row 7 has nan$"),
+        ({"validation": (with_nan(3), LABELS)}, r"^validation inputs: needs finite numbers, row 3 has nan$"),
         ({"weights": np.full(37, np.nan)}, "^weights: needs finite numbers of at least 0, and one above 0$"),
         ({"patience": 2}, "^patience: needs validation inputs and labels to watch$"),
         ({"patience": 0, "validation": (IMAGES, LABELS)}, "^patience: must be at least 1, got 0$"),
@@ -507,6 +513,14 @@ def test_weights_count_by_their_ratios_alone() -> None:
 def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train(**changes)
+
+
+def test_the_outcome_is_shown_in_one_line() -> None:
+    fitted = train()
+    assert repr(fitted) == (
+        f"Fit(3 epochs, stopped_by='epochs', train_loss {fitted.history['train_loss'][-1]:.4g}, "
+        f"train_accuracy {fitted.history['train_accuracy'][-1]:.4g}, 39 parameters)"
+    )
 
 
 # Mixing
