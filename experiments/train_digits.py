@@ -45,6 +45,7 @@ def chosen(model: models.Model, train: datasets.Split, epochs: int) -> crossval.
         epochs=epochs,
         batch_size=BATCH_SIZE,
         folds=FOLDS,
+        in_order=True,  # consecutive images are of one writer, and the test set is of others
         seeds=FOLD_SEEDS,
     )
     return crossval.best(rows)

@@ -203,7 +203,7 @@ def measure_sweep(sweep: Sweep, train: datasets.Split, rounds: int) -> dict[str,
 
     all_settings, one_setting = [], []
     for _ in range(rounds):
-        all_settings += sweep_seconds(lambda on_epoch: train_all(on_epoch=on_epoch), sweep.epochs)
+        all_settings += sweep_seconds(lambda on_epoch: train_all(hooks=training.Hooks(on_epoch=on_epoch)), sweep.epochs)
         one_setting += epoch_seconds(lambda on_epoch: fit(on_epoch=on_epoch))
     times = median(all_settings) / median(one_setting)
     compared = times / len(grid) if sweep.each else times

@@ -14,7 +14,7 @@ from funcgrad.folds import classification_folds
 from funcgrad.folds import split_folds as split_folds
 from funcgrad.metrics import accuracy
 from funcgrad.neighbors import Metric, Tuning, Weights, as_index, open_saved, parse_memory, resumable_kneighbors, vote
-from funcgrad.training import Checkpoint, Model, Sweep, train_settings
+from funcgrad.training import Checkpoint, Hooks, Model, Sweep, train_settings
 
 
 class Row(NamedTuple):
@@ -166,18 +166,8 @@ def sweep(
     for number, part in enumerate(parts):
         fold_of[part] = number
     plan = Sweep(model, loss, optimizer, epochs, batch_size, seeds, parse_memory(memory))
-    accuracies, diverged = train_settings(
-        key,
-        inputs,
-        labels,
-        fold_of,
-        arrays,
-        plan,
-        weights=weights,
-        checkpoint=checkpoint,
-        on_epoch=on_epoch,
-        should_stop=should_stop,
-    )
+    hooks = Hooks(checkpoint or Checkpoint(), on_epoch, should_stop)
+    accuracies, diverged = train_settings(key, inputs, labels, fold_of, arrays, plan, weights=weights, hooks=hooks)
     each = [jax.tree.map(lambda x, i=i: x[i].tolist(), arrays) for i in range(len(accuracies))]
     if isinstance(settings, dict):  # in the caller's order; that of a tree is sorted
         each = [{name: setting[name] for name in settings} for setting in each]

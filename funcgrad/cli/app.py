@@ -30,6 +30,8 @@ def main(
       chunk: queries in each saved part of a search that can be resumed; some seconds of work by default.
     """
     arguments = parser().parse_args(argv)
+    if argv is not None:  # the process is not ours alone, and has its own settings of JAX
+        arguments.compile_cache = "off"
     try:
         with handle_signals() as defer_interrupts:
             if run := _COMMANDS.get(arguments.command):

@@ -140,6 +140,12 @@ class RunOptions(Options):
     title = "run"
     seed: int = option(0, "of all that is random", type=integer(0), metavar="N")
     out: Path | None = option(None, f"{_OUT} [nowhere]", **_FOLDER, recorded=False)
+    compile_cache: str = option(
+        "auto",
+        "compiled programs serve the next run: auto is on where they give the same bits, as on a CPU",
+        choices=("auto", "on", "off"),
+        recorded=False,
+    )
 
 
 class ResumableRunOptions(RunOptions):

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from funcgrad import files, report
-from funcgrad.cli import console, options, parser
+from funcgrad.cli import compile_cache, console, options, parser
 
 ShowProgress = Callable[..., AbstractContextManager[console.ReportProgress | None]]  # see `console.progress`
 DeferInterrupts = Callable[[], AbstractContextManager[Callable[[], bool]]]  # see `signals.handle_signals`
@@ -62,6 +62,7 @@ def run_on_data(command: DataCommand, arguments: argparse.Namespace, **given: An
     if values.get("resume") and arguments.out is None:
         raise ValueError("--resume: continues what is saved in --out DIR, which is missing")
     is_coordinator = join_distributed_run(values.get("distributed"))
+    compile_cache.use_compile_cache(values.get("compile_cache", "off"))
     chosen = options.pick(command.options, {"model": arguments.command.split()[-1], **values})
     if not is_coordinator or arguments.quiet or arguments.json:
         given["progress"] = partial(given["progress"], shown=False)

@@ -15,7 +15,7 @@ from funcgrad.training.loop import Fit, fit, run_epoch
 from funcgrad.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 from funcgrad.training.saved_model import SavedModel
 from funcgrad.training.steps import Examples, ModelState, Recipe, steps_per_epoch
-from funcgrad.training.sweep import Sweep, train_settings
+from funcgrad.training.sweep import Hooks, Sweep, train_settings
 from funcgrad.training.tuning import Tuning
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Checkpoint",
     "Examples",
     "Fit",
+    "Hooks",
     "Model",
     "ModelState",
     "Recipe",

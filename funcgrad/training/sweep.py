@@ -40,6 +40,14 @@ class Sweep(NamedTuple):
         return Recipe(self.model, loss, self.optimizer(setting))
 
 
+class Hooks(NamedTuple):
+    """How a sweep is saved and watched; see `funcgrad.crossval.sweep`."""
+
+    checkpoint: Checkpoint = Checkpoint()
+    on_epoch: Callable[[int, int], None] | None = None
+    should_stop: Callable[[], bool] = lambda: False
+
+
 class Member(NamedTuple):
     """What distinguishes one training from the others; of several trainings (R, …)."""
 
@@ -61,15 +69,12 @@ def train_settings(
     sweep: Sweep,
     *,
     weights: ArrayLike | None = None,
-    checkpoint: Checkpoint | None = None,
-    on_epoch: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    hooks: Hooks = Hooks(),  # noqa: B008, it is a constant
 ) -> tuple[np.ndarray, np.ndarray]:
     """Trains every setting × fold × seed without the examples of its fold and measures it on them.
 
     Settings are a tree of arrays (S, …); fold_of (N,) int32 is the fold of each example, -1 of those that are in every
-    training. Trainings run in rounds that fit the memory; on_epoch is called with (epochs done, epochs) of all rounds.
-    The other arguments are those of `funcgrad.crossval.sweep`.
+    training. Trainings run in rounds that fit the memory; see `funcgrad.crossval.sweep`.
 
     Returns the accuracies (S, folds, seeds), and which trainings diverged: a loss or a parameter was not finite.
 
@@ -92,11 +97,10 @@ def train_settings(
     size = _round_size(len(fold), sweep, examples, jax.tree.map(lambda x: x[0], members.setting))
     seed_key, order_key = jax.random.split(key)
     plan = _Plan(seed_key, order_key, (examples, jnp.asarray(fold_of)), members, sweep, size)
-    checkpoint = checkpoint or Checkpoint()
     numbers = {"epochs": sweep.epochs, "batch_size": sweep.batch_size, "examples": len(labels)}
     made = {"trainings": shape, "trainings_at_once": size, "folds": zlib.crc32(fold_of)}
-    config = {**checkpoint.config, **numbers, **made, "key": jax.random.key_data(key).tolist()}
-    results = _train_all(plan, checkpoint, config, on_epoch, should_stop)
+    config = {**hooks.checkpoint.config, **numbers, **made, "key": jax.random.key_data(key).tolist()}
+    results = _train_all(plan, hooks, config)
     accuracy, finite = (np.concatenate(parts)[: fold.size].reshape(shape) for parts in zip(*results, strict=True))
     return accuracy.astype(float), ~finite
 
@@ -131,17 +135,12 @@ class _Plan(NamedTuple):
         return _start(self.seed_key, members, sweep=self.sweep, shape=self.data[0].inputs.shape[1:])
 
 
-def _train_all(
-    plan: _Plan,
-    checkpoint: Checkpoint,
-    config: Mapping[str, Any],
-    on_epoch: Callable[[int, int], None] | None,
-    should_stop: Callable[[], bool],
-) -> list[list[list[Any]]]:
+def _train_all(plan: _Plan, hooks: Hooks, config: Mapping[str, Any]) -> list[list[list[Any]]]:
     """Accuracies, and whether all numbers stayed finite, round after round.
 
     Saved are the steps done in all rounds, the state of the round at hand, and the results of those before it.
     """
+    checkpoint, on_epoch, should_stop = hooks
     fresh = {"state": plan.start(plan.round(0)), "results": list[Any]()}
     done, saved, _ = checkpoints.resumed(checkpoint, fresh, config)
     state, results = saved["state"], saved["results"]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ import numpy as np
 import pytest
 
 from funcgrad import cli
+from funcgrad.cli import crossval
+from funcgrad.cli.options import CrossvalKnnOptions, SweepOptions
+from funcgrad.cli.run import Run as CommandRun
+from funcgrad.datasets import Dataset, Split
 
 WRITTEN = ("result.json", "config.json", "params.safetensors")
 QUICK = ["--epochs", "2", "--limit-train", "300"]
@@ -49,6 +54,25 @@ def test_data_sorted_by_class_chooses_as_shuffled_data_does(run: Run, tmp_path: 
     assert measured["best"]["k"] == 20
     assert measured["cv"][1]["mean"] > 0.6
     assert in_order["cv"][1]["mean"] < measured["cv"][1]["mean"] - 0.15
+
+
+def test_the_groups_of_the_data_stay_together_in_every_command() -> None:
+    """Twins in one group never see one another; without groups each is right by its twin."""
+    images = np.repeat(np.arange(20, dtype=np.uint8) * 12, 2)[:, None]
+    labels = np.repeat(np.arange(20) % 2, 2).astype(np.int32)
+    whole = Split(images, labels, np.arange(40), np.repeat([f"person {number}" for number in range(20)], 2))
+    dataset = Dataset("twins", whole, whole, ("even", "odd"), "")
+    options = CrossvalKnnOptions(k=(1,), metric=("l1",), folds=4)
+    grouped, alone = (
+        crossval.KNN.run(data, options, CommandRun()).metrics
+        for data in (dataset, dataset._replace(train=whole._replace(groups=None)))
+    )
+    assert grouped["division"] == "4 folds, stratified and shuffled by seed 0, each of 20 groups in one fold"
+    assert grouped["cv"][0]["mean"] < 0.5 < 0.9 < alone["cv"][0]["mean"]
+    swept = SweepOptions(lr=(1e-2,), epochs=1, folds=4)
+    assert crossval.TRAINING.run(dataset, swept, CommandRun()).metrics["division"] == grouped["division"]
+    with pytest.raises(ValueError, match=r"^in_order: takes the examples as they come; got groups as well$"):
+        crossval.KNN.run(dataset, replace(options, folds_in_order=True), CommandRun())
 
 
 def test_an_option_without_effect_is_refused(refused: Callable[..., str]) -> None:

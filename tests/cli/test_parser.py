@@ -78,7 +78,7 @@ def test_what_is_parsed_has_the_declared_defaults_and_what_is_recorded_is_declar
     for group in groups:
         if not required:
             assert options.pick(group, parsed) == group()
-    unrecorded = {"out", "resume", "json", "quiet", "debug", "distributed"}
+    unrecorded = {"out", "resume", "json", "quiet", "debug", "distributed", "compile_cache"}
     assert options.recorded(groups, parsed).keys() == parsed.keys() - unrecorded - {"command"}
 
 

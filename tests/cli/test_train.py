@@ -12,7 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from funcgrad import cli
+from funcgrad import cli, datasets
+from funcgrad.cli import train
+from funcgrad.cli.options import TrainOptions
+from funcgrad.cli.run import Run as CommandRun
+from funcgrad.datasets import Split
 from funcgrad.training import saved_model
 
 KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment"]
@@ -139,7 +143,17 @@ def test_few_examples_are_trained_for_enough_steps_and_it_is_said(capsys: pytest
     assert err == "funcgrad train mlp: trained for 200 epochs, to make 200 steps or more of few examples\n"
     measured = json.loads(out)["metrics"]
     assert (measured["epochs"], measured["steps"]) == (200, 200)
-    assert measured["train_accuracy"] > 0.95
+    assert measured["train_accuracy"] > 0.85
+
+
+def test_the_validation_part_of_the_data_is_used_where_there_is_one() -> None:
+    data = datasets.load("digits", limit_train=150, limit_test=60)
+    part = Split(data.test.images, data.test.labels, data.test.ids)
+    outcome = train.COMMAND.run(data._replace(validation=part), TrainOptions(epochs=3, batch_size=50), CommandRun())
+    assert outcome.notes[0] == "validated on the data's own validation part of 60 examples"
+    assert outcome.metrics["steps"] == 9  # of all 150
+    assert outcome.metrics["validation_accuracy"] == max(outcome.metrics["history"]["validation_accuracy"])
+    assert outcome.metrics["validation_accuracy"] == pytest.approx(outcome.metrics["test_accuracy"])
 
 
 @pytest.mark.exhaustive
