@@ -149,10 +149,10 @@ def sweep(
       optimizer: setting → Optax transformation.
       shuffle, stratified, groups, in_order: how folds are made: `funcgrad.folds.classification_folds`.
       weights: (N,) how much each example counts in training; 1 by default.
-      memory: of the trainings that run at once; they run in batches where all do not fit.
-      checkpoint: where the sweep is saved after each batch of trainings and in between, and whether it is resumed from
+      memory: of the trainings that run at once; they run in rounds where all do not fit.
+      checkpoint: where the sweep is saved after each round of trainings and in between, and whether it is resumed from
         there, which gives the same rows to the bit; `keep` and `every` epochs as in `funcgrad.training.fit`.
-      on_epoch: called with (epochs done, epochs), of all batches.
+      on_epoch: called with (epochs done, epochs), of all rounds.
       should_stop: called about every second; once it returns true, the sweep is saved and raises `KeyboardInterrupt`.
 
     Raises `ValueError` for settings of different lengths, and for what `funcgrad.training.fit` refuses.
