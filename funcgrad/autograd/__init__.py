@@ -7,22 +7,25 @@ last: `trace_graph`, `codegen`, `compiler`, `compiled_rules`, and on top of them
 (vmap). `inspection` and `draw` show a graph; `finite_differences` checks derivatives.
 """
 
+from funcgrad.autograd import numpy_functions
 from funcgrad.autograd.batching import column_function, vmap
 from funcgrad.autograd.compiled_rules import compile_on_first_use
 from funcgrad.autograd.custom_rules import custom_jvp, custom_vjp, stop_gradient
+from funcgrad.autograd.debugging import debug_nans
 from funcgrad.autograd.draw import equation_text, format_number, gradients, names_of, text_table, to_svg, to_text
 from funcgrad.autograd.finite_differences import check_grads
 from funcgrad.autograd.graph import Equation, Graph, Var, outputs_of
-from funcgrad.autograd.inspection import make_graph, reverse_graph
+from funcgrad.autograd.inspection import label, make_graph, reverse_graph
 from funcgrad.autograd.jit_cache import jit
 from funcgrad.autograd.primitives import TABLE
-from funcgrad.autograd.pytrees import register_tree
+from funcgrad.autograd.pytrees import register_dataclass, register_tree
 from funcgrad.autograd.taylor import jet
 from funcgrad.autograd.tracing import EscapedError
 from funcgrad.autograd.transforms import grad, hessian, hvp, jacfwd, jacrev, jvp, linearize, value_and_grad, vjp
 
 # The transformations work without the compiler, by the rules as they stand in the table; with it they are faster.
 compile_on_first_use(TABLE.values())
+numpy_functions.install()
 
 __all__ = [
     "Equation",
@@ -33,6 +36,7 @@ __all__ = [
     "column_function",
     "custom_jvp",
     "custom_vjp",
+    "debug_nans",
     "equation_text",
     "format_number",
     "grad",
@@ -44,10 +48,12 @@ __all__ = [
     "jet",
     "jit",
     "jvp",
+    "label",
     "linearize",
     "make_graph",
     "names_of",
     "outputs_of",
+    "register_dataclass",
     "register_tree",
     "reverse_graph",
     "stop_gradient",

@@ -10,6 +10,7 @@ from funcgrad.autograd import pytrees
 from funcgrad.autograd.codegen import Check, Node, Writer, build, input_names
 from funcgrad.autograd.compiler import execute
 from funcgrad.autograd.graph import Graph, Primitive
+from funcgrad.autograd.jax_values import has_jax, of_jax
 from funcgrad.autograd.primitives import guard
 from funcgrad.autograd.pytrees import LEAF, Tree
 from funcgrad.autograd.trace_graph import trace_graph
@@ -55,6 +56,8 @@ def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0) -> Function:
 
     @wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:
+        if has_jax((args, kwargs)):
+            return of_jax("vmap")(fun, in_axes, out_axes)(*args, **kwargs)
         if not isinstance(in_axes, int | tuple | list | None) or isinstance(in_axes, bool):
             raise TypeError(
                 f"vmap in_axes must be an int, None, or a tuple with an entry for each argument, got {in_axes!r}"

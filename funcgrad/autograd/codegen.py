@@ -163,6 +163,7 @@ _SIMPLER: dict[str, Callable[..., Any]] = {
     "integer_pow": _whole_power,
     "select": lambda make, condition, x, y: x if _key(x) == _key(y) else None,
     "stop_gradient": lambda make, x: x,
+    "label": lambda make, x, name: x,
 }
 
 

@@ -33,17 +33,20 @@ def _compiled_later(primitive: Primitive, attribute: str, rules: tuple[Rule | No
     return first_call
 
 
+# Primitives of two arguments, and the position of the one that is no float.
+_STATIC = {"integer_pow": 1, "label": 1, "polygamma": 0, "bessel_i": 0, "scaled_erfc": 0}
+
+
 def _compile_rules(name: str, rules: tuple[Rule | None, ...]) -> Function:
     """(tangent, result, *args) → what `apply_rules` gives. An int argument is compiled in: one function for each."""
-    if name == "integer_pow":
-        return lambda t, ans, x, n: _compiled(name, rules, (None, n))(t, ans, x)
-    if name == "polygamma":
-        return lambda t, ans, n, x: _compiled(name, rules, (n, None))(t, ans, x)
-    return _compiled(name, rules, (None,) * len(rules))
+    if (place := _STATIC.get(name)) is None:
+        return _compiled(name, rules, (None,) * len(rules))
+    static = (lambda n: (n, None)) if place == 0 else (lambda n: (None, n))
+    return lambda t, ans, *args: _compiled(name, rules, static(args[place]))(t, ans, args[1 - place])
 
 
 @lru_cache(maxsize=1024)
-def _compiled(name: str, rules: tuple[Rule | None, ...], ints: tuple[int | None, ...]) -> Function:
+def _compiled(name: str, rules: tuple[Rule | None, ...], ints: tuple[Any, ...]) -> Function:
     """The rules as a compiled function of the float arguments; `ints` has a value for each of the others."""
     places = [i for i, n in enumerate(ints) if n is None]
 

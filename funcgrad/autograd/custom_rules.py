@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Any
 
 from funcgrad.autograd import primitives, pytrees
+from funcgrad.autograd.jax_values import is_jax, of_jax
 from funcgrad.autograd.pytrees import Tree
 from funcgrad.autograd.tracing import Trace, Traced, run
 from funcgrad.autograd.transforms import Call, Recording, or_zero, pair, pull, push
@@ -16,7 +17,8 @@ Function = Callable[..., Any]
 
 def stop_gradient(x: Any) -> Any:
     """x, as a constant: its derivative is zero, to any order."""
-    return pytrees.map_leaves(primitives.stop_gradient, x)
+    constant = lambda x: of_jax("lax.stop_gradient")(x) if is_jax(x) else primitives.stop_gradient(x)  # noqa: E731
+    return pytrees.map_leaves(constant, x)
 
 
 class _Custom:
@@ -29,6 +31,7 @@ class _Custom:
 
     fixed: Function
     rule: Function
+    under_jax: Function  # () -> the function with JAX's own custom rule
 
     def __init__(self, fun: Function, nondiff_argnums: Sequence[int] = ()) -> None:
         update_wrapper(self, fun)
@@ -47,7 +50,7 @@ class _Custom:
         leaves = [_outside(x, lambda trace: trace.plain) for x in leaves]
         traces = [x.trace for x in leaves if isinstance(x, Traced) and not (x.trace.comparisons or x.trace.plain)]
         if not traces:
-            return self.fun(*args)
+            return self.under_jax()(*args) if any(map(is_jax, leaves)) else self.fun(*args)
         trace = max(traces, key=lambda trace: trace.level)
         if not trace.custom_rules:
             return self.fun(*args)
@@ -112,6 +115,13 @@ class custom_jvp(_Custom):
         self.jvp = jvp
         return jvp
 
+    def under_jax(self) -> Function:
+        function = of_jax("custom_jvp")(self.fun, nondiff_argnums=self.nondiff)
+        if self.jvp is None:
+            raise self._missing("defjvp")
+        function.defjvp(self.jvp)
+        return function
+
     def defjvps(self, *jvps: Function | None) -> None:
         """Sets a rule for each argument, `rule(tangent, value, *primals)`, whose results are added; None for zero."""
 
@@ -163,6 +173,13 @@ class custom_vjp(_Custom):
     def defvjp(self, fwd: Function, bwd: Function) -> None:
         """Sets the rules."""
         self.fwd, self.bwd = fwd, bwd
+
+    def under_jax(self) -> Function:
+        function = of_jax("custom_vjp")(self.fun, nondiff_argnums=self.nondiff)
+        if self.fwd is None:
+            raise self._missing("defvjp")
+        function.defvjp(self.fwd, self.bwd)
+        return function
 
     def fixed(self, x: Any) -> Any:
         for leaf in pytrees.flatten(x)[0]:

@@ -16,9 +16,9 @@ def check_grads(
     args: Sequence[Any],
     order: int,
     modes: Sequence[str] = ("fwd", "rev"),
-    atol: float = 1e-5,
-    rtol: float = 1e-5,
-    eps: float = 1e-5,
+    atol: float | None = None,
+    rtol: float | None = None,
+    eps: float | None = None,
 ) -> None:
     """Raises AssertionError where a derivative of fun at args, up to this order, is far from a central difference.
 
@@ -28,7 +28,7 @@ def check_grads(
 
     At a kink the central difference is the mean of both slopes, so that a function is right there only if its
     derivative is this mean. Raises ValueError for another mode than "fwd" and "rev", and TypeError for an argument that
-    is not a float, in containers.
+    is not a float, in containers. atol, rtol and eps are 1e-5 where they are not given.
 
     >>> from funcgrad import autograd as ag
     >>> ag.check_grads(lambda x: x**3, (2.0,), order=2)
@@ -36,6 +36,7 @@ def check_grads(
     modes = (modes,) if isinstance(modes, str) else tuple(modes)
     if not set(modes) <= _TRANSFORMS.keys():
         raise ValueError(f"check_grads: modes are 'fwd' and 'rev', got {modes}")
+    atol, rtol, eps = (1e-5 if x is None else x for x in (atol, rtol, eps))
     _check(getattr(fun, "__name__", "the function"), fun, tuple(args), order, modes, (atol, rtol), eps)
 
 

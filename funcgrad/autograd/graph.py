@@ -10,7 +10,7 @@ forwards for values and tangents, backwards for gradients. A small one, z = x·y
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -90,7 +90,7 @@ class Graph(NamedTuple):
 
     `outputs` are Vars or constants, in the order of the leaves of `out_tree`; `names` are those of the inputs, after
     the function's own arguments; `in_tree` says how the arguments were nested, `leaves` what they were, and `places`
-    which of these are inputs: the others, ints and the like, are constants.
+    which of these are inputs: the others, ints and the like, are constants. `labels` are names given by `label`.
     """
 
     inputs: tuple[Var, ...]
@@ -102,6 +102,7 @@ class Graph(NamedTuple):
     name: str = "function"
     places: tuple[int, ...] = ()
     leaves: tuple[Any, ...] = ()
+    labels: tuple[tuple[int, str], ...] = ()
 
     def eval(self, *args: Any) -> Any:
         """The function's value at other arguments, nested like those it was traced with.
@@ -124,9 +125,10 @@ class Graph(NamedTuple):
         names = variable_names(self)
         show = lambda x: names[x.index] if isinstance(x, Var) else repr(x)  # noqa: E731
         lines = [f"{{ lambda {' '.join(map(show, self.inputs))} . let"]
-        for primitive, inputs, output in self.equations:
-            computed = " ".join([primitive.name, *map(show, inputs)])
-            lines.append(f"    {computed}" if primitive.name == "guard" else f"    {show(output)} = {computed}")
+        for equation in self.equations:
+            computed = " ".join([equation.primitive.name, *map(show, equation.inputs)])
+            results = f"{' '.join(map(show, outputs_of(equation)))} = " if equation.primitive.name != "guard" else ""
+            lines.append(f"    {results}{computed}")
         return "\n".join([*lines, f"  in ({', '.join(map(show, self.outputs))}) }}"])
 
 
@@ -142,9 +144,17 @@ def evaluate(graph: Graph, leaves: Sequence[Any]) -> list[Any]:
 def variable_names(graph: Graph) -> dict[int, str]:
     """A name for each variable: the inputs' own, then a, b, …, z, aa, ab, … without those taken."""
     names = {var.index: name for var, name in zip(graph.inputs, graph.names, strict=True)}
-    free = (name for name in map(_letters, itertools.count()) if name not in {*graph.names})
-    results = (x for equation in graph.equations for x in outputs_of(equation))
+    for index, label in graph.labels:
+        taken = {name for other, name in names.items() if other != index}
+        names[index] = next(name for name in _with_numbers(label) if name not in taken)
+    free = (name for name in map(_letters, itertools.count()) if name not in names.values())
+    results = [x for equation in graph.equations for x in outputs_of(equation) if x.index not in names]
     return names | {x.index: name for x, name in zip(results, free, strict=False)}
+
+
+def _with_numbers(label: str) -> Iterator[str]:
+    """loss, loss_1, loss_2, …"""
+    return itertools.chain([label], (f"{label}_{i}" for i in itertools.count(1)))
 
 
 def _letters(number: int) -> str:

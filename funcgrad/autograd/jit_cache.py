@@ -6,20 +6,39 @@ source; a call that takes another branch is traced, and its path is added.
 
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import update_wrapper
 from inspect import Parameter, signature
 from types import MethodType
 from typing import Any
+from weakref import WeakSet
 
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.compiler import CompiledFunction, Signature, compile_graphs
 from funcgrad.autograd.graph import Graph
+from funcgrad.autograd.jax_values import is_jax, of_jax
 from funcgrad.autograd.pytrees import Tree
 from funcgrad.autograd.trace_graph import leaf_names, trace_graph
 from funcgrad.autograd.tracing import Traced, active, is_float, run
 
 Function = Callable[..., Any]
+
+
+_INSTANCES: "WeakSet[Jitted]" = WeakSet()
+
+
+@contextmanager
+def uncompiled(on: bool = True) -> Iterator[None]:
+    """Inside a transformation with this, compiled functions find that they are inside one: they run uncompiled."""
+    arities = [(compiled, compiled.arity) for compiled in _INSTANCES if on]
+    for compiled, _ in arities:
+        compiled.arity = -1
+    try:
+        yield
+    finally:
+        for compiled, arity in arities:
+            compiled.arity = arity
 
 
 class Jitted:
@@ -36,6 +55,7 @@ class Jitted:
         self.lock = threading.RLock()
         self.arity = -1
         self.fast: Function = self._slow
+        _INSTANCES.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != self.arity:
@@ -75,12 +95,15 @@ class Jitted:
                 leaves[i] = float(x)
             elif isinstance(x, Traced):
                 return run(self.fun, args, kwargs)
+            elif is_jax(x):
+                return of_jax("jit")(self.fun, static_argnums=self.static)(*args, **kwargs)
             elif isinstance(x, bool | int | str | bytes | complex) or pytrees.numpy_kind(x):
                 constants.append((type(x), x))
             else:
                 raise TypeError(
                     f"jit of {getattr(self.fun, '__name__', 'a function')}: arguments must be floats (ints, bools, "
                     f"strings) in containers, got {type(x).__name__}: {x!r:.80}; pass other values as static_argnums"
+                    f"{pytrees.how_to_register(x)}"
                 )
         if pytrees.has_array(
             tree

@@ -4,22 +4,24 @@ Each takes a float, a traced float, or a JAX value, which it passes to JAX's own
 body runs under both systems. Values and derivatives are JAX's, in double precision.
 """
 
-import importlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce, wraps
 from inspect import signature
+from itertools import accumulate
+from types import MappingProxyType
 from typing import Any
 
 from funcgrad.autograd import primitives as p
 from funcgrad.autograd import pytrees, tracing
 from funcgrad.autograd.custom_rules import custom_jvp, stop_gradient
 from funcgrad.autograd.graph import Primitive
+from funcgrad.autograd.jax_values import is_jax, of_jax
 from funcgrad.autograd.tracing import Traced, concrete, is_int, number
 
 Function = Callable[..., Any]
-_MODULES = {"nn": "jax.nn", "special": "jax.scipy.special", "linalg": "jax.numpy.linalg", "numpy": "jax.numpy"}
+_MODULES = {"nn": "nn", "special": "scipy.special", "linalg": "numpy.linalg", "numpy": "numpy"}  # of JAX
 __all__: list[str] = []
 
 
@@ -38,7 +40,7 @@ def _of_numbers(module: str = "numpy", name: str = "") -> Callable[[Function], F
                 return function(*args, **kwargs)
             ready = [number(x) for x in args]
             if any(x is NotImplemented for x in ready):
-                return _call_jax(module, op_name, args, kwargs)
+                return _call_other(module, op_name, args, kwargs)
             return function(*ready, **kwargs)
 
         op.__name__ = op_name
@@ -49,19 +51,24 @@ def _of_numbers(module: str = "numpy", name: str = "") -> Callable[[Function], F
 
 
 def _of_sequences(module: str = "numpy") -> Callable[[Function], Function]:
-    """The same for a function of sequences: lists, tuples or NumPy arrays of numbers, which have the axis 0 only."""
+    """The same for a function of sequences: lists, tuples or NumPy arrays of numbers.
+
+    An array of several axes is a sequence along `axis`, or of all its elements where this is None.
+    """
 
     def make(function: Function) -> Function:
-        name, parameters = function.__name__, list(signature(function).parameters)
+        name, parameters = function.__name__, signature(function).parameters
         sequences = len({"xs", "ys"} & {*parameters})
-        place = parameters.index("axis") if "axis" in parameters else len(parameters)
+        place = [*parameters].index("axis") if "axis" in parameters else len(parameters)
 
         @wraps(function)
         def op(*args: Any, **kwargs: Any) -> Any:
-            if any(_is_jax(x) for arg in args for x in (arg if isinstance(arg, list | tuple) else (arg,))):
-                jnp = importlib.import_module("jax.numpy")
-                args = tuple(jnp.stack([*map(jnp.asarray, x)]) if isinstance(x, list | tuple) else x for x in args)
-                return _call_jax(module, name, args, kwargs)
+            if any(is_jax(x) for arg in args for x in (arg if isinstance(arg, list | tuple) else (arg,))):
+                jnp = sys.modules["jax"].numpy
+                ready = lambda x: jnp.stack([*map(jnp.asarray, x)]) if isinstance(x, list | tuple) else x  # noqa: E731
+                return _call_other(module, name, (*map(ready, args),), {key: ready(x) for key, x in kwargs.items()})
+            if "axis" in parameters and args and pytrees.is_array(args[0]) and args[0].ndim > 1:
+                return _along_axis(name, parameters, args, kwargs)
             axis = args[place] if len(args) > place else kwargs.get("axis")
             if axis not in (None, 0, -1):
                 raise ValueError(f"ops.{name}: axis must be 0, -1 or None for a sequence of numbers, got {axis!r}")
@@ -73,17 +80,42 @@ def _of_sequences(module: str = "numpy") -> Callable[[Function], Function]:
     return make
 
 
-def _is_jax(x: Any) -> bool:
-    jax = sys.modules.get("jax")
-    return jax is not None and isinstance(x, jax.Array)
+def _along_axis(name: str, parameters: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A function of sequences along one axis of an array, or of all its elements."""
+    import numpy as np
+
+    options = dict(zip(parameters, args, strict=False)) | kwargs
+    xs, axis = options.pop("xs"), options.pop("axis", parameters["axis"].default)
+    if axis is None:
+        if options.get("ord") is not None or options.get("b") is not None:
+            raise ValueError(f"ops.{name} of an array of shape {xs.shape}: give the axis, such as axis=-1")
+        return globals()[name](xs.ravel(), axis=None, **options)
+    moved = np.moveaxis(xs, axis, -1)
+    found = [globals()[name](row, axis=0, **options) for row in moved.reshape(-1, moved.shape[-1])]
+    if not found or not isinstance(found[0], list):
+        return pytrees.array(found, moved.shape[:-1])
+    return np.moveaxis(pytrees.array([x for row in found for x in row], moved.shape), -1, axis)
 
 
-def _call_jax(module: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The result of JAX's function. Raises TypeError if no argument is a JAX value."""
-    if not any(map(_is_jax, args)):
+def _call_other(module: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """JAX's function of JAX values; our own of each element of NumPy arrays. Raises TypeError for anything else."""
+    if any(map(is_jax, args)):
+        return of_jax(f"{_MODULES[module]}.{name}")(*args, **kwargs)
+    if not any(map(pytrees.is_array, args)):
         wrong = next(x for x in args if number(x) is NotImplemented)
-        raise _wrong_type(f"ops.{name} takes floats, traced floats or JAX values, got", wrong)
-    return getattr(importlib.import_module(_MODULES[module]), name)(*args, **kwargs)
+        raise _wrong_type(f"ops.{name} takes floats, traced floats, NumPy arrays or JAX values, got", wrong)
+    return map_elements(globals()[name], args, kwargs)
+
+
+def map_elements(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """The function of each element of the arrays among `args`, broadcast; of the arguments themselves without one."""
+    if not any(map(pytrees.is_array, args)):
+        return function(*args, **kwargs)
+    import numpy as np
+
+    columns = np.broadcast_arrays(*[x if pytrees.is_array(x) else np.array(x, dtype=object) for x in args])
+    rows = zip(*[column.ravel().tolist() for column in columns], strict=True)
+    return pytrees.array([function(*row, **kwargs) for row in rows], columns[0].shape)
 
 
 def _wrong_type(requirement: str, x: Any) -> TypeError:
@@ -112,7 +144,7 @@ def _primitive(name: str, primitive: Primitive, module: str = "numpy") -> Functi
         if type(x) is not float:
             x, original = number(x), x
             if x is NotImplemented:
-                return _call_jax(module, name, (original,), {})
+                return _call_other(module, name, (original,), {})
         return primitive.value(x)
 
     def binary(x: Any, y: Any, /) -> Any:
@@ -120,7 +152,7 @@ def _primitive(name: str, primitive: Primitive, module: str = "numpy") -> Functi
 
     function: Function = unary if len(primitive.rules) == 1 else binary
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"JAX's `{_MODULES[module]}.{name}`: the primitive `{primitive.name}`."
+    function.__doc__ = f"JAX's `jax.{_MODULES[module]}.{name}`: the primitive `{primitive.name}`."
     if function is unary:
         __all__.append(name)
         return function
@@ -143,6 +175,7 @@ sqrt = _primitive("sqrt", p.sqrt)
 cbrt = _primitive("cbrt", p.cbrt)
 float_power = _primitive("float_power", p.pow)
 fmod = _primitive("fmod", p.rem)
+fabs = _primitive("fabs", p.abs_)
 
 
 @_of_numbers()
@@ -171,6 +204,12 @@ def power(x: Any, y: Any) -> Any:
 
 _real_power = _primitive("power", p.pow)
 
+
+def pow(x: Any, y: Any) -> Any:
+    """x to the power y, as `power`."""
+    return power(x, y)
+
+
 # Exponentials, logarithms
 
 exp = _primitive("exp", p.exp)
@@ -198,6 +237,13 @@ tanh = _primitive("tanh", p.tanh)
 arcsinh = _primitive("arcsinh", p.asinh)
 arccosh = _primitive("arccosh", p.acosh)
 arctanh = _primitive("arctanh", p.atanh)
+asin = _primitive("asin", p.asin)
+acos = _primitive("acos", p.acos)
+atan = _primitive("atan", p.atan)
+atan2 = _primitive("atan2", p.atan2)
+asinh = _primitive("asinh", p.asinh)
+acosh = _primitive("acosh", p.acosh)
+atanh = _primitive("atanh", p.atanh)
 
 
 hypot = _primitive("hypot", p.hypot)
@@ -230,21 +276,54 @@ def rad2deg(x: Any) -> Any:
     return p.mul(x, 180 / math.pi)
 
 
+radians = _of_numbers(name="radians")(deg2rad)
+degrees = _of_numbers(name="degrees")(rad2deg)
+
+# Comparisons: a bool, or a traced one, as `where` and Python's `if` take it
+
+
+@_of_numbers()
+def isnan(x: Any) -> Any:
+    """Whether x is nan."""
+    return p.ne(x, x)
+
+
+@_of_numbers()
+def isinf(x: Any) -> Any:
+    """Whether x is infinite."""
+    return p.eq(p.abs_(x), math.inf)
+
+
+@_of_numbers()
+def isfinite(x: Any) -> Any:
+    """Whether x is neither infinite nor nan."""
+    return p.lt(p.abs_(x), math.inf)
+
+
+@_of_numbers()
+def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Any:
+    """Whether |a - b| ≤ atol + rtol · |b|, or both are the same infinity (or with equal_nan both nan)."""
+    near = p.le(p.abs_(p.sub(a, b)), p.add(number(atol), p.mul(number(rtol), p.abs_(b))))
+    close = p.or_(p.eq(a, b), p.and_(p.lt(p.abs_(b), math.inf), near))
+    return p.or_(close, p.and_(p.ne(a, a), p.ne(b, b))) if equal_nan else close
+
+
 # Piecewise
 
 maximum = _primitive("maximum", p.max_)
 minimum = _primitive("minimum", p.min_)
 floor = _primitive("floor", p.floor)
 ceil = _primitive("ceil", p.ceil)
+rint = _primitive("rint", p.round_)
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x if the condition holds, else y. Both are computed: the other one contributes 0 times its derivative."""
-    if any(map(_is_jax, (condition, x, y))):
-        return _call_jax("numpy", "where", (condition, x, y), {})
+    if any(is_jax(arg) or pytrees.is_array(arg) for arg in (condition, x, y)):
+        return _call_other("numpy", "where", (condition, x, y), {})
     x, y = (number(branch) for branch in (x, y))
     if x is NotImplemented or y is NotImplemented:
-        raise TypeError("ops.where takes a condition and two floats, traced floats or JAX values")
+        raise TypeError("ops.where takes a condition and two floats, traced floats, NumPy arrays or JAX values")
     if not isinstance(condition, Traced):
         condition = bool(condition)
     elif type(concrete(condition)) is not bool:
@@ -422,12 +501,55 @@ xlog1py = _primitive("xlog1py", p.xlog1py, "special")
 ndtr = _primitive("ndtr", p.ndtr, "special")
 ndtri = _primitive("ndtri", p.ndtri, "special")
 log_ndtr = _primitive("log_ndtr", p.log_ndtr, "special")
+gamma = _primitive("gamma", p.gamma, "special")
+rel_entr = _primitive("rel_entr", p.rel_entr, "special")
+kl_div = _primitive("kl_div", p.kl_div, "special")
 
 
 @_of_numbers("special")
 def entr(x: Any) -> Any:
     """-x · log(x), 0 at 0, -inf below."""
     return p.select(p.lt(x, 0.0), -math.inf, p.neg(p.xlogx(x)))
+
+
+@_of_numbers("special")
+def beta(a: Any, b: Any) -> Any:
+    """Γ(a) Γ(b) / Γ(a + b)."""
+    sign = p.mul(p.mul(p.gamma_sign(a), p.gamma_sign(b)), p.gamma_sign(p.add(a, b)))
+    return p.mul(sign, p.exp(p.betaln(a, b)))
+
+
+@_of_numbers("special")
+def factorial(n: Any) -> Any:
+    """n! = Γ(n + 1), 0 for a negative n."""
+    return p.select(p.lt(n, 0.0), 0.0, p.gamma(p.add(n, 1.0)))
+
+
+@_of_numbers("special")
+def i0(x: Any) -> Any:
+    """The modified Bessel function of order 0."""
+    return p.bessel_i(0, x)
+
+
+@_of_numbers("special")
+def i1(x: Any) -> Any:
+    """The modified Bessel function of order 1."""
+    return p.bessel_i(1, x)
+
+
+@_of_numbers("special")
+def erfcx(x: Any) -> Any:
+    """exp(x²) · erfc(x)."""
+    return p.scaled_erfc(0, x)
+
+
+def polygamma(n: int, x: Any) -> Any:
+    """The derivative of `digamma` of order n, an int from 0 up."""
+    if not is_int(n) or n < 0:
+        raise _wrong_type("ops.polygamma: the order n must be an int from 0 up, got", n)
+    if (ready := number(x)) is NotImplemented:
+        return _call_other("special", "polygamma", (int(n), x), {})
+    return p.polygamma(int(n), ready) if n else p.digamma(ready)
 
 
 # Sequences
@@ -443,6 +565,55 @@ def sum(xs: Sequence[Any], axis: int | None = None) -> Any:
 def mean(xs: Sequence[Any], axis: int | None = None) -> Any:
     """The mean; nan for no elements."""
     return p.div(sum(xs), float(len(xs)))
+
+
+@_of_sequences()
+def var(xs: Sequence[Any], axis: int | None = None, *, ddof: float = 0, correction: float | None = None) -> Any:
+    """The variance, with the divisor n - ddof (or n - correction, its other name); nan where that is not positive."""
+    if ddof and correction is not None:
+        raise ValueError("ops.var: ddof and correction are two names of one number; give one of them")
+    divisor, middle = len(xs) - (correction or ddof), mean(xs)
+    return p.div(sum([p.square(p.sub(x, middle)) for x in xs]), float(divisor)) if divisor > 0 else math.nan
+
+
+@_of_sequences()
+def std(xs: Sequence[Any], axis: int | None = None, *, ddof: float = 0, correction: float | None = None) -> Any:
+    """The standard deviation: the square root of `var`."""
+    return p.sqrt(var(xs, ddof=ddof, correction=correction))
+
+
+@_of_sequences()
+def cumsum(xs: Sequence[Any], axis: int | None = None) -> list[Any]:
+    """The sums of the first 1, 2, … elements."""
+    return [*accumulate(xs, p.add)]
+
+
+@_of_sequences()
+def sort(xs: Sequence[Any], axis: int | None = -1, *, descending: bool = False) -> list[Any]:
+    """The elements in ascending order, nan last; in the opposite order with `descending`.
+
+    Traced elements are compared and exchanged one by one, n² / 2 times, so that there is no branch on their order.
+    """
+    ordered = list(xs)
+    if not any(isinstance(x, Traced) for x in xs):
+        ordered.sort(key=lambda x: (x != x, x))
+    else:
+        for last in range(len(ordered) - 1, 0, -1):
+            for i in range(last):
+                x, y = ordered[i : i + 2]
+                wrong = p.or_(p.lt(y, x), p.and_(p.ne(x, x), p.eq(y, y)))
+                ordered[i : i + 2] = p.select(wrong, y, x), p.select(wrong, x, y)
+    return ordered[::-1] if descending else ordered
+
+
+@_of_sequences()
+def median(xs: Sequence[Any], axis: int | None = None) -> Any:
+    """The middle element, or the mean of the two in the middle; nan if one element is."""
+    if not xs:
+        raise ValueError("ops.median of an empty sequence has no value")
+    ordered, count = sort(xs), len(xs)
+    middle = p.mul(0.5, p.add(ordered[(count - 1) // 2], ordered[count // 2]))
+    return p.select(p.eq(ordered[-1], ordered[-1]), middle, math.nan)
 
 
 @_of_sequences()
@@ -515,11 +686,10 @@ def logsumexp(xs: Sequence[Any], axis: int | None = None, b: Sequence[Any] | Non
     largest = stop_gradient(max(xs))
     largest = p.select(p.lt(p.abs_(largest), math.inf), largest, 0.0)
     scaled = lambda x: p.exp(p.sub(x, largest))  # noqa: E731
-    if weights is None:
-        total = p.abs_(sum([scaled(x) for x in xs]))
-    else:
-        total = sum([p.mul(weight, scaled(x)) for x, weight in zip(xs, weights, strict=True)])
-    return p.add(p.log(total), largest)
+    terms = [scaled(x) for x in xs]
+    total = sum(terms if weights is None else [p.mul(*pair) for pair in zip(weights, terms, strict=True)])
+    result = p.add(p.log(p.abs_(total)), largest)
+    return result if weights is None else p.select(p.lt(total, 0.0), math.nan, result)
 
 
 def _shifted(xs: Sequence[Any]) -> list[Any]:
@@ -529,7 +699,7 @@ def _shifted(xs: Sequence[Any]) -> list[Any]:
 
 
 @_of_sequences("nn")
-def softmax(xs: Sequence[Any], axis: int | None = None) -> list[Any]:
+def softmax(xs: Sequence[Any], axis: int | None = -1) -> list[Any]:
     """exp(x) / Σ exp(x) for each x."""
     weights = [p.exp(x) for x in _shifted(xs)]
     total = sum(weights)
@@ -537,11 +707,11 @@ def softmax(xs: Sequence[Any], axis: int | None = None) -> list[Any]:
 
 
 @_of_sequences("nn")
-def log_softmax(xs: Sequence[Any], axis: int | None = None) -> list[Any]:
+def log_softmax(xs: Sequence[Any], axis: int | None = -1) -> list[Any]:
     """The logarithm of softmax."""
     shifted = _shifted(xs)
     total = p.log(sum([p.exp(x) for x in shifted]))
     return [p.sub(x, total) for x in shifted]
 
 
-__all__ = sorted([*__all__, "clip", "where"])
+__all__ = sorted([*__all__, "clip", "polygamma", "pow", "where"])

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from funcgrad.autograd import special
+from funcgrad.autograd import bessel, entropy, special
 from funcgrad.autograd.graph import Primitive, Rule
 
 inf, nan, pi = math.inf, math.nan, math.pi
@@ -353,3 +353,53 @@ log_ndtr = primitive(
     special.log_ndtr,
     lambda t, ans, x: mul(t, exp(sub(sub(mul(-0.5, square(x)), math.log(2 * pi) / 2), ans))),
 )
+gamma_sign = primitive("gamma_sign", special.gamma_sign, None)
+gamma: Primitive = primitive("gamma", special.gamma, lambda t, ans, x: mul(t, mul(ans, digamma(x))))
+
+
+def _bessel_slope(t: Any, ans: Any, n: int, x: Any) -> Any:
+    if n == 0:
+        return mul(t, bessel_i(1, x))
+    return mul(t, mul(0.5, add(bessel_i(n - 1, x), bessel_i(n + 1, x))))
+
+
+bessel_i: Primitive = primitive("bessel_i", bessel.bessel_i, None, _bessel_slope)
+scaled_erfc: Primitive = primitive(
+    "scaled_erfc",
+    special.scaled_erfc,
+    None,
+    lambda t, ans, n, x: mul(t, mul(-2.0 * (n + 1), scaled_erfc(n + 1, x))),
+)
+log_ratio: Primitive = primitive(
+    "log_ratio", entropy.log_ratio, lambda t, ans, x, y: div(t, x), lambda t, ans, x, y: neg(div(t, y))
+)
+
+
+def _entropy(name: str, value: Callable[[float, float], float], slope: float) -> Primitive:
+    """The row of rel_entr or kl_div, whose derivatives are log(x / y) + slope and 1 - slope - x / y."""
+
+    def safe(x: Any, y: Any, then: Callable[[Any, Any], Any], otherwise: Any) -> Any:
+        """then(x, y) where both are positive; elsewhere its own derivative would be infinite."""
+        positive = and_(gt(x, 0.0), gt(y, 0.0))
+        inside = select(positive, then(select(positive, x, 1.0), select(positive, y, 1.0)), otherwise)
+        return select(or_(ne(x, x), ne(y, y)), nan, inside)
+
+    def by_x(x: Any, y: Any) -> Any:
+        return safe(x, y, lambda x, y: add(log_ratio(x, y), slope), 0.0)
+
+    def by_y(x: Any, y: Any) -> Any:
+        return safe(x, y, below, select(and_(eq(x, 0.0), ge(y, 0.0)), 1.0 - slope, 0.0))
+
+    def below(x: Any, y: Any) -> Any:
+        if slope:
+            return neg(div(x, y))
+        finite = lt(y, inf)
+        x, y = select(finite, x, 1.0), select(finite, y, 1.0)
+        return select(finite, neg(div(sub(x, y), y)), 1.0)
+
+    return primitive(name, value, lambda t, ans, x, y: mul(t, by_x(x, y)), lambda t, ans, x, y: mul(t, by_y(x, y)))
+
+
+rel_entr = _entropy("rel_entr", entropy.rel_entr, 1.0)
+kl_div = _entropy("kl_div", entropy.kl_div, 0.0)
+label = primitive("label", lambda x, name: x, lambda t, ans, x, name: t, None)  # only names x

@@ -74,7 +74,7 @@ _FAR_TAIL = (
 )
 
 
-def _polynomial(coefficients: Iterable[float], x: float) -> float:
+def polynomial(coefficients: Iterable[float], x: float) -> float:
     """Horner's rule, the highest power first."""
     total = 0.0
     for coefficient in coefficients:
@@ -129,14 +129,14 @@ def log_ndtr(x: float) -> float:
     if x == -_INF:
         return x
     u = 1.0 / (x * x)
-    series = _polynomial((945.0, -105.0, 15.0, -3.0, 1.0), u)
+    series = polynomial((945.0, -105.0, 15.0, -3.0, 1.0), u)
     return -0.5 * x * x - (math.log(-x) + _HALF_LOG_2_PI - math.log1p(-u * series))
 
 
 def _normal_middle(q: float) -> float:
     """Φ⁻¹(0.5 + q) for |q| ≤ 0.425, to 4 units in the last place."""
     r = 0.180625 - q * q
-    return q * _polynomial(_MIDDLE[:8], r) / _polynomial(_MIDDLE[8:], r)
+    return q * polynomial(_MIDDLE[:8], r) / polynomial(_MIDDLE[8:], r)
 
 
 def _normal_tail(p: float) -> float:
@@ -144,7 +144,7 @@ def _normal_tail(p: float) -> float:
     log_p = math.log(p)
     r = math.sqrt(-log_p)
     fit, r = (_TAIL, r - 1.6) if r <= 5.0 else (_FAR_TAIL, r - 5.0)
-    z = _polynomial(fit[:8], r) / _polynomial(fit[8:], r)
+    z = polynomial(fit[:8], r) / polynomial(fit[8:], r)
     # The slope of −log Φ(−z), to the digit or two that so small a step needs: Sampford, Ann. Math. Stat. 24.
     slope = 0.25 * (3.0 * z + math.sqrt(z * z + 8.0))
     return z + (log_ndtr(-z) - log_p) / slope
@@ -196,19 +196,19 @@ def gammaln(x: float) -> float:
     if x != x or math.isinf(x):
         return x * x
     if x >= 8.0:
-        return (x - 0.5) * (math.log(x) - 1.0) + (_HALF_LOG_2_PI - 0.5 + _polynomial(_STIRLING, 1.0 / (x * x)) / x)
+        return (x - 0.5) * (math.log(x) - 1.0) + (_HALF_LOG_2_PI - 0.5 + polynomial(_STIRLING, 1.0 / (x * x)) / x)
     if x >= 1.0:
         product = 1.0
         while x > 2.5:
             x -= 1.0
             product *= x
-        return (x - 1.0) * (x - 2.0) * _polynomial(_LOG_GAMMA_FIT, x - 1.75) + math.log(product)
+        return (x - 1.0) * (x - 2.0) * polynomial(_LOG_GAMMA_FIT, x - 1.75) + math.log(product)
     if x > 0.0:
-        return x * (x - 1.0) * _polynomial(_LOG_GAMMA_FIT, x - 0.75) - math.log(x)
+        return x * (x - 1.0) * polynomial(_LOG_GAMMA_FIT, x - 0.75) - math.log(x)
     if x == math.floor(x):
         return _INF
     if x > -1.0:
-        return (x + 1.0) * x * _polynomial(_LOG_GAMMA_FIT, x + 0.25) - math.log(-x * (x + 1.0))
+        return (x + 1.0) * x * polynomial(_LOG_GAMMA_FIT, x + 0.25) - math.log(-x * (x + 1.0))
     return math.log(math.pi / abs(x * math.sin(math.pi * (x - round(x))))) - gammaln(-x)
 
 
@@ -229,7 +229,7 @@ def digamma(x: float) -> float:
     """
     if x >= 10.0:
         u = 1.0 / (x * x)
-        return math.log(x) - (0.5 / x + u * _polynomial(_DIGAMMA_SERIES, u))
+        return math.log(x) - (0.5 / x + u * polynomial(_DIGAMMA_SERIES, u))
     if x > 0.0:
         recurrence = 0.0
         while x > 2.0:
@@ -238,7 +238,7 @@ def digamma(x: float) -> float:
         if x < 1.0:
             recurrence = -1.0 / x
             x += 1.0
-        fit = _polynomial(_DIGAMMA_FIT, x - 1.5)
+        fit = polynomial(_DIGAMMA_FIT, x - 1.5)
         return ((x - _PSI_ROOT) - _PSI_ROOT_REST) * fit + recurrence
     if x == 0.0:
         return -_INF
@@ -308,12 +308,54 @@ def polygamma(n: int, x: float) -> float:
     return sign * _factorial_zeta(n, zeta, -s * exponent)
 
 
+def gamma_sign(x: float) -> float:
+    """The sign of Γ(x): -1 at -0, nan at the negative integers."""
+    if x < 0.0:
+        return _NAN if x % 1.0 == 0.0 or x == -_INF else 1.0 if x % 2.0 < 1.0 else -1.0
+    return x if x != x else math.copysign(1.0, x)
+
+
+def gamma(x: float) -> float:
+    """Γ(x): ±inf at ±0, nan at the negative integers and at -inf."""
+    try:
+        return math.gamma(x)
+    except OverflowError:
+        return math.copysign(_INF, x)
+    except ValueError:
+        return math.copysign(_INF, x) if x == 0.0 else _NAN
+
+
 def gaussian(x: float) -> float:
     """exp(-x²) without rounding the square: that of the high part of x is exact (Dekker 1971)."""
     if not abs(x) < 28:
         return x if x != x else 0.0
     large, small = _halves(x)
     return math.exp(-large * large) * math.exp(-small * (large + x))
+
+
+# The scaled error function
+
+
+def scaled_erfc(n: int, x: float) -> float:
+    """exp(x²) iⁿerfc(x), where iⁿerfc is the n-th integral of erfc from x to ∞; exp(x²) erfc(x) for n = 0.
+
+    By its definition for n = 0; from there by the recurrence of the integrals (Abramowitz & Stegun, 7.2.5), forwards
+    left of 1/2, and right of it by the continued fraction that this is backwards.
+    """
+    if x != x:
+        return x
+    if n == 0 and x < 25.0:
+        return _INF if x < -27.0 else erfc(x) / gaussian(x)
+    if x < 0.5:
+        before, value = _TWO_OVER_ROOT_PI, scaled_erfc(0, x)
+        for k in range(1, n + 1):
+            before, value = value, (before - 2.0 * x * value) / (2.0 * k)
+        return value
+    ratio, value = 0.0, _TWO_OVER_ROOT_PI
+    for k in range(n + 20 + int(180.0 / (x * x)), 0, -1):
+        ratio = 0.5 / (x + k * ratio)  # of the integral number k - 1 to the one before it
+        value *= ratio if k <= n + 1 else 1.0
+    return value
 
 
 def betaln(a: float, b: float) -> float:
@@ -339,4 +381,4 @@ _LARGE = 10.0
 
 def _stirling_rest(x: float) -> float:
     """log Γ(x) - (x - 1/2) log x + x - log(2π) / 2 for x >= 10: Stirling's series."""
-    return _polynomial(_SHORT_STIRLING, 1.0 / (x * x)) / x
+    return polynomial(_SHORT_STIRLING, 1.0 / (x * x)) / x

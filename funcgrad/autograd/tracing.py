@@ -8,13 +8,15 @@ float: it has Python's operators, and the functions in `funcgrad.autograd.ops` t
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, ClassVar
 
 from funcgrad.autograd import primitives as p
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.graph import Primitive, Var
+from funcgrad.autograd.jax_values import JaxArgument, is_jax
 
 _levels = itertools.count()  # of nesting: a trace that starts later is deeper
 _active = threading.local()
@@ -23,6 +25,16 @@ _active = threading.local()
 def active() -> bool:
     """Whether this thread is inside a transformation."""
     return bool(getattr(_active, "depth", 0))
+
+
+@contextmanager
+def recording_equations_in(kind: type[list[Any]]) -> Iterator[None]:
+    """Inside, traces of this thread keep their equations in lists of this kind."""
+    before, _active.kind = getattr(_active, "kind", list), kind
+    try:
+        yield
+    finally:
+        _active.kind = before
 
 
 class Trace:
@@ -41,7 +53,8 @@ class Trace:
         self.comparisons = comparisons
         self.plain = plain
         self.size = 0
-        self.equations: list[tuple[Primitive, tuple[Any, ...], Any]] = []  # plain tuples are faster to create
+        # of plain tuples, which are faster to create
+        self.equations: list[tuple[Primitive, tuple[Any, ...], Any]] = getattr(_active, "kind", list)()
         self.closed = False
 
     def __enter__(self) -> "Trace":
@@ -155,11 +168,20 @@ class Traced(Var):
     def __float__(self) -> float:
         raise TypeError(
             "a traced float cannot be converted to a plain float: its derivative would be lost. The functions of "
-            "math and NumPy take plain floats only: use those of funcgrad.autograd.ops (ops.sin, ops.arctan2, …)"
+            "math take plain floats only: use those of funcgrad.autograd.ops (ops.sin, ops.isclose, …) or NumPy's"
         )
 
     __complex__ = __index__ = __float__
     __hash__ = None  # type: ignore[assignment]
+
+    real = property(lambda self: self)
+    imag = property(lambda self: 0.0)
+
+    def conjugate(self) -> "Traced":
+        return self
+
+    def __format__(self, spec: str) -> str:
+        return format(concrete(self), spec) if spec else repr(self)
 
     def __neg__(self) -> Any:
         return self.trace.apply(p.neg, (self,))
@@ -331,6 +353,8 @@ def differentiable(name: str, x: Any, role: str = "inputs") -> Any:
         return x
     if is_float(x):
         return float(x)
+    if is_jax(x):
+        raise JaxArgument(f"{name} requires Python floats among its {role}, but got a JAX value: {x!r:.80}")
     if isinstance(x, int | Traced) or pytrees.numpy_kind(x):
         raise TypeError(
             f"{name} requires real-valued (float) {role}, but got {type(concrete(x)).__name__} {concrete(x)!r}, "
@@ -338,4 +362,5 @@ def differentiable(name: str, x: Any, role: str = "inputs") -> Any:
         )
     raise TypeError(
         f"{name} requires Python floats, nested in tuples, lists or dicts, but got {type(x).__name__}: {x!r:.80}"
+        f"{pytrees.how_to_register(x)}"
     )

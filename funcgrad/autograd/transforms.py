@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.graph import Primitive
+from funcgrad.autograd.jax_values import or_jax, or_jax_later
 from funcgrad.autograd.pytrees import Tree
 from funcgrad.autograd.tracing import Trace, Traced, differentiable, leaves_of
 
@@ -93,6 +94,8 @@ def push(recording: Recording, tangents: Sequence[Any]) -> list[Any]:
                 part = rule(tangent, output.value, *args)
             total = part if total is None else total + part
         table[output.index] = total
+    if type(trace.equations) is not list:
+        trace.equations.check_tangents(table)  # type: ignore[attr-defined]  # by `debug_nans`
     return [or_zero(table[x.index]) if trace.owns(x) else 0.0 for x in recording.outputs]
 
 
@@ -139,6 +142,8 @@ def pull(recording: Recording, cotangents: Sequence[Any]) -> list[Any]:
             if part is not None and trace.owns(x):
                 old = table[x.index]
                 table[x.index] = part if old is None else old + part
+    if type(trace.equations) is not list:
+        trace.equations.check_cotangents(table)  # type: ignore[attr-defined]  # by `debug_nans`
     return [or_zero(table[x.index]) for x in recording.inputs]
 
 
@@ -149,6 +154,7 @@ def or_zero(tangent: Any) -> Any:
 # Reverse mode
 
 
+@or_jax
 def vjp(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
     """The value of fun and the function that takes a cotangent of it to a tuple of cotangents of the primals.
 
@@ -168,6 +174,7 @@ def vjp(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
     return (value, vjp_fun, recording.aux) if has_aux else (value, vjp_fun)
 
 
+@or_jax_later
 def value_and_grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """A function that returns fun's value and its gradient with respect to the arguments at `argnums`.
 
@@ -212,6 +219,7 @@ def grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False)
     return grad_f
 
 
+@or_jax_later
 def jacrev(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """A function that returns the Jacobian of fun, one backward pass for each output: best for few outputs.
 
@@ -232,6 +240,7 @@ def jacrev(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
 # Forward mode
 
 
+@or_jax
 def linearize(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
     """The value of fun and its derivative there, a linear function of tangents that may be called any number of times.
 
@@ -247,6 +256,7 @@ def linearize(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
     return (value, jvp_fun, recording.aux) if has_aux else (value, jvp_fun)
 
 
+@or_jax
 def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
     """The value of fun and its derivative in the direction of `tangents`: (value, tangent), or (value, tangent, aux).
 
@@ -268,6 +278,7 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
     return (recording.value(), tangent, recording.aux) if has_aux else (recording.value(), tangent)
 
 
+@or_jax_later
 def jacfwd(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """A function that returns the Jacobian of fun, one forward pass for each input; it is nested as by `jacrev`."""
 

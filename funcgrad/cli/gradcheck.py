@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from funcgrad.cli import console, options
+from funcgrad.cli import console, options, own_function
 from funcgrad.cli.run import ShowProgress
 
 
@@ -15,9 +15,12 @@ def run(arguments: argparse.Namespace, progress: ShowProgress) -> int:
     from funcgrad import gradcheck
 
     if chosen.fun is not None and chosen.at is not None:
-        fun = gradcheck.load_function(chosen.fun)
-        gradcheck.check_call(fun, chosen.at)
-        checked = gradcheck.compare(fun, *chosen.at, order=chosen.order)
+        fun = own_function.load_function(chosen.fun)
+        own_function.check_call(fun, chosen.at)
+        try:
+            checked = gradcheck.compare(fun, *chosen.at, order=chosen.order)
+        except (Exception, SystemExit) as error:
+            return own_function.status_of_failure("gradcheck", chosen.fun, error, arguments.debug)
     else:
         processes = min(os.cpu_count() or 1, 1 + chosen.programs // 50)  # each has to compile for itself
         with progress("gradcheck", shown=not (arguments.quiet or arguments.json)) as report_progress:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import funcgrad
-from funcgrad.cli.values import distributed, integer, number, numbers
+from funcgrad.cli.values import distributed, file_path, integer, number, numbers
 
 Group = TypeVar("Group", bound="Options")
 
@@ -239,16 +239,19 @@ class GradcheckOptions(Options):
 
 
 class ExplainOptions(Options):
-    expression: str = option(
-        "",
+    expression: str | None = option(
+        None,
         'such as "tanh(a*b + c)": numbers, variables, operators, comparisons, x if c else y, the functions of ops',
         flag="expression",
+        nargs="?",
         metavar="EXPRESSION",
     )
     variables: tuple[str, ...] = option(
         (), "such as a=2 b=-3 c=10: one for each variable", flag="variables", nargs="*", metavar="NAME=VALUE"
     )
-    svg: Path | None = option(None, "draw the graph, with all values and gradients", type=Path, metavar="FILE")
+    fun: str | None = option(None, "a function of your own, in place of an expression", metavar="FILE.py:NAME")
+    at: tuple[float, ...] | None = option(None, "its arguments", nargs="+", type=float, metavar="X")
+    svg: Path | None = option(None, "draw the graph, with all values and gradients", type=file_path, metavar="FILE")
 
 
 # knn, crossval knn

@@ -49,7 +49,7 @@ COMMANDS = {
         not_options=r"-(\.?\d|inf)",
     ),
     "explain": Command(
-        "an expression: value, derivatives, every step, the compiled source",
+        "an expression or your own function: value, derivatives, every step, the compiled source",
         (options.ExplainOptions, _OUTPUT),
         not_options=r"-[^-]",  # an expression may start with a sign
     ),
@@ -76,6 +76,8 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             close = difflib.get_close_matches(unknown[0], self._option_string_actions, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
+            if "variables" in found and not close:
+                hint = f"; an expression that begins with -- goes in parentheses: ({unknown[0]})"
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return found, unknown
 

@@ -7,6 +7,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 
 def integer(least: int) -> Callable[[str], int]:
@@ -37,6 +38,13 @@ def number(least: float, most: float = math.inf, *, exclusive: bool = False) -> 
         return value
 
     return parse
+
+
+def file_path(text: str) -> Path:
+    """The path of a file to write."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"needs a file name, got {text!r}")
+    return Path(text)
 
 
 def numbers(*, positive: bool = False) -> Callable[[str], tuple[float, ...]]:

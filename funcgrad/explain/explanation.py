@@ -3,7 +3,7 @@
 import inspect
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +64,6 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
     """
     expression = parse(text)
     variables = assigned(pairs, expression)
-    point = tuple(variables.values())
     result = expression.run(variables)
     if isinstance(result, list):
         raise ValueError(f"the expression is a list of {len(result)}, not a number; take one of it, with [0] after it")
@@ -74,8 +73,36 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
     def f(*args: Any) -> Any:
         return expression.run(dict(zip(variables, args, strict=True)))
 
+    return _explained(f, variables, expression.text)
+
+
+def explain_function(fun: Callable[..., Any], at: Sequence[float], title: str = "") -> Explanation:
+    """Explains a Python function at these floats, its positional arguments. `title` is its name by default.
+
+    Raises TypeError where it does not return one float; what it raises itself is not caught.
+
+    >>> def f(a, b):
+    ...     return a * b + a
+    >>> explain_function(f, [2.0, -3.0]).gradient
+    {'a': -2.0, 'b': 2.0}
+    """
+    names: list[str] = []
+    parameters = inspect.signature(fun).parameters.values()
+    for parameter in parameters:
+        count = len(at) - len(names)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names += [f"{parameter.name}_{i}" for i in range(count)]
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) and count:
+            names.append(parameter.name)
+    title = title or getattr(fun, "__name__", "function")
+    return _explained(lambda *args: fun(*args), dict(zip(names, map(float, at), strict=True)), title)
+
+
+def _explained(f: Any, variables: dict[str, float], text: str) -> Explanation:
+    point = tuple(variables.values())
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in variables]
-    f.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # the names that the graph shows
+    f.__signature__ = inspect.Signature(parameters)  # the names that the graph shows
+    f.__name__ = "f"
     every = tuple(range(len(point)))
     graph: Graph = ag.make_graph(f)(*point)
     compiled = ag.jit(ag.value_and_grad(f, every))
@@ -87,11 +114,11 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
     names = ag.names_of(picture)
     (output,) = picture.outputs
     return Explanation(
-        expression=expression.text,
+        expression=text,
         variables=variables,
         value=value,
         gradient=dict(zip(variables, gradient, strict=True)),
-        hessian=[list(row) for row in ag.hessian(f, every)(*point)],
+        hessian=[list(row) for row in _hessian(f, every)(*point)],
         graph=str(graph) if same else ag.to_text(picture),
         forward=list(_forward(picture, names)),
         backward=list(_backward(picture, names)),
@@ -99,6 +126,18 @@ def explain(text: str, pairs: Sequence[str]) -> Explanation:
         output=_text(output, names),
         picture=picture,
     )
+
+
+def _hessian(f: Any, every: tuple[int, ...]) -> Callable[..., Any]:
+    """The Hessian, by reverse mode alone of a function with a custom_vjp rule, which has no forward mode."""
+
+    def hessian(*point: float) -> Any:
+        try:
+            return ag.hessian(f, every)(*point)
+        except TypeError:
+            return ag.jacrev(ag.jacrev(f, every), every)(*point)
+
+    return hessian
 
 
 def _equal_but_for_rounding(x: float, y: float) -> bool:

@@ -26,6 +26,9 @@ Values = Mapping[str, Any]
 Run = Callable[[Values], Any]
 
 
+_NUMBERS = (ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp)  # nodes that are never lists
+
+
 class Expression(NamedTuple):
     """A parsed expression: the variables in it, by the columns of their first use, and its value for given ones."""
 
@@ -45,7 +48,8 @@ _COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
     **{ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge},
     **{ast.Eq: operator.eq, ast.NotEq: operator.ne},
 }
-_CONSTANTS = {"pi": math.pi, "inf": math.inf, "nan": math.nan}  # unless a variable has the name
+_CONSTANTS = {"pi": math.pi, "e": math.e, "tau": math.tau, "inf": math.inf, "nan": math.nan}  # unless a variable
+_OTHER_NAMES = {"ln": "log", "lg": "log10", "lb": "log2", "sgn": "sign", "tg": "tan", "arctg": "arctan"}
 _ALLOWED = "numbers, variables, + - * / // % **, comparisons, `x if c else y`, lists and the functions of autograd.ops"
 
 
@@ -66,14 +70,29 @@ def parse(text: str) -> Expression:
             warnings.simplefilter("ignore")  # SyntaxWarning, such as for `1if x else 2`
             body = ast.parse(text.lstrip(), mode="eval").body
     except SyntaxError as error:
-        place = f" at column {error.offset + lead}" if error.offset else ""
-        raise ValueError(f"the expression cannot be read{place}: {error.msg}") from None
+        raise ValueError(_unreadable(text, error, lead)) from None
     except (RecursionError, MemoryError):
         raise ValueError("the expression is too long, or nested too deeply") from None
     except ValueError as error:  # a NUL, or half a surrogate pair
         raise ValueError(f"the expression cannot be read: {error}") from None
     reader = _Reader(text.lstrip(), lead)
     return Expression(text, reader.variables_of(body), partial(reader.value, body))
+
+
+# A number and then a name, which is no word of Python's.
+_PRODUCT = re.compile(r"(?<![\w.])((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*((?!(?:if|else|and|or|in|is)\b)[^\W\d]\w*)")
+
+
+def _unreadable(text: str, error: SyntaxError, lead: int) -> str:
+    """Why Python's grammar has no such expression, with the remedy if it is a common slip."""
+    if "integer string conversion" in error.msg:
+        digits = max(map(len, re.findall(r"\d+", text)))
+        return f"the expression has an integer of {digits:,} digits, which is too large for a float"
+    if found := _PRODUCT.search(text):
+        number, name = found[1], shorten(found[2], 30)
+        return f"column {found.start() + 1}: {shorten(found[0], 40)}: a product is written {number}*{name}"
+    place = f" at column {error.offset + lead}" if error.offset else ""
+    return f"the expression cannot be read{place}: {error.msg}"
 
 
 class _Reader(NamedTuple):
@@ -116,6 +135,8 @@ class _Reader(NamedTuple):
                 return f"{excerpt} is too large for a float"
             case ast.Constant(value=value):
                 return "" if isinstance(value, int | float | None) else f"{excerpt} is not a real number"
+            case ast.BinOp(left=left, op=ast.BitXor(), right=right):
+                return f"{excerpt}: a power is written {self.excerpt(left)}**{self.excerpt(right)}"
             case ast.BinOp(op=op) | ast.UnaryOp(op=op):
                 known = type(op) in _OPERATORS
                 return "" if known else f"{excerpt} has an operator that floats do not have; there are {_ALLOWED}"
@@ -130,16 +151,25 @@ class _Reader(NamedTuple):
 
     def refusal_of_call(self, node: ast.Call) -> str:
         """Why a call is not one of a function of `ops`, with as many arguments as it takes."""
+        simple = isinstance(node.func, ast.Name | ast.Constant)
+        product = f"a product is written {self.excerpt(node.func) if simple else f'({self.excerpt(node.func)})'}*(…)"
+        if isinstance(node.func, ast.Constant | ast.BinOp | ast.UnaryOp | ast.Call):
+            return f"{self.excerpt(node)}: {product}"
         if not isinstance(node.func, ast.Name):
             return f"{self.excerpt(node)}: a function is called by its name alone, such as sin(x)"
         name = node.func.id
         if name not in ops.__all__:
-            near = " or ".join(difflib.get_close_matches(name, ops.__all__, n=4))
-            hint = f"did you mean {near}?" if near else "there are those of autograd.ops: sin, exp, where, …"
-            return f"there is no function {name}; {hint}"
+            near = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else difflib.get_close_matches(name, ops.__all__, n=4)
+            if near:
+                return f"there is no function {name}; did you mean {' or '.join(near)}?"
+            others = "there are those of autograd.ops: sin, exp, where, …"
+            return f"there is no function {name}; {product if len(name) == 1 else others}"
         if not all(k.arg for k in node.keywords) or any(isinstance(arg, ast.Starred) for arg in node.args):
             return f"{self.excerpt(node)}: arguments are written one by one"
         signature = inspect.signature(getattr(ops, name))
+        if "xs" in signature.parameters and node.args and isinstance(node.args[0], _NUMBERS):
+            listed = ", ".join(map(self.excerpt, node.args))
+            return f"{self.excerpt(node)}: {name} takes a list: {name}([{listed}])"
         try:
             signature.bind(*node.args, **{str(k.arg): k.value for k in node.keywords})
         except TypeError as error:
@@ -170,8 +200,11 @@ class _Reader(NamedTuple):
                 return self.applied(node, _element, self.value(inner, values), _whole(at))
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
                 named = {str(k.arg): self.value(k.value, values) for k in keywords}
-                function = partial(getattr(ops, name), **named)
-                return self.applied(node, function, *[self.value(argument, values) for argument in arguments])
+                function = getattr(ops, name)
+                whole = [x.annotation is int for x in inspect.signature(function).parameters.values()]  # polygamma's n
+                pairs = zip(arguments, whole, strict=False)
+                inputs = [_whole(x) if exact and _whole(x) is not None else self.value(x, values) for x, exact in pairs]
+                return self.applied(node, partial(function, **named), *inputs)
 
     def chain(self, node: ast.BinOp, values: Values) -> Any:
         """A sum or product as a loop. An exponent that is an int makes a product of factors, as in Python."""

@@ -5,7 +5,7 @@ this order: `comparison` (what is computed), `random_programs`, `error_model` (h
 apart), `report` (the verdict and the table).
 """
 
-from funcgrad.gradcheck.comparison import JAX, check_call, check_program, compare, derivatives, fuzz, load_function
+from funcgrad.gradcheck.comparison import JAX, check_program, compare, derivatives, fuzz
 from funcgrad.gradcheck.random_programs import numbered_program
 from funcgrad.gradcheck.report import Case, Failure, Report
 
@@ -14,11 +14,9 @@ __all__ = [
     "Case",
     "Failure",
     "Report",
-    "check_call",
     "check_program",
     "compare",
     "derivatives",
     "fuzz",
-    "load_function",
     "numbered_program",
 ]

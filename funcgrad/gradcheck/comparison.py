@@ -5,17 +5,13 @@ primitive on the way to it is perturbed by its own error. So a badly conditioned
 one may not; infinities and nans agree exactly, unless the perturbed runs disagree about them among themselves.
 """
 
-import inspect
 import itertools
 import math
-import runpy
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,10 +37,11 @@ BRANCHED_POINTS = 6  # of a program with Python branches: under JAX they run one
 # The derivatives of one function at one place
 
 
-def derivatives(system: Any, fun: Function, args: tuple[Any, ...], order: int) -> list[Any]:
+def derivatives(system: Any, fun: Function, args: tuple[Any, ...], order: int, forward: bool = True) -> list[Any]:
     """Value, gradient, jvp and vjp, from order 2 on the Hessian, at order 3 the third derivative: all their numbers.
 
-    `system` is `funcgrad.autograd` or `JAX`; `number_names` has the names.
+    `system` is `funcgrad.autograd` or `JAX`; `number_names` has the names. Without `forward`, as a custom_vjp function
+    needs it, there is no jvp, and the higher derivatives are those of reverse mode.
     """
     argnums = tuple(range(len(args)))
     if system is JAX:  # its gradient is its vjp of 1, and once is faster
@@ -55,25 +52,27 @@ def derivatives(system: Any, fun: Function, args: tuple[Any, ...], order: int) -
         pull = system.vjp(fun, *args)[1]
     direction = itertools.cycle(DIRECTION)
     tangents = jax.tree.map(lambda _: next(direction), args)
-    results = [value, gradient, system.jvp(fun, args, tangents)[1], pull(-1.5)]
+    results = [value, gradient, system.jvp(fun, args, tangents)[1] if forward else (), pull(-1.5)]
+    jacobian = system.jacfwd if forward else system.jacrev
+    hessian = jacobian(system.jacrev(fun, argnums), argnums)
     if order > 1:
-        results.append(system.hessian(fun, argnums)(*args))
+        results.append(hessian(*args))
     if order > 2:
-        results.append(system.jacfwd(system.hessian(fun, argnums), argnums)(*args))
+        results.append(jacobian(hessian, argnums)(*args))
     return jax.tree.leaves(results)
 
 
-def number_names(inputs: int, order: int) -> list[str]:
+def number_names(inputs: int, order: int, forward: bool = True) -> list[str]:
     """The names of the numbers that `derivatives` returns for a function of so many floats."""
     each = range(inputs)
-    first = ["value", *(f"grad[{i}]" for i in each), "jvp", *(f"vjp[{i}]" for i in each)]
+    first = ["value", *(f"grad[{i}]" for i in each), *["jvp"] * forward, *(f"vjp[{i}]" for i in each)]
     second = [f"hessian[{i}][{j}]" for i in each for j in each]
     third = [f"third[{i}][{j}][{k}]" for i in each for j in each for k in each]
     return first + second * (order > 1) + third * (order > 2)
 
 
-def _ours(fun: Function, order: int) -> Function:
-    return lambda *args: derivatives(ag, fun, args, order)
+def _ours(fun: Function, order: int, forward: bool = True) -> Function:
+    return lambda *args: derivatives(ag, fun, args, order, forward)
 
 
 def _forms(ours: Function, args: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
@@ -87,11 +86,11 @@ def _forms(ours: Function, args: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
     }
 
 
-def _jax_at(fun: Function, args: tuple[Any, ...], order: int) -> Any:
+def _jax_at(fun: Function, args: tuple[Any, ...], order: int, forward: bool = True) -> Any:
     """JAX's numbers at one point, operation by operation."""
     with jax.enable_x64(True), jax.disable_jit():
         ready = jax.tree.map(jax.numpy.float64, args)
-        return np.array([float(x) for x in derivatives(JAX, fun, ready, order)])
+        return np.array([float(x) for x in derivatives(JAX, fun, ready, order, forward)])
 
 
 def _jax_mapped(fun: Function, args: tuple[Any, ...], order: int) -> Any:
@@ -113,7 +112,8 @@ def compare(fun: Function, *args: Any, order: int = 2) -> Report:
     """Runs fun under funcgrad.autograd and under JAX in float64, and compares value, gradient, jvp, vjp, Hessian.
 
     `fun` uses Python's operators and `funcgrad.autograd.ops`; it is differentiated with respect to those of `args`
-    that are floats, in containers. order=1 leaves out the Hessian, order=3 adds the third derivative. Our compiled and
+    that are floats, in containers. order=1 leaves out the Hessian, order=3 adds the third derivative. A function with a
+    custom_vjp rule has no forward mode: it is checked by reverse mode alone. Our compiled and
     mapped forms are compared too, also with the uncompiled one.
 
     Raises ValueError for another order, TypeError where no argument is a float or the value is no float.
@@ -134,10 +134,17 @@ def compare(fun: Function, *args: Any, order: int = 2) -> Report:
         return fun(*whole)
 
     chosen = tuple(args[i] for i in floats)
-    ours = _ours(call, order)
+    forward = True
     ag.value_and_grad(call)(*chosen)  # our errors, for a function that has no derivative, come before those of JAX
-    theirs = _jax_at(call, chosen, order)[:, None]
-    names = number_names(len(jax.tree.leaves(chosen)), order)
+    try:
+        ag.jvp(call, chosen, chosen)
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        forward = False
+    ours = _ours(call, order, forward)
+    theirs = _jax_at(call, chosen, order, forward)[:, None]
+    names = number_names(len(jax.tree.leaves(chosen)), order, forward)
     name = getattr(fun, "__name__", "function")
     report = judge(_forms(ours, [chosen]), theirs, _spread_at(ours, chosen), names, [chosen], [name])
     failures = tuple([failure._replace(source=f"# in {name}") for failure in report.failures])
@@ -222,8 +229,8 @@ def _judged(program: RandomProgram, points: Sequence[tuple[float, ...]], order: 
         joined = spread(graph, jax.tree.leaves(columns), 0)
         found = _jax_mapped(theirs, columns, order)
     forms = _forms(ours, args)
-    nan_in_jax_alone = np.any(np.isnan(found) & np.isfinite(forms[reports.VMAP]), axis=0)
-    joined = joined._replace(inaccurate=inaccurate_functions(joined, program.functions(), nan_in_jax_alone))
+    inaccurate = inaccurate_functions(joined, program.functions(), forms[reports.VMAP], found)
+    joined = joined._replace(inaccurate=inaccurate)
     return judge(forms, found, joined, number_names(program.inputs, order), args, program.functions())
 
 
@@ -244,39 +251,3 @@ args = {case.args!r}
 with jax.enable_x64(True):
     for system in (ag, JAX):
         print(jax.tree.map(float, derivatives(system, program(system), args, {order}){chosen}))"""
-
-
-# The user's own function
-
-
-def load_function(place: str) -> Function:
-    """The function that FILE.py:NAME names. Raises ValueError, in one line, if there is none."""
-    file, _, name = place.rpartition(":")
-    path = Path(file)
-    if not file.endswith(".py") or not name:
-        raise ValueError(f"--fun takes FILE.py:NAME, got {place!r}")
-    if not path.is_file():
-        raise ValueError(f"--fun: there is no file {file}")
-    sys.path.insert(0, str(path.resolve().parent))  # so that it can import its neighbours, as when Python runs it
-    try:
-        found = runpy.run_path(file, run_name=path.stem)
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"--fun: {file} does not run: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
-    if name not in found:
-        names = ", ".join(key for key, x in found.items() if callable(x) and not key.startswith("_")) or "none"
-        raise ValueError(f"--fun: {file} defines no {name}; its functions: {names}")
-    function: Function = found[name]
-    if not callable(function):
-        raise ValueError(f"--fun: {name} in {file} is not a function but {type(function).__name__}")
-    return function
-
-
-def check_call(fun: Function, at: Sequence[float]) -> None:
-    """Raises ValueError if fun does not take so many positional arguments."""
-    try:
-        inspect.signature(fun).bind(*at)
-    except TypeError as error:
-        called = f"{getattr(fun, '__name__', 'the function')}{inspect.signature(fun)}"
-        raise ValueError(f"--at: {called} cannot be called with {len(at)} numbers: {error}") from error

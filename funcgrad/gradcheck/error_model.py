@@ -35,10 +35,11 @@ _one_rounding: Error = lambda *args: 1.0  # noqa: E731
 _four_ulp: Error = lambda *args: 4.0  # noqa: E731  # what libm and XLA promise of an elementary function
 _of_exponential: Error = lambda x: 4.0 + np.abs(x)  # noqa: E731  # exp(x (1 + e)) = exp(x) (1 + x e)
 _of_gaussian: Error = lambda x: 4.0 + x * x  # noqa: E731  # exp(-x² (1 + e)) = exp(-x²) (1 - x² e)
+_of_gamma: Error = lambda x: 8.0 + 8.0 * np.abs(x) * np.log1p(np.abs(x)) + np.abs(np.log(np.abs(x)))  # noqa: E731
 _of_larger: Error = lambda x, y: np.abs(x) + np.abs(y) + 1.0  # noqa: E731  # logaddexp adds to the larger argument
 _EXACT_OPERATORS = {"neg", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor"}
 _OPERATORS = {"add", "sub", "mul"} | _EXACT_OPERATORS  # Python's, which NumPy's columns have too
-_PIECEWISE = "abs select max min share relu relu6 sign signbit floor ceil round rem int guard not sinc_at_zero"
+_PIECEWISE = "abs select max min share relu relu6 sign signbit floor ceil round rem int guard not gamma_sign label"
 _EXACT = {*_EXACT_OPERATORS, *_PIECEWISE.split()}
 # Rounded correctly, EPS / 2; twice that, since XLA fuses and reorders some.
 _ROUNDED = {"add", "sub", "mul", "div", "square", "sqrt"}
@@ -53,6 +54,14 @@ _JAX: dict[str, tuple[Error, Error]] = {
     "betaln": (lambda a, b: 8.0, lambda a, b: 32.0),  # three of these
     "digamma": (lambda x: 8.0, lambda x: 16.0),  # absolute near its zero, 1.46
     "polygamma": (lambda n, x: 16.0, _none),
+    "gamma": (_of_gamma, _none),
+    "scaled_erfc": (lambda n, x: 16.0 + x * x, lambda n, x: 8.0 * n),
+    # the terms of its derivatives cancel near 0, more in each order from the second on
+    "bessel_i": (
+        lambda n, x: 8.0 + np.abs(x),
+        lambda n, x: (np.abs(x) > 1.4e-8) * 8.0 / np.abs(x) ** (n - 2 if n > 2 else 0),
+    ),
+    **dict.fromkeys(("log_ratio", "rel_entr", "kl_div"), (lambda x, y: 8.0, _none)),
     "log_ndtr": (lambda x: np.where(x > 0, _of_gaussian(x), 4.0), lambda x: x < 8.2),  # as log(1 - …) there
 }
 
@@ -85,6 +94,11 @@ _INACCURATE: dict[str, Edge] = {
     "rem": Edge("of more than 1e15 divisors, where an ulp is much of one", lambda x, y: np.abs(x) > 1e15 * np.abs(y)),
     "hypot": Edge("of inf, where JAX has 0 · nan for a constant", lambda x, y: np.isinf(x) | np.isinf(y)),
     "signbit": Edge("of nan: it depends on the processor", np.isnan),
+    "ndtri": Edge(
+        "below 1e-100: its derivatives overflow on the way; 5 digits near 1e-300", lambda x: (x > 0.0) & (x < 1e-100)
+    ),
+    "bessel_i": Edge("beyond ±709: inf - inf in the derivatives of i1", lambda n, x: np.abs(x) > 709.0),
+    "kl_div": Edge("near p = q: 7 digits, its series has five terms", lambda x, y: np.abs((x - y) / y) < 0.1),
     "polygamma": Edge(
         "of x < 0, or where it overflows: its zeta function",
         lambda n, x: (x < 0.0) | (np.abs(x) > 10.0 ** (307 / (n + 1))),
@@ -110,6 +124,7 @@ _INACCURATE_BEFORE_0_12: dict[str, Edge] = {
     "hypot": Edge("everywhere", lambda x, y: x == x),
     "expm1": Edge("below -0.1", lambda x: x < -0.1),
     "betaln": Edge("everywhere", lambda a, b: a == a),
+    **dict.fromkeys(("bessel_i", "scaled_erfc", "rel_entr", "kl_div"), Edge("everywhere", lambda *args: True)),
 }
 if JAX_BEFORE_0_12:
     _JAX |= _JAX_BEFORE_0_12
@@ -117,9 +132,11 @@ if JAX_BEFORE_0_12:
 
 # Functions that are arrays in JAX, where a constant element adds 0 · inf, and sums have an order of their own.
 _OF_ARRAYS = {"sum", "mean", "prod", "max", "min", "dot", "norm", "logsumexp", "softmax", "log_softmax"}
+_OF_ARRAYS |= {"var", "std", "median", "sort", "cumsum"}
 EDGES = (
     *(f"come from {name}, {edge.where}" for name, edge in _INACCURATE.items()),
     "come from sums of arrays with inf or nan, or a nan of xlogy's in JAX alone: 0 · inf for a constant",
+    "come from the derivatives of log(p / q) that are 0, to which JAX adds what cancels",
     "come from sinc, whose derivative JAX before 0.12 computes otherwise",
 )
 
@@ -203,14 +220,20 @@ def _finite(error: Error, args: Sequence[Any]) -> Any:
     return np.where(np.isfinite(size), size, 0.0)
 
 
-def inaccurate_functions(spread: Spread, functions: set[str], nan_in_jax_alone: Any) -> Any:
-    """Where comparing makes no sense since the program calls these functions of `ops`, which are no primitives here."""
-    *edges, of_arrays, of_sinc = spread.inaccurate
+def inaccurate_functions(spread: Spread, functions: set[str], ours: Any, theirs: Any) -> Any:
+    """Where comparing makes no sense since the program calls these functions of `ops`, which are no primitives here.
+
+    `ours` and `theirs` are the numbers of both systems, (numbers, points).
+    """
+    *edges, of_arrays, of_ratio, of_sinc = spread.inaccurate
     if functions & (_OF_ARRAYS | {"xlogy", "xlog1py"}):
-        of_arrays = of_arrays | nan_in_jax_alone
+        of_arrays = of_arrays | np.any(np.isnan(theirs) & np.isfinite(ours), axis=0)
     if functions & _OF_ARRAYS:
         of_arrays = of_arrays | spread.infinite
-    return np.stack([*edges, of_arrays, of_sinc | (JAX_BEFORE_0_12 and "sinc" in functions)])
+    if functions & {"rel_entr", "kl_div"}:
+        cancelled = (ours == 0.0) & (np.abs(theirs) < 1e-14 * np.max(np.abs(theirs), axis=0))
+        of_ratio = of_ratio | np.any(cancelled, axis=0)
+    return np.stack([*edges, of_arrays, of_ratio, of_sinc | (JAX_BEFORE_0_12 and "sinc" in functions)])
 
 
 def same(a: Any, b: Any, tolerance: Any = 0.0) -> Any:

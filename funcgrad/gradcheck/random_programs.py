@@ -28,11 +28,13 @@ class Statement(NamedTuple):
 _UNARY = """negative positive absolute abs sign reciprocal square sqrt cbrt exp exp2 expm1 log log2 log10 log1p
 sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh sinc deg2rad rad2deg floor ceil trunc
 relu relu6 selu silu swish softplus sigmoid log_sigmoid soft_sign hard_tanh hard_sigmoid hard_silu hard_swish mish
-erf erfc erfinv gammaln digamma logit expit entr ndtr ndtri log_ndtr"""
+erf erfc erfinv gammaln digamma logit expit entr ndtr ndtri log_ndtr
+fabs rint radians degrees asin acos atan asinh acosh atanh gamma factorial i0 i1 erfcx"""
 _BINARY = """add subtract multiply divide true_divide floor_divide remainder mod fmod power float_power logaddexp
-logaddexp2 arctan2 hypot maximum minimum fmax fmin copysign heaviside betaln xlogy xlog1py"""
+logaddexp2 arctan2 hypot maximum minimum fmax fmin copysign heaviside betaln xlogy xlog1py
+atan2 pow beta rel_entr kl_div"""
 _WITH_DEFAULT = {"leaky_relu": 0.2, "elu": 0.7, "celu": 0.7, "squareplus": 0.5}
-_SEQUENCES = "sum mean prod max min norm logsumexp"
+_SEQUENCES = "sum mean prod max min norm logsumexp var std median"
 
 # Every function of `ops` with the ways in which a program may call it
 FORMS: dict[str, list[str]] = {
@@ -50,6 +52,15 @@ FORMS: dict[str, list[str]] = {
         *("ops.norm([{0}, {1}])", "ops.norm([{0}, {1}, {2}], ord=1)", "ops.norm([{0}, {1}], ord=3)"),
         *("ops.norm([{0}, {1}], ord=math.inf)", "ops.norm([{0}, {1}], ord=-math.inf)"),
     ],
+    "logsumexp": ["ops.logsumexp([{0}, {1}])", "ops.logsumexp([{0}, {1}, {2}], b=[0.5, -1.0, 2.0])"],
+    "var": ["ops.var([{0}, {1}])", "ops.var([{0}, {1}, {2}], ddof=1)"],
+    "cumsum": ["ops.cumsum([{0}, {1}, {2}])[1]", "ops.cumsum([{0}, {1}, {2}])[2]"],
+    "sort": ["ops.sort([{0}, {1}, {2}])[0]", "ops.sort([{0}, {1}, {2}], descending=True)[1]"],
+    "polygamma": ["ops.polygamma(0, {0})", "ops.polygamma(1, {0})", "ops.polygamma(2, {0})"],
+    "isnan": ["ops.where(ops.isnan({0}), 1.0, {0})"],
+    "isinf": ["ops.where(ops.isinf({0}), 1.0, {0})"],
+    "isfinite": ["ops.where(ops.isfinite({0}), {0}, 2.0)"],
+    "isclose": ["ops.where(ops.isclose({0}, {1}), {0}, {1})", "ops.where(ops.isclose({0}, {1}, rtol=0.5), {0}, 2.0)"],
     "dot": ["ops.dot([{0}, {1}], [{1}, {2}])", "ops.dot([{0}], [{0}])"],
     "softmax": ["ops.softmax([{0}, {1}])[0]", "ops.softmax([{0}, {1}, {2}])[1]"],
     "log_softmax": ["ops.log_softmax([{0}, {1}])[0]", "ops.log_softmax([{0}, {1}, {2}])[1]"],

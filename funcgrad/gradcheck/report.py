@@ -173,7 +173,7 @@ def judge(
     here = np.s_[:, : mine.shape[1]]
     against = f"(here) against {UNCOMPILED} (as JAX)"
     jit, vmap, excused = ours[JIT][here], ours[VMAP][here], np.any([*excuses.values()], axis=0)[here]
-    wrong_cases += cases(f"{JIT} {against}", jit, mine, 0.0 * limit, ~same(jit, mine))
+    wrong_cases += cases(f"{JIT} {against}", jit, mine, np.zeros_like(limit), ~same(jit, mine))
     wrong_cases += cases(f"{VMAP} {against}", vmap, mine, limit, ~same(vmap, mine, limit[here]) & ~excused)
     count = sum(mine.size for mine in ours.values())
     worst = wrong_cases[0] if wrong_cases else max(closest, key=lambda case: case.share)

@@ -215,3 +215,9 @@ def test_numbers_that_are_not_finite_are_never_right() -> None:
     for fun in (ops.log, ops.sqrt):
         with pytest.raises(AssertionError):
             ag.check_grads(fun, (0.0,), 1)
+
+
+def test_none_is_the_default_tolerance_as_in_jax() -> None:
+    ag.check_grads(lambda x: x**3, (2.0,), 2, atol=None, rtol=None, eps=None)
+    with pytest.raises(AssertionError):
+        ag.check_grads(lambda x: abs(x), (0.0 + 1e-9,), 1, atol=None)

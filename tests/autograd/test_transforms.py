@@ -6,6 +6,7 @@ autograd check, and from textbooks.
 """
 
 import ast
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -1474,3 +1475,52 @@ def test_the_graph_of_a_million_operations_is_released() -> None:
 def test_a_sum_of_many_terms_and_a_wide_gradient() -> None:
     values = [0.001 * i for i in range(3000)]
     assert ag.grad(lambda v: ops.sum([x * x for x in v]))(values) == [2.0 * x for x in values]
+
+
+# Dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    weights: list[float]
+    bias: float
+    activation: str = "tanh"
+
+
+ag.register_dataclass(Layer, meta_fields=("activation",))
+
+
+def test_a_registered_dataclass_is_a_container_under_every_transformation() -> None:
+    def f(layer: Layer, x: float) -> Any:
+        return getattr(ops, layer.activation)(ops.dot(layer.weights, [x, 2.0]) + layer.bias)
+
+    layer = Layer([0.3, -0.2], 0.1)
+    gradient = ag.grad(f)(layer, 0.7)
+    slope = 1.0 - f(layer, 0.7) ** 2
+    assert gradient == Layer(pytest.approx([0.7 * slope, 2.0 * slope]), pytest.approx(slope))
+    assert ag.jit(ag.grad(f))(layer, 0.7) == gradient
+    assert ag.jit(f)(dataclasses.replace(layer, activation="sin"), 0.7) == pytest.approx(math.sin(-0.09))
+    assert ag.vmap(f, in_axes=(None, 0))(layer, np.array([0.7, 0.7])) == pytest.approx([f(layer, 0.7)] * 2)
+
+
+def test_registering_says_what_is_wrong() -> None:
+    @dataclasses.dataclass
+    class Point:
+        x: float
+        y: float
+
+    class Plain:
+        pass
+
+    with pytest.raises(TypeError, match=r"ag.register_dataclass\(Point\) makes a container of it"):
+        ag.grad(lambda p: p.x)(Point(1.0, 2.0))
+    with pytest.raises(TypeError, match=r"ag.register_dataclass\(Point\)"):
+        ag.jit(lambda p: p.x)(Point(1.0, 2.0))
+    with pytest.raises(TypeError, match=r"ag.register_tree\(Plain, …\)"):
+        ag.grad(lambda p: 1.0)(Plain())
+    with pytest.raises(TypeError, match="takes a dataclass, got <class"):
+        ag.register_dataclass(Plain)
+    with pytest.raises(ValueError, match="must name each field of Point once, x, y; got x"):
+        ag.register_dataclass(Point, data_fields=["x"])
+    assert ag.register_dataclass(Point, ["x"], ["y"]) is Point
+    assert ag.grad(lambda p: p.x * p.y)(Point(1.0, 2.0)) == Point(2.0, 2.0)

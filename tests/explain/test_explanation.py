@@ -292,7 +292,18 @@ def test_neither_jax_nor_numpy_is_imported() -> None:
 
 WRONG = [
     (["tanhh(x)", "x=1"], "column 1: there is no function tanhh; did you mean tanh"),
-    (["1 + asin(x)", "x=1"], "column 5: there is no function asin; did you mean"),
+    (["1 + asinn(x)", "x=1"], "column 5: there is no function asinn; did you mean"),
+    (["1 + ln(x)", "x=1"], "column 5: there is no function ln; did you mean log?"),
+    (["x^2", "x=1"], "column 1: x^2: a power is written x**2"),
+    (["y + 2x", "x=1", "y=1"], "column 5: 2x: a product is written 2*x"),
+    (["2.5e-3 x", "x=1"], "column 1: 2.5e-3 x: a product is written 2.5e-3*x"),
+    (["2(x+1)", "x=1"], "column 1: 2(x+1): a product is written 2*(…)"),
+    (["(x+1)(x-1)", "x=1"], "a product is written (x+1)*(…)"),
+    (["x(y)", "x=1", "y=1"], "column 1: there is no function x; a product is written x*(…)"),
+    (["sum(x, y)", "x=1", "y=1"], "sum(x, y): sum takes a list: sum([x, y])"),
+    (["1" * 5000], "an integer of 5,000 digits, which is too large for a float"),
+    (["--x", "x=1"], "an expression that begins with -- goes in parentheses: (--x)"),
+    (["x", "x=1", "--svg", ""], "argument --svg: needs a file name, got ''"),
     (["frobnicate_(x)", "x=1"], "there are those of autograd.ops"),
     (["x*y + z", "x=1"], "column 3: no value for y, z; add y=… z=…"),
     (["tanh*x", "x=1"], "tanh is a function: tanh(…)"),
@@ -325,11 +336,11 @@ WRONG = [
     (["sum(*x)", "x=1"], "arguments are written one by one"),
     (["sin(**x)", "x=1"], "arguments are written one by one"),
     (["sin()"], "sin(x): missing a required argument"),
-    (["max(x, y)", "x=1", "y=2"], "column 1: max(x, y): ops.max: axis must be 0, -1 or None"),
+    (["max(x, y)", "x=1", "y=2"], "column 1: max(x, y): max takes a list: max([x, y])"),
     (["sin(x, y)", "x=1", "y=2"], "sin(x): too many positional arguments"),
     (["clip(x, lower=1)", "x=1"], "unexpected keyword argument 'lower'"),
     (["sin([x])", "x=1"], "column 1: sin([x]): ops.sin takes floats"),
-    (["2 + sum(x)", "x=1"], "column 5: sum(x): ops.sum takes a list"),
+    (["2 + sum(x)", "x=1"], "column 5: sum(x): sum takes a list: sum([x])"),
     (["1 + [x]", "x=1"], "column 1: 1 + [x]: ops.add takes floats"),
     (["[x] < 1", "x=1"], "only numbers are compared"),
     (["max([])"], "empty sequence"),
@@ -347,7 +358,10 @@ WRONG = [
     (["exp(" * 150 + "x" + ")" * 150, "x=1"], "nested too deeply"),
     (["x**" * 2_500 + "x", "x=1"], "nested too deeply"),
     (["x if x else " * 700 + "x", "x=1"], "nested too deeply"),
-    ([], "required: EXPRESSION"),
+    ([], "give either an EXPRESSION, such as 'a*b' a=2 b=3, or --fun FILE.py:NAME --at NUMBERS"),
+    (["x", "x=1", "--fun", "mine.py:f", "--at", "1"], "give either an EXPRESSION"),
+    (["--fun", "mine.py:f"], "--fun FILE.py:NAME and --at NUMBERS belong together"),
+    (["--fun", "nowhere.py:f", "--at", "1"], "there is no file nowhere.py"),
     (["x", "x=1", "--svgg"], "did you mean --svg?"),
 ]
 
@@ -378,10 +392,79 @@ def test_every_function_of_ops_can_be_called(name: str) -> None:
     parameters = inspect.signature(getattr(ops, name)).parameters
     count = sum(x.default is x.empty for x in parameters.values())
     lists = next(iter(parameters)) == "xs"
-    args = ["[0.3, x]", "[x, 2]"] if lists else ["x", "0.4", "0.6"]
-    explanation = explain(f"{name}({', '.join(args[:count])})" + "[1]" * name.endswith("softmax"), ["x=0.2"])
-    assert math.isfinite(explanation.value) or name == "arccosh"
-    assert math.isfinite(explanation.gradient["x"]) or name == "arccosh"
+    args = ["[0.3, x]", "[x, 2]"] if lists else ["1", "x"] if name == "polygamma" else ["x", "0.4", "0.6"]
+    call = f"{name}({', '.join(args[:count])})"
+    call += "[1]" * (name.endswith("softmax") or name in ("sort", "cumsum"))
+    explanation = explain(f"1 if {call} else x" if name.startswith("is") else call, ["x=0.2"])
+    assert math.isfinite(explanation.value) or name in ("arccosh", "acosh")
+    assert math.isfinite(explanation.gradient["x"]) or name in ("arccosh", "acosh")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(OWN, encoding="utf-8")
+    return path
+
+
+OWN = """
+from funcgrad import autograd as ag
+from funcgrad.autograd import ops
+
+
+def loss(w, x):
+    h = ag.label(ops.tanh(w * x), "hidden")
+    if h > 0:
+        h = h * h
+    return ag.label(h + ops.max([w, x, x]), "loss")
+
+
+def broken(x):
+    return ops.log(x) / undefined
+
+
+def leaves(x):
+    raise SystemExit("enough")
+
+
+def pair(x):
+    return x, x
+"""
+
+
+def test_a_function_of_the_users_own_is_explained(run: Run, own: Path, tmp_path: Path) -> None:
+    arguments = ["--fun", f"{own}:loss", "--at", "0.5", "1.5", "--svg", tmp_path / "graph.svg"]
+    status, out, err = run(*arguments)
+    assert (status, err) == (0, "")
+    for text in ("mine.py:loss", "at w = 0.5, x = 1.5", "hidden = tanh(", "branch: ", "ct(hidden)", "def f(w, x)"):
+        assert text in out
+    assert ">hidden<" in (tmp_path / "graph.svg").read_text(encoding="utf-8")
+    status, out, _ = run(*arguments[:-2], "--json")
+    data = json.loads(out)
+    with jax.enable_x64(True):
+        theirs = jax.value_and_grad(lambda w, x: jnp.tanh(w * x) ** 2 + x, (0, 1))(0.5, 1.5)
+    assert data["value"] == pytest.approx(float(theirs[0]))
+    assert data["gradient"] == pytest.approx({"w": float(theirs[1][0]), "x": float(theirs[1][1])})
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "status", "message"),
+    [
+        ("broken", ["2"], 1, "mine.py:broken raised NameError in line 14: name 'undefined' is not defined"),
+        ("leaves", ["2"], 1, "mine.py:leaves raised SystemExit in line 18: enough"),
+        ("pair", ["2"], 1, "mine.py:pair raised TypeError: Gradient only defined for scalar-output functions"),
+        ("loss", ["2"], 2, "--at: loss(w, x) cannot be called with 1 numbers"),
+        ("nothing", ["2"], 2, "defines no nothing; its functions: loss, broken, leaves, pair"),
+    ],
+)
+def test_what_the_function_raises_is_one_line_and_status_1(
+    run: Run, own: Path, name: str, at: list[str], status: int, message: str
+) -> None:
+    found, out, err = run("--fun", f"{own}:{name}", "--at", *at)
+    assert (found, out) == (status, "")
+    assert err.startswith("funcgrad explain: ")
+    assert err.count("\n") == 1
+    assert message in err
 
 
 TOKENS = [

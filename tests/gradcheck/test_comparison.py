@@ -15,6 +15,7 @@ import pytest
 
 from funcgrad import cli, gradcheck
 from funcgrad.autograd import ops
+from funcgrad.cli import own_function
 from funcgrad.gradcheck.comparison import check_program
 from funcgrad.gradcheck.random_programs import FORMS, OPERATORS, RandomProgram, Statement, slots
 
@@ -121,19 +122,24 @@ def test_more_random_programs_agree_with_jax(programs: int, order: int) -> None:
 # A wrong rule
 
 MISTAKEN = """
+import jax
 from funcgrad import autograd as ag
 from funcgrad.autograd import ops
 
 
 @ag.custom_jvp
-def tan(x):
+def ours(x):
     return ops.tan(x)
 
 
-@tan.defjvp
+@ours.defjvp
 def rule(primals, tangents):
     (x,), (t,) = primals, tangents
     return ops.tan(x), 1.000001 * t / ops.cos(x) ** 2
+
+
+def tan(x):
+    return ops.tan(x) if isinstance(x, jax.Array) else ours(x)
 """
 
 
@@ -146,7 +152,7 @@ def mistaken(tmp_path: Path) -> Path:
 
 
 def test_compare_finds_a_wrong_rule(mistaken: Path) -> None:
-    tan = gradcheck.load_function(f"{mistaken}:tan")
+    tan = own_function.load_function(f"{mistaken}:tan")
     report = gradcheck.compare(lambda x: tan(x) * x, 0.5)
     assert not report.ok
     assert {failure.case.what.split("[")[0] for failure in report.failures} == {"grad", "jvp", "vjp", "hessian"}
@@ -283,6 +289,45 @@ def test_the_command_says_in_one_line_what_is_wrong(
     out, err = capsys.readouterr()
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+RAISING = """
+import jax.numpy as jnp
+import numpy as np
+from funcgrad.autograd import ops
+
+def quits(x):
+    raise SystemExit(3)
+
+def divides(x):
+    return [1.0][int(x)]
+
+def of_jax(x):
+    return jnp.sin(x)
+
+def of_numpy(x):
+    return ops.exp(x) * np.sin(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("quits", "raised SystemExit in line 7: 3"),
+        ("divides", "raised IndexError in line 10: list index out of range"),
+        ("of_jax", "raised TypeError in line 13: jax.numpy takes JAX values alone; the functions of funcgrad.autogr"),
+        ("of_numpy", "raised TracerArrayConversionError in line 16: NumPy cannot compute with what JAX traces"),
+    ],
+)
+def test_what_the_function_raises_is_one_line_and_status_1(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "raising.py"
+    path.write_text(RAISING, encoding="utf-8")
+    assert cli.main(["gradcheck", "--fun", f"{path}:{name}", "--at", "1.0"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"funcgrad gradcheck: {path}:{name} {message}")
 
 
 def test_a_file_that_does_not_run_is_a_wrong_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
