@@ -60,7 +60,10 @@ def nested(fun: Function, at: Sequence[float], order: int) -> list[float]:
 
 
 # Where a primitive is tried: the others inside (0, 1)
-PLACES: dict[str, tuple[Any, ...]] = {"acosh": (1.7,), "integer_pow": (0.4, 5), "polygamma": (2, 1.7), "lgamma": (1.7,)}
+PLACES: dict[str, tuple[Any, ...]] = {
+    **{"acosh": (1.7,), "lgamma": (1.7,), "gamma": (1.7,), "integer_pow": (0.4, 5), "label": (0.4, "x")},
+    **{"polygamma": (2, 1.7), "bessel_i": (2, 1.7), "scaled_erfc": (1, 0.7)},
+}
 SMOOTH = [name for name, primitive in ag.TABLE.items() if primitive.smooth]
 
 
