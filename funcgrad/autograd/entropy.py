@@ -9,7 +9,9 @@ _KL_SERIES = tuple((-1.0) ** k / (k * (k - 1)) for k in range(18, 1, -1))
 
 
 def log_ratio(p: float, q: float) -> float:
-    """log(p / q) of positive numbers, without cancellation near 1 and where the quotient overflows or underflows."""
+    """log(p / q) of positive numbers, without cancellation near 1 and where the quotient overflows; else nan."""
+    if not (p > 0.0 and q > 0.0):
+        return math.nan
     ratio = p / q
     if 0.5 < ratio < 2.0:
         return math.log1p((p - q) / q)

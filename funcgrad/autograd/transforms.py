@@ -15,13 +15,16 @@ from funcgrad.autograd import pytrees
 from funcgrad.autograd.graph import Primitive
 from funcgrad.autograd.jax_values import or_jax, or_jax_later
 from funcgrad.autograd.pytrees import Tree
-from funcgrad.autograd.tracing import Trace, Traced, differentiable, leaves_of
+from funcgrad.autograd.tracing import Trace, Traced, concrete, differentiable, is_int, leaves_of
 
 Function = Callable[..., Any]
 
 
 class Recording(NamedTuple):
-    """A run of a function: its trace, the leaves of its inputs and outputs there, and how these are nested."""
+    """A run of a function: its trace, the leaves of its inputs and outputs there, and how these are nested.
+
+    `whole` are the positions of the outputs that are ints or bools, which have no derivative.
+    """
 
     trace: Trace
     inputs: list[Traced]
@@ -29,10 +32,24 @@ class Recording(NamedTuple):
     out_tree: Tree
     aux: Any = None
     in_tree: Tree = pytrees.LEAF
+    whole: frozenset[int] = frozenset()
+
+    def tangent(self, tangents: Sequence[Any]) -> Any:
+        """These tangents nested like the output; float0, as in JAX, where it is an int or a bool."""
+        if self.whole:
+            tangents = [_float0() if i in self.whole else t for i, t in enumerate(tangents)]
+        return pytrees.unflatten(self.out_tree, tangents)
 
     def value(self) -> Any:
         """What the function returned, as the caller of the transformation sees it."""
         return pytrees.unflatten(self.out_tree, [self.trace.value(x) for x in self.outputs])
+
+
+def _float0() -> Any:
+    """The zero of the space that has no other element: JAX's tangent of what is no real number."""
+    import numpy
+
+    return numpy.zeros((), [("float0", numpy.void, 0)])
 
 
 def record(name: str, fun: Function, leaves: Sequence[Any], tree: Tree, has_aux: bool = False) -> Recording:
@@ -49,7 +66,9 @@ def record(name: str, fun: Function, leaves: Sequence[Any], tree: Tree, has_aux:
     outputs, out_tree = pytrees.flatten(out)
     for x in outputs:
         trace.value(x)  # raises if it escaped from another transformation
-    return Recording(trace, inputs, [differentiable(name, x, "outputs") for x in outputs], out_tree, aux, tree)
+    whole = frozenset([i for i, x in enumerate(outputs) if name in ("jvp", "vjp", "linearize") and is_int(concrete(x))])
+    outputs = [x if i in whole else differentiable(name, x, "outputs") for i, x in enumerate(outputs)]
+    return Recording(trace, inputs, outputs, out_tree, aux, tree, whole)
 
 
 def pair(requirement: str, x: Any) -> tuple[Any, Any]:
@@ -167,7 +186,8 @@ def vjp(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
         cotangents, its = pytrees.flatten(cotangent)
         if its != recording.out_tree:
             raise TypeError(f"vjp: the cotangent must be nested like the output, {recording.out_tree}, got {its}")
-        cotangents = [differentiable("vjp: the cotangent", ct) for ct in cotangents]
+        whole = recording.whole
+        cotangents = [0.0 if i in whole else differentiable("vjp: the cotangent", x) for i, x in enumerate(cotangents)]
         return pytrees.unflatten(tree, pull(recording, cotangents))
 
     value = recording.value()
@@ -250,7 +270,7 @@ def linearize(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
     recording = record("linearize", fun, leaves, tree, has_aux)
 
     def jvp_fun(*tangents: Any) -> Any:
-        return pytrees.unflatten(recording.out_tree, push(recording, _tangents("linearize", tangents, tree)))
+        return recording.tangent(push(recording, _tangents("linearize", tangents, tree)))
 
     value = recording.value()
     return (value, jvp_fun, recording.aux) if has_aux else (value, jvp_fun)
@@ -274,7 +294,7 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
     leaves, tree = leaves_of("jvp", primals)
     directions = _tangents("jvp", tangents, tree)
     recording = record("jvp", fun, leaves, tree, has_aux)
-    tangent = pytrees.unflatten(recording.out_tree, push(recording, directions))
+    tangent = recording.tangent(push(recording, directions))
     return (recording.value(), tangent, recording.aux) if has_aux else (recording.value(), tangent)
 
 

@@ -1036,7 +1036,7 @@ def test_float_of_a_traced_float_is_an_error() -> None:
     with pytest.raises(TypeError, match="derivative"):
         ag.grad(lambda x: float(x))(1.0)
     with pytest.raises(TypeError):
-        ag.grad(lambda x: np.sin(x))(1.0)
+        ag.grad(lambda x: math.sin(x))(1.0)
     with pytest.raises(TypeError):
         ag.grad(lambda x: complex(x).real)(1.0)
 
@@ -1095,8 +1095,10 @@ def test_compiled_rules_give_the_bits_of_the_rules(name: str) -> None:
     choices: list[Any] = [numbers] * len(primitive.rules)
     if name == "select":
         choices[0] = [True, False]
-    if name in ("integer_pow", "polygamma"):
-        choices[name == "integer_pow"] = [1, 2, 3] if name == "polygamma" else [-3, -1, 0, 1, 2, 3, 5]
+    if name in ("polygamma", "bessel_i", "scaled_erfc"):
+        choices[0] = [1, 2, 3]
+    if name in ("integer_pow", "label"):
+        choices[1] = ["a name"] if name == "label" else [-3, -1, 0, 1, 2, 3, 5]
     for args in itertools.product(*choices):
         for t in (1.5, -0.0, math.inf):
             ans = primitive.value(*args)
@@ -1524,3 +1526,26 @@ def test_registering_says_what_is_wrong() -> None:
         ag.register_dataclass(Point, data_fields=["x"])
     assert ag.register_dataclass(Point, ["x"], ["y"]) is Point
     assert ag.grad(lambda p: p.x * p.y)(Point(1.0, 2.0)) == Point(2.0, 2.0)
+
+
+# Outputs that are no real numbers
+
+
+def test_ints_and_bools_have_tangents_of_jaxs_float0() -> None:
+    def f(x: Any) -> Any:
+        return {"twice": x * 2.0, "count": 3, "large": x > 1.0, "whole": int(x)}
+
+    value, tangent = ag.jvp(f, (1.5,), (1.0,))
+    assert value == {"twice": 3.0, "count": 3, "large": True, "whole": 1}
+    assert type(value["large"]) is bool
+    assert tangent["twice"] == 2.0
+    for name in ("count", "large", "whole"):
+        assert tangent[name].dtype == jax.dtypes.float0
+        assert tangent[name].shape == ()
+    assert ag.linearize(f, 1.5)[1](1.0)["large"].dtype == jax.dtypes.float0
+    returned, pull = ag.vjp(f, 1.5)
+    assert returned == value
+    zero = np.zeros((), jax.dtypes.float0)
+    assert pull({"twice": 5.0, "count": zero, "large": zero, "whole": zero}) == (10.0,)
+    with pytest.raises(TypeError, match=r"grad requires real-valued \(float\) outputs"):
+        ag.grad(lambda x: x > 1.0)(1.5)
