@@ -23,6 +23,7 @@ __all__ = [
     "models",
     "neighbors",
     "plots",
+    "probes",
     "report",
     "sharding",
     "training",

@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "neighbors": {"distances", "sharding", "files"},
     "training": {"models", "losses", "sharding", "files", "metrics"},
     "crossval": {"neighbors", "training", "folds", "metrics", "files"},
+    "probes": {"training", "losses", "folds", "metrics", "sharding", "files"},
     "estimators": {"neighbors", "training", "models", "losses", "folds", "metrics"},
 }
 ALLOWED["cli"] = {*ALLOWED}  # everything; nobody imports it
