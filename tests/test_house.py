@@ -46,6 +46,7 @@ LONG_FUNCTIONS = {
     "datasets/loading.py:load_examples",
     "distances/kernels/tiles.py:sum_over_rows",
     "neighbors/search.py:kneighbors",
+    "probes/logistic_path.py:logistic",
     "training/loop.py:fit",
 }
 

@@ -223,7 +223,6 @@ def _weights(weights: ArrayLike | None, class_weight: ClassWeight, y: np.ndarray
         safe = np.where(totals > 0, totals, 1)
         factors = np.ones(len(classes)) if class_weight is None else totals.sum() / (len(classes) * safe)
     if not (np.isfinite(factors).all() and (factors * totals > 0).all()):
-        raise ValueError(
-            f"weights: class {classes[np.argmin(factors * totals)]!r} has no weight; needs some in each class"
-        )
+        without = classes.tolist()[int(np.argmin(factors * totals))]
+        raise ValueError(f"weights: class {without!r} has no weight; needs some in each class")
     return own * factors[y]

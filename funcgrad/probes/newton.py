@@ -51,13 +51,21 @@ class Directions(NamedTuple):
     products: Any  # (S,) int32, of the Hessian
 
 
+class Hessian(NamedTuple):
+    """The Hessian of each setting at one point, as what its products need."""
+
+    probabilities: Any  # (B, S, M, K)
+    setting: Setting
+    data: Data
+
+
 class Preconditioner(NamedTuple):
     basis: Any  # (D, D): its columns are the eigenvectors
     blocks: Any  # (S, D, K, K), inverted
     intercept: Any  # (S, K, K), inverted
 
 
-def curvature_at(params: Params, data: Data, link: Link, dtype: Any) -> Array:
+def probabilities_at(params: Params, data: Data, link: Link, dtype: Any) -> Array:
     """The probabilities (B, S, M, K) of all examples."""
     cast = Params(*(x.astype(dtype) for x in params))
     return lax.map(
@@ -75,9 +83,9 @@ def gram(data: Data) -> Array:
     return sum_over_blocks(of_block, (data.rows, data.weights))
 
 
-def precondition(probabilities: Array, setting: Setting, data: Data, basis: Array, link: Link, every: int) -> Any:
+def precondition(hessian: Hessian, basis: Array, link: Link, every: int) -> Preconditioner:
     """The inverted blocks from every so-manyth block of examples."""
-    dtype = basis.dtype
+    dtype, (probabilities, setting, data) = basis.dtype, hessian
 
     def of_block(block: Any) -> Any:
         rows, weights, p = block
@@ -106,11 +114,9 @@ def apply_preconditioner(preconditioner: Preconditioner, residual: Params) -> Pa
     return Params(coef, jnp.einsum("skl,sl->sk", preconditioner.intercept, residual.intercept))
 
 
-def hessian_product(
-    vector: Params, probabilities: Array, setting: Setting, data: Data, link: Link, has_intercept: bool
-) -> Params:
+def hessian_product(vector: Params, hessian: Hessian, link: Link, has_intercept: bool) -> Params:
     """H/C times a vector for each setting, in the vector's dtype: one pass over the examples."""
-    dtype = vector.coef.dtype
+    dtype, (probabilities, setting, data) = vector.coef.dtype, hessian
 
     def of_block(block: Any) -> Params:
         rows, weights, p = block
@@ -136,9 +142,7 @@ def start(gradient: Params, setting: Setting, preconditioner: Preconditioner, dt
 def conjugate_gradients(
     state: Directions,
     target: Array,
-    probabilities: Array,
-    setting: Setting,
-    data: Data,
+    hessian: Hessian,
     preconditioner: Preconditioner,
     *,
     link: Link,
@@ -148,7 +152,7 @@ def conjugate_gradients(
     """So many steps of each setting; those whose residual is below its target (S,) stay as they are."""
 
     def step(_: int, state: Directions) -> Directions:
-        image = hessian_product(state.direction, probabilities, setting, data, link, has_intercept)
+        image = hessian_product(state.direction, hessian, link, has_intercept)
         curvature = _dot(state.direction, image)
         moving = (state.norm > target) & (curvature > 0)
         length = jnp.where(moving, state.product / jnp.where(moving, curvature, 1), 0)
@@ -164,19 +168,12 @@ def conjugate_gradients(
     return lax.fori_loop(0, sweep, step, state)
 
 
-def remaining(
-    solution: Params,
-    gradient: Params,
-    probabilities: Array,
-    setting: Setting,
-    data: Data,
-    link: Link,
-    has_intercept: bool,
-) -> Array:
+def remaining(solution: Params, gradient: Params, hessian: Hessian, link: Link, has_intercept: bool) -> Array:
     """The share of the gradient (S,) that a step leaves, in the dtype of what is given."""
-    image = hessian_product(solution, probabilities, setting, data, link, has_intercept)
-    wanted = Params(*(-x / setting.strength.reshape(-1, *[1] * (x.ndim - 1)) for x in gradient))
-    left = _add(wanted, -jnp.ones_like(setting.strength), image)
+    image = hessian_product(solution, hessian, link, has_intercept)
+    strength = hessian.setting.strength
+    wanted = Params(*(-x / strength.reshape(-1, *[1] * (x.ndim - 1)) for x in gradient))
+    left = _add(wanted, -jnp.ones_like(strength), image)
     return jnp.sqrt(_dot(left, left) / _dot(wanted, wanted))
 
 

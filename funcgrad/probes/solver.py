@@ -142,23 +142,24 @@ def _newton_steps(
     dtype = jnp.float64 if states[0].in_float64 else jnp.float32
     stacked = jax.tree.map(lambda *xs: np.stack(xs), *[(state.params, state.found.gradient) for state in states])
     (params, gradient), setting = _padded((stacked, group))
-    probabilities = _curvature(params, data, link=link, dtype=dtype)
+    hessian = newton.Hessian(_probabilities(params, data, link=link, dtype=dtype), setting, data)
     every = tuning.sampled_blocks
-    preconditioner = _precondition(probabilities, setting, data, basis.astype(dtype), link=link, every=every)
+    preconditioner = _precondition(hessian, basis.astype(dtype), link=link, every=every)
     state = newton.start(gradient, setting, preconditioner, dtype)
     # The further from the optimum, the rougher a step is enough (Eisenstat and Walker 1996).
     relative = jnp.clip(jnp.sqrt(state.norm / jnp.sum(data.weights)), 1e-4, 0.1)
     target = (state.norm * relative).astype(dtype)
-    given = probabilities, setting, data, preconditioner
     for _ in range(0, tuning.most_products, tuning.sweep):
-        state = _sweep(state, target, *given, link=link, has_intercept=has_intercept, sweep=tuning.sweep)
+        state = _sweep(
+            state, target, hessian, preconditioner, link=link, has_intercept=has_intercept, sweep=tuning.sweep
+        )
         if not np.any(state.norm > target):
             break
     steps = jax.tree.map(lambda x: np.asarray(x, np.float64), state.solution)
     is_rough = np.zeros(len(relative), bool)
     if dtype != jnp.float64:
-        exact = _curvature(params, data, link=link, dtype=jnp.float64)
-        left = _remaining(steps, gradient, exact, setting, data, link, has_intercept)
+        exact = newton.Hessian(_probabilities(params, data, link=link, dtype=jnp.float64), setting, data)
+        left = _remaining(steps, gradient, exact, link, has_intercept)
         is_rough = np.asarray(left > jnp.maximum(4 * relative, 0.3))
     lanes = range(len(states))
     return [_taken(steps, lane) for lane in lanes], [int(state.products[i]) for i in lanes], is_rough.tolist()
@@ -176,8 +177,8 @@ def _padded(tree: Any) -> Any:
 
 
 _evaluate = jax.jit(evaluate, static_argnums=(3, 4))
-_curvature = jax.jit(newton.curvature_at, static_argnames=("link", "dtype"))
+_probabilities = jax.jit(newton.probabilities_at, static_argnames=("link", "dtype"))
 _precondition = jax.jit(newton.precondition, static_argnames=("link", "every"))
 _mixed = jax.jit(mixed_hessian, static_argnums=3)
-_remaining = jax.jit(newton.remaining, static_argnums=(5, 6))
+_remaining = jax.jit(newton.remaining, static_argnums=(3, 4))
 _sweep = jax.jit(newton.conjugate_gradients, static_argnames=("link", "has_intercept", "sweep"))
