@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import threading
 import unicodedata
@@ -57,8 +58,14 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 def write_json(path: Path, data: Any) -> None:
     """Writes data as a JSON file; NaN and infinity are refused: see `plain`."""
     with replacing(path) as temporary_path:
-        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary_path.write_text(f"{text}\n", encoding="utf-8")
+        temporary_path.write_text(f"{json_text(data)}\n", encoding="utf-8")
+
+
+def json_text(data: Any) -> str:
+    """The data as JSON, lists of numbers on one line; all but ASCII is escaped where a name cannot be printed."""
+    texts = (json.dumps(data, indent=2, ensure_ascii=escaped, allow_nan=False) for escaped in (False, True))
+    text = next(text for text in texts if text.replace("\n", "").isprintable())
+    return re.sub(r"\[\n[-+\d.eE,\s]+\]", lambda found: "[" + " ".join(found[0][1:-1].split()) + "]", text)
 
 
 def plain(value: Any) -> Any:
@@ -74,7 +81,7 @@ def plain(value: Any) -> Any:
 
 def one_line(message: object, limit: int | None = None) -> str:
     """A message or an exception on one line of at most `limit` characters; the exception's type if it says nothing."""
-    text = " ".join(str(message).split()) or type(message).__name__
+    text = shown(" ".join(str(message).split())) or type(message).__name__
     return text if limit is None else shorten(text, limit)
 
 

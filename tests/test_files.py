@@ -62,6 +62,29 @@ def test_messages_have_one_line_and_say_something() -> None:
     assert files.shorten(None) == "none"
 
 
+def test_what_cannot_be_printed_is_shown_as_its_escape() -> None:
+    names = {
+        "café [1]": "café [1]",
+        "日本": "日本",
+        "a\tb\n": r"a\tb\n",
+        "\x1b[31m": r"\x1b[31m",
+        "caf\udce9": r"caf\xe9",
+    }
+    names |= {"\u202eexe": r"\u202eexe", "\x9b": r"\x9b", "می\u200cخواهم": "می\u200cخواهم"}
+    for name, expected in names.items():
+        assert files.shown(name) == files.shown(expected) == expected
+    assert files.one_line("a\x1b  b\n") == r"a\x1b b"
+
+
+def test_json_holds_every_name_and_is_printable() -> None:
+    value = {"name": "\udcff\x1b\x9b\u202e", "counts": [[1, 2], [3, -4.5e-7]], "texts": ["1", "2"], "none": []}
+    text = files.json_text(value)
+    assert json.loads(text) == value
+    assert text.replace("\n", "").isprintable()
+    assert "[1, 2]" in text
+    assert "日本" in files.json_text("日本")
+
+
 def test_every_difference_of_two_configurations_is_named() -> None:
     saved = {"batch_size": 128, "hidden": [16, 8], "seed": None, "lr": 0.1}
     wanted = {"batch_size": 64, "hidden": (16, 8), "seed": 0, "epochs": 3}

@@ -4,12 +4,14 @@ JAX and all else that is slow to import is imported after the options were read,
 are answered at once. Exit status: 0 done, 1 the run failed, 2 the request was wrong.
 """
 
+import errno
+import io
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
 
-from funcgrad import files
 from funcgrad.cli import console, data, explain, gradcheck
 from funcgrad.cli.parser import parser
 from funcgrad.cli.run import DataCommand, ShowProgress, Unfinished, run_on_data
@@ -29,7 +31,12 @@ def main(
       progress: what shows how far a command is, called as `console.progress` is.
       chunk: queries in each saved part of a search that can be resumed; some seconds of work by default.
     """
+    if argv is None:  # the process is ours alone
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a name may have what their encoding lacks
     arguments = parser().parse_args(argv)
+    arguments.command_line = shlex.join(["funcgrad", *(sys.argv[1:] if argv is None else argv)])
     if argv is not None:  # the process is not ours alone, and has its own settings of JAX
         arguments.compile_cache = "off"
     try:
@@ -47,7 +54,7 @@ def main(
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read the output, like `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 1
     except (Exception, KeyboardInterrupt) as raised:
         if arguments.debug:
@@ -57,12 +64,31 @@ def main(
         status, message = 1, f"{type(error).__name__}: {error} (--debug shows where){saved}"
         if isinstance(error, KeyboardInterrupt):
             message = f"interrupted{saved or '; nothing was written'}"
+        elif full := _of_the_system(error):
+            message = f"{error}{'' if full in str(error) else f': {full}'}{saved}"
         elif isinstance(error, ValueError | TypeError | OSError):
             status, message = 2, f"{error}{saved}"
-        print(f"funcgrad {arguments.command}: {files.one_line(message)}", file=sys.stderr, flush=True)
-        if isinstance(error, KeyboardInterrupt) and argv is None:  # the process is ours alone
+        console.print_error(arguments.command, message)
+        if isinstance(error, KeyboardInterrupt) and argv is None:
             os._exit(status)  # Python's own way out crashes while JAX is still computing
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _write_no_more()
         return status
+
+
+def _of_the_system(error: BaseException | None) -> str:
+    """What the system could not do, if that is behind an error: a full disk is no wrong request."""
+    numbers = [getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE")]
+    while error is not None and not (isinstance(error, OSError) and error.errno in numbers):
+        error = error.__cause__ or error.__context__
+    return "" if error is None else str(error.strerror)
+
+
+def _write_no_more() -> None:
+    """Python would try again on its way out, and report an error of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _COMMANDS = {

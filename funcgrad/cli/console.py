@@ -1,12 +1,11 @@
 """What a user sees: progress bars on stderr; tables and JSON on stdout."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from funcgrad.files import plain
+from funcgrad.files import json_text, one_line, plain, shown
 
 ReportProgress = Callable[..., None]  # (done, total), and a message: how it goes
 
@@ -43,24 +42,34 @@ def format_rate(speed: float | None) -> str:
 
 def print_json(value: Any) -> None:
     """The value as JSON on stdout."""
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    print(json_text(plain(value)))
+
+
+def print_line(text: str) -> None:
+    """Prints a line for a reader: names in it that a terminal would obey are escaped."""
+    print(shown(text))
+
+
+def print_error(command: str, message: object) -> None:
+    print(f"funcgrad {command}: {one_line(message)}", file=sys.stderr, flush=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
     """A table on stdout, its title above and notes below it: names to the left, numbers to the right."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     for number, column in enumerate(columns):
         numeric = number > 0 and any(row[number][:1].isdigit() for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    print(title)  # not as the table's own, which would be wrapped at its width
+        table.add_row(*(Text(shown(cell)) for cell in row))  # no markup: a class may be called "dog [young]"
+    print_line(title)  # not as the table's own, which would be wrapped at its width
     Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(table)
     for note in notes:
-        print(note)
+        print_line(note)
 
 
 def percent(share: float) -> str:

@@ -15,7 +15,7 @@ from funcgrad.cli.console import percent
 from funcgrad.cli.duplicates import leakage
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
-from funcgrad.report import timed
+from funcgrad.report import Predictions, timed
 
 
 def _division(dataset: Dataset, options: groups.FoldOptions, key: jax.Array) -> dict[str, Any]:
@@ -57,9 +57,9 @@ def crossval_knn(dataset: Dataset, options: groups.CrossvalKnnOptions, run: Run)
     p = options.p if best["metric"] == "minkowski" else None
     chosen = groups.pick(groups.KnnOptions, {**vars(options), "metric": best["metric"], "k": (best["k"],), "p": p})
     found = knn.search(dataset, chosen, run._replace(out=None), seconds)  # what is saved of the folds stays
-    (predictions,), _ = knn.classify(dataset, found, chosen)
+    labels, _ = knn.classify(dataset, found, chosen)
     series = {name: [row.folds for row in rows if row.setting["metric"] == name] for name in options.metric}
-    outcome = _outcome(dataset, rows, predictions, seconds, division)
+    outcome = _outcome(dataset, rows, knn.predicted(dataset, found, labels, chosen, 0), seconds, division)
     outcome.figures["crossval.png"] = lambda: plots.cross_validation(
         options.k,
         series,
@@ -114,7 +114,10 @@ def crossval_training(dataset: Dataset, options: groups.SweepOptions, run: Run) 
         )
     chosen = replace(base, **crossval.best(rows).setting, validation=0.0)
     trained = train.train_one(dataset._replace(validation=None), chosen, run._replace(out=None), seconds)
-    outcome = _outcome(dataset, rows, trained.scores.argmax(axis=1), seconds, division)
+    best = crossval.best(rows).setting.items()
+    label = ", ".join(f"{name.replace('_', ' ')} = {plots.number(value)}" for name, value in best)
+    predicted = train.predicted(dataset, trained.scores, f"{dataset.name}: {label}")
+    outcome = _outcome(dataset, rows, predicted, seconds, division)
     title = f"{dataset.name}: {train.name_of(base)}, {division}"
     outcome.figures.update(_sweep_figures(rows, swept, title))
     return outcome._replace(
@@ -134,26 +137,26 @@ def _swept(options: groups.SweepOptions) -> tuple[dict[str, Sequence[float]], gr
 
 
 def _outcome(
-    dataset: Dataset, rows: Sequence[crossval.Row], predictions: np.ndarray, seconds: dict[str, float], division: str
+    dataset: Dataset, rows: Sequence[crossval.Row], predictions: Predictions, seconds: dict[str, float], division: str
 ) -> Outcome:
     best = crossval.best(rows)
-    test = float(metrics.accuracy(predictions, dataset.test.labels))
+    test = float(metrics.accuracy(predictions.labels, dataset.test.labels))
     table, cv = [], []
     for row in rows:
         diverged = {"diverged": row.diverged} if row.diverged else {}
         cv.append({**row.setting, "mean": row.mean, "std": row.std, "folds": row.folds, **diverged})
-        setting = [f"{value:g}" if isinstance(value, float) else str(value) for value in row.setting.values()]
+        setting = [plots.number(value) if isinstance(value, float) else str(value) for value in row.setting.values()]
         remarks = ["chosen"] * (row is best) + [f"{row.diverged} of {len(row.folds)} diverged"] * bool(row.diverged)
         table.append([*setting, percent(row.mean), percent(row.std), ", ".join(remarks)])
     indent = [""] * (len(best.setting) - 1)
     table += [[*indent, "test", percent(test), "", "once"], [*indent, "cut", "", "", division]]
-    label = ", ".join(f"{name} = {value}" for name, value in best.setting.items())
     return Outcome(
         {"cv": cv, "division": division, "best": best.setting, "test_accuracy": test},
         seconds,
         [*(name.replace("_", " ") for name in best.setting), "mean", "deviation", ""],
         table,
-        {"confusion.png": knn.confusion_figure(dataset, predictions, f"{dataset.name}: {label}")},
+        {},
+        predictions=predictions,
         notes=leakage(dataset),
     )
 
@@ -195,7 +198,7 @@ def _sweep_figures(
 
 
 def _series_name(row: crossval.Row, names: Sequence[str]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {row.setting[name]:g}" for name in names) or "accuracy"
+    return ", ".join(f"{name.replace('_', ' ')} {plots.number(row.setting[name])}" for name in names) or "accuracy"
 
 
 KNN = knn.COMMAND._replace(options=groups.CrossvalKnnOptions, run=crossval_knn)

@@ -43,7 +43,7 @@ def info(arguments: argparse.Namespace, _: Any) -> int:
     }
     lines = [f"{key:11} {value}" for key, value in known.items() if value]
     lines += [f"{'':11} {note}" for note in one.notes]
-    return _show(arguments, one._asdict(), partial(print, *lines, sep="\n"))
+    return _show(arguments, one._asdict(), lambda: [*map(console.print_line, lines)])
 
 
 def cache(arguments: argparse.Namespace, _: Any) -> int:
@@ -71,10 +71,12 @@ def prepare(arguments: argparse.Namespace, progress: ShowProgress) -> int:
     name, shown = arguments.name, not (arguments.quiet or arguments.json)
     with progress(f"preparing {name}", shown=shown) as report_progress:
         place = datasets.prepare(name, arguments.data_dir, archives=arguments.archives, progress=report_progress)
-    return _show(arguments, {"name": name, "where": place}, partial(print, f"{name} is prepared in {place}"))
+    return _show(
+        arguments, {"name": name, "where": place}, partial(console.print_line, f"{name} is prepared in {place}")
+    )
 
 
-def _show(arguments: argparse.Namespace, content: Any, show: Callable[[], None]) -> int:
+def _show(arguments: argparse.Namespace, content: Any, show: Callable[[], object]) -> int:
     """The content as JSON, or what shows it to a reader; the exit status."""
     if arguments.json:
         console.print_json(content)

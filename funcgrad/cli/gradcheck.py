@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 
 from funcgrad.cli import console, options, own_function
 from funcgrad.cli.run import ShowProgress
@@ -37,5 +36,5 @@ def run(arguments: argparse.Namespace, progress: ShowProgress) -> int:
     elif not arguments.quiet:
         print(checked)
     if not checked.ok:
-        print(f"funcgrad gradcheck: {checked.notes()[0].rstrip(':')}", file=sys.stderr)
+        console.print_error("gradcheck", checked.notes()[0].rstrip(":"))
     return 0 if checked.ok else 1

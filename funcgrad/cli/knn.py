@@ -1,6 +1,7 @@
 """`funcgrad knn`: every k in one pass over the test set."""
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from funcgrad.cli.duplicates import leakage
 from funcgrad.cli.options import KnnOptions
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
-from funcgrad.report import timed
+from funcgrad.report import Predictions, timed
 
 TOP = 5
 MAX_VOTES = 2**25  # in memory at a time
@@ -34,17 +35,17 @@ def knn(dataset: Dataset, options: KnnOptions, run: Run) -> Outcome:
         columns.append(f"top {TOP}")
         rows = [[*row, percent(share)] for row, share in zip(rows, top.values(), strict=True)]
     best = int(np.argmax(shares))
-    title, k = f"{dataset.name}: k-NN, {options.metric.upper()}", options.k[best]
-    figures = {"confusion.png": confusion_figure(dataset, predictions[best], f"{title}, k = {k}")}
+    k = options.k[best]
+    figures = {}
     if plots.is_image_shape(dataset.test.images.shape[1:]):
-        figures["neighbors.png"] = lambda: _neighbors_grid(dataset, found, predictions[best], k, title)
+        figures["neighbors.png"] = lambda: _neighbors_grid(dataset, found, predictions[best], options.metric, k)
     return Outcome(
         {**measured, "search": found.info._asdict()},
         seconds,
         columns,
         rows,
         figures,
-        arrays={"predictions.npz": lambda: _probabilities(dataset, found, predictions, options)},
+        predictions=predicted(dataset, found, predictions, options, best),
         notes=leakage(dataset),
     )
 
@@ -101,31 +102,45 @@ def count_votes(
         yield rows, np.asarray(votes)
 
 
-def _probabilities(
-    dataset: Dataset, found: neighbors.Neighbors, predictions: np.ndarray, options: KnnOptions
-) -> dict[str, np.ndarray]:
-    """The content of `predictions.npz`: for each k and query the label, and each class's share of the votes."""
-    shares = np.empty((*predictions.shape, len(dataset.classes)), np.float32)
-    for rows, votes in count_votes(dataset, found, options):
-        infinite = np.isinf(votes)  # at a distance whose inverse is beyond float32
-        votes = np.where(infinite.any(axis=-1, keepdims=True), infinite, votes)
-        shares[:, rows] = votes / votes.sum(axis=-1, keepdims=True)
-    return {"ks": np.array(options.k), "labels": predictions, "probabilities": shares}
+def predicted(
+    dataset: Dataset, found: neighbors.Neighbors, labels: np.ndarray, options: KnnOptions, best: int
+) -> Predictions:
+    """Those of one k, from the labels (len(k), queries); the .npz has all, and the neighbours."""
 
+    @functools.cache
+    def probabilities() -> np.ndarray:
+        """Each class's share of the votes (len(k), queries, classes)."""
+        shares = np.empty((*labels.shape, len(dataset.classes)), np.float32)
+        for rows, votes in count_votes(dataset, found, options):
+            infinite = np.isinf(votes)  # at a distance whose inverse is beyond float32
+            votes = np.where(infinite.any(axis=-1, keepdims=True), infinite, votes)
+            shares[:, rows] = votes / votes.sum(axis=-1, keepdims=True)
+        return shares
 
-def confusion_figure(dataset: Dataset, predictions: np.ndarray, title: str) -> Callable[[], Any]:
-    labels, classes = dataset.test.labels, dataset.classes
-    return lambda: plots.confusion_matrix(
-        metrics.confusion_matrix(predictions, labels, len(classes)), classes, title=title
+    return Predictions(
+        dataset.test.ids,
+        dataset.classes,
+        labels[best],
+        lambda: probabilities()[best],
+        f"{dataset.name}: k-NN, {options.metric}, k = {options.k[best]}",
+        dataset.test.labels,
+        lambda: {
+            "ks": np.array(options.k),
+            "labels": labels,
+            "probabilities": probabilities(),
+            "neighbor_indices": np.asarray(found.indices),
+            "neighbor_distances": np.asarray(found.distances),
+        },
     )
 
 
-def _neighbors_grid(dataset: Dataset, found: neighbors.Neighbors, predictions: np.ndarray, k: int, title: str) -> Any:
+def _neighbors_grid(dataset: Dataset, found: neighbors.Neighbors, predictions: np.ndarray, metric: str, k: int) -> Any:
     """Four queries that were classified right and four that were not, spread over the test set."""
     right = predictions == dataset.test.labels
     rows = np.concatenate([_spread(np.flatnonzero(right), 4), _spread(np.flatnonzero(~right), 4)])
     indices = found.indices[rows, :6]
     voters = "the first votes" if k == 1 else f"the first {k} vote"
+    counts = f"{right.sum():,} of {len(right):,} right, and here are some that are and some that are not"
     return plots.neighbors_grid(
         np.asarray(dataset.test.images[rows]),
         dataset.test.labels[rows],
@@ -134,7 +149,7 @@ def _neighbors_grid(dataset: Dataset, found: neighbors.Neighbors, predictions: n
         found.distances[rows, :6],
         predictions[rows],
         dataset.classes,
-        title=f"{title}: test images and their nearest training images, of which {voters}",
+        title=f"{dataset.name}: k-NN, {metric}: test images ({counts}) and their nearest training images ({voters})",
     )
 
 

@@ -6,11 +6,10 @@ import numpy as np
 
 from funcgrad import metrics, training
 from funcgrad.cli.console import count_of, percent
-from funcgrad.cli.knn import confusion_figure
 from funcgrad.cli.options import PredictOptions
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset
-from funcgrad.report import timed
+from funcgrad.report import Predictions, timed
 
 
 def predict(dataset: Dataset, options: PredictOptions, run: Run) -> Outcome:
@@ -25,26 +24,19 @@ def predict(dataset: Dataset, options: PredictOptions, run: Run) -> Outcome:
         raise ValueError(f"--data: classes {listed} are none of the classifier's, which are {', '.join(saved.classes)}")
     with run.progress("predicting"), timed(seconds):
         scores = training.predict(saved.model, jax.tree.map(jnp.asarray, saved.params), part.images)
-        probabilities = np.asarray(jax.nn.softmax(jnp.asarray(scores)))
+        probabilities = np.asarray(jax.nn.softmax(jnp.asarray(scores)))  # whatever the loss was
     predictions = scores.argmax(axis=1).astype(np.int32)
     labels = np.array([saved.classes.index(name) for name in dataset.classes], np.int32)[part.labels]
     right = float(metrics.accuracy(predictions, labels))
-    measured = dataset._replace(classes=saved.classes, test=part._replace(labels=labels))
     rows = [[name, str(int(np.sum(predictions == number)))] for number, name in enumerate(saved.classes)]
     title = f"{dataset.name}: {saved.kind['model']}, {split} part"
-    arrays = {
-        "labels": predictions,
-        "probabilities": probabilities,  # of the softmax of the scores, whatever the loss was
-        "classes": np.array(saved.classes),
-        "ids": np.asarray(part.ids),
-    }
     return Outcome(
         {f"{split}_accuracy": right},
         seconds,
         ["class", "predicted"],
         [*rows, ["right", f"{count_of(right, len(labels))}, {percent(right)}"]],
-        {"confusion.png": confusion_figure(measured, predictions, title)},
-        arrays={"predictions.npz": lambda: arrays},
+        {},
+        predictions=Predictions(part.ids, saved.classes, predictions, lambda: probabilities, title, labels),
     )
 
 

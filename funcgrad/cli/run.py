@@ -1,13 +1,11 @@
 """A command on a data set, from its options to what it prints and writes: the same for all of them."""
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from funcgrad import files, report
@@ -37,18 +35,33 @@ class Outcome(NamedTuple):
     rows: list[list[str]]  # of the printed table
     figures: dict[str, Callable[[], Any]]  # file name → what draws it, when there is somewhere to write it
     failed: str = ""  # what went wrong, where the run ended and its result is worth nothing
-    arrays: Mapping[str, Callable[[], Mapping[str, Any]]] = MappingProxyType({})  # likewise, for its content
+    predictions: report.Predictions | None = None  # they are measured by class, drawn and written
     write: Callable[[Path], list[str]] | None = None  # writes other files into a folder, and returns their names
     notes: Sequence[str] = ()  # what a user should know
+
+
+def load_dataset(values: Mapping[str, Any], report_progress: console.ReportProgress | None) -> Any:
+    """The data set that `DataOptions` name."""
+    from funcgrad import datasets
+
+    return datasets.load(**data_arguments(values), progress=report_progress)
+
+
+def data_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `datasets.load`."""
+    given = dict(vars(options.pick(options.DataOptions, values)))
+    name = given.pop("data")
+    return {"name": name[0] if len(name) == 1 else name, **given}
 
 
 class DataCommand(NamedTuple):
     """How a command is run, and what it leaves in --out DIR when it does not reach its end."""
 
     options: type[options.Options]
-    run: Callable[[Any, Any, Run], Outcome]  # (dataset, options, run)
+    run: Callable[[Any, Any, Run], Outcome]  # (data, options, run)
     describe_saved: Callable[[Path], str] = lambda out: ""  # what is saved there, and can be resumed
     remove_saved: Callable[[Path], None] = lambda out: None  # once all is done
+    load: Callable[[Mapping[str, Any], console.ReportProgress | None], Any] = load_dataset  # (values of options, …)
 
 
 class Unfinished(Exception):
@@ -68,16 +81,23 @@ def run_on_data(command: DataCommand, arguments: argparse.Namespace, **given: An
         given["progress"] = partial(given["progress"], shown=False)
     run = Run(arguments.seed, arguments.out, values.get("resume", False), **given)
     describe_saved = (lambda: "") if run.out is None else partial(command.describe_saved, run.out)
+    show_note = (lambda note: None) if arguments.quiet else partial(console.print_error, arguments.command)
+    if is_coordinator and run.out is not None and (note := report.replaces(run.out, arguments.command)):
+        show_note(note)
     try:
         with report.output(run.out if is_coordinator else None) as folder:
             start = time.perf_counter()
             with run.progress("decoding") as report_progress:
-                dataset = _load(arguments, report_progress)
+                data = command.load(values, report_progress)
             load = time.perf_counter() - start
-            outcome = command.run(dataset, chosen, run)
+            outcome = command.run(data, chosen, run)
             config, seconds = options.recorded(groups, values), {"load": load, **outcome.seconds}
-            result = report.make_result(arguments.command, config, dataset, outcome.metrics, seconds)
-            written = [] if folder is None else _write(folder, outcome, result)
+            metrics = {**outcome.metrics, **_measured(outcome)}
+            written = [] if folder is None else _write(folder, outcome)
+            content = config, data, metrics, seconds, outcome.notes, written
+            result = report.make_result(arguments.command, *content, arguments.command_line)
+            if folder is not None:
+                report.write_json(folder / "result.json", result)
     except (Exception, KeyboardInterrupt) as error:
         if not isinstance(error, files.DifferentRun) and (saved := describe_saved()):
             raise Unfinished(saved) from error
@@ -85,10 +105,11 @@ def run_on_data(command: DataCommand, arguments: argparse.Namespace, **given: An
     if run.out is not None:
         command.remove_saved(run.out)
     if is_coordinator:
-        _print(arguments, dataset, outcome, result, written)
+        for note in [*(() if arguments.json else data.notes), *outcome.notes]:  # the JSON has the data's itself
+            show_note(note)
+        _print(arguments, data, outcome, result)
         if outcome.failed:
-            message = "; ".join(filter(None, [outcome.failed, describe_saved()]))
-            print(f"funcgrad {arguments.command}: {message}", file=sys.stderr)
+            console.print_error(arguments.command, "; ".join(filter(None, [outcome.failed, describe_saved()])))
     return 1 if outcome.failed else 0
 
 
@@ -107,38 +128,38 @@ def join_distributed_run(address: Sequence[Any] | None) -> bool:
     return jax.process_index() == 0
 
 
-def _load(arguments: argparse.Namespace, report_progress: console.ReportProgress | None) -> Any:
-    from funcgrad import datasets
-
-    given = dict(vars(options.pick(options.DataOptions, vars(arguments))))
-    name = given.pop("data")
-    return datasets.load(name[0] if len(name) == 1 else name, **given, progress=report_progress)
+def _measured(outcome: Outcome) -> dict[str, Any]:
+    if outcome.predictions is None or (matrix := report.confusion_matrix(outcome.predictions)) is None:
+        return {}
+    return report.by_class(matrix, outcome.predictions.classes)
 
 
-def _write(folder: Path, outcome: Outcome, result: Any) -> list[str]:
-    """Everything into the folder; returns the names, the result first."""
+def _write(folder: Path, outcome: Outcome) -> list[str]:
+    """Everything but the result into the folder; returns the names."""
     from funcgrad import plots
 
-    names = [*outcome.figures, *outcome.arrays]
-    for file, draw in outcome.figures.items():
+    figures, predictions, names = dict(outcome.figures), outcome.predictions, list[str]()
+    if predictions is not None:
+        names += report.write_predictions(folder, predictions)
+        if (matrix := report.confusion_matrix(predictions)) is not None:
+            figures["confusion.png"] = partial(
+                plots.confusion_matrix, matrix, predictions.classes, title=predictions.title
+            )
+    for file, draw in figures.items():
         plots.save(draw(), folder / file)
-    for file, compute in outcome.arrays.items():
-        report.write_arrays(folder / file, compute())
     if outcome.write is not None:
         names += outcome.write(folder)
-    report.write_json(folder / "result.json", result)
-    return ["result.json", *sorted(names)]
+    return sorted([*names, *figures])
 
 
-def _print(arguments: argparse.Namespace, dataset: Any, outcome: Outcome, result: Any, written: list[str]) -> None:
-    for note in outcome.notes:
-        print(f"funcgrad {arguments.command}: {note}", file=sys.stderr)
+def _print(arguments: argparse.Namespace, data: Any, outcome: Outcome, result: Any) -> None:
     if arguments.json:
         console.print_json(result)
     elif not arguments.quiet:
-        notes = [dataset.split] if dataset.split else []
+        notes = list(filter(None, [result["dataset"]["split"]]))
         notes.append(", ".join(f"{key} {value:.1f} s" for key, value in result["seconds"].items()))
-        if written:
-            notes.append(f"{arguments.out}/: {', '.join(written)}")
-        counts = f"{len(dataset.train.labels):,} train, {len(dataset.test.labels):,} test"
-        console.print_table(f"{dataset.name}: {counts}", outcome.columns, outcome.rows, notes)
+        if result["files"]:
+            notes.append(f"{arguments.out}/: {', '.join(['result.json', *result['files']])}")
+        sizes = {part: result["dataset"].get(part) for part in ("train", "validation", "test", "examples")}
+        counts = ", ".join(f"{size:,} {part}" for part, size in sizes.items() if size)
+        console.print_table(f"{data.name}: {counts}", outcome.columns, outcome.rows, notes)

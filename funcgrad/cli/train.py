@@ -13,12 +13,11 @@ import numpy as np
 
 from funcgrad import files, losses, metrics, models, plots, sharding, training
 from funcgrad.cli.console import ReportProgress, percent
-from funcgrad.cli.knn import confusion_figure
 from funcgrad.cli.options import NetworkOptions, SweepOptions, TrainOptions, pick
 from funcgrad.cli.run import DataCommand, Outcome, Run
 from funcgrad.datasets import Dataset, Split
 from funcgrad.folds import hold_out
-from funcgrad.report import timed
+from funcgrad.report import Predictions, timed
 
 CHECKPOINT_SECONDS = 10.0  # between two checkpoints, unless they are to come after so many epochs
 
@@ -35,7 +34,6 @@ def train(dataset: Dataset, options: TrainOptions, run: Run) -> Outcome:
     figures = {}
     if fit.history:
         figures["curves.png"] = curves({name: trained}, dataset.name)
-    figures["confusion.png"] = confusion_figure(dataset, trained.scores.argmax(axis=1), title)
     figures["learning_rate.png"] = lambda: plots.learning_rate_curve(
         trained.rates, epochs=trained.epochs, title=f"{title}: learning rate"
     )
@@ -59,6 +57,7 @@ def train(dataset: Dataset, options: TrainOptions, run: Run) -> Outcome:
         rows,
         figures,
         failed(trained),
+        predictions=predicted(dataset, trained.scores, title),
         write=trained.classifier.write,
         notes=(*trained.notes, *(fit.notes if fit.stopped_by != "diverged" else fit.notes[:-1])),
     )
@@ -251,6 +250,13 @@ def _steps_as_images(
 @lru_cache(maxsize=256)  # for which programs are compiled
 def _mixing(alpha: float) -> Callable[..., Any]:
     return lambda key, one, other: training.augment.mixup(key, one, other, alpha)
+
+
+def predicted(dataset: Dataset, scores: np.ndarray, title: str) -> Predictions:
+    """By the scores of the test part; the probabilities are those of the softmax, whatever the loss was."""
+    labels = scores.argmax(axis=1).astype(np.int32)
+    given = dataset.test.ids, dataset.classes, labels, lambda: jax.nn.softmax(jnp.asarray(scores))
+    return Predictions(*given, title, dataset.test.labels)
 
 
 def _mistakes(dataset: Dataset, scores: np.ndarray, title: str) -> Any:

@@ -16,7 +16,7 @@ from funcgrad.plots.image_grids import (
     templates,
     worst_mistakes,
 )
-from funcgrad.plots.style import save
+from funcgrad.plots.style import number, save
 from funcgrad.plots.tables import confusion_matrix, heat_map
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "learning_rate_curve",
     "most_confident_mistakes",
     "neighbors_grid",
+    "number",
     "save",
     "templates",
     "training_curves",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-
-_MARKERS = "osD^vPX"
 
 
 def cross_validation(
@@ -40,20 +38,27 @@ def cross_validation(
     axes = figure.add_subplot()
     positions = np.log10(settings) if log_x else settings
     gaps = np.diff(np.unique(positions))
-    spacing = min(0.16 * gaps.min(), 0.015 * np.ptp(positions)) if gaps.size else 0.02
+    most = 0.6 / len(accuracies)  # of a gap, so that neither settings mix nor series
+    spacing = min(min(0.16, most) * gaps.min(), 0.015 * np.ptp(positions)) if gaps.size else 0.02
+    names = dict(zip(accuracies, style.short_names([*accuracies], 40), strict=True))
     lines = [title or f"{folds}-fold cross-validation of {x_label}"]
     handles: list[Any] = []
     for i, (name, array) in enumerate(accuracies.items()):
         shifted = positions + spacing * (i - (len(accuracies) - 1) / 2)
         at = 10**shifted if log_x else shifted
-        color, marker = style.COLORS[i % len(style.COLORS)], _MARKERS[i % len(_MARKERS)]
-        axes.plot(np.repeat(at, folds), array.ravel(), "o", color=color, alpha=0.35, markersize=4.5, mew=0)
-        options: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "linewidth": 1.3, "capsize": 3}
-        handles.append(axes.errorbar(at, array.mean(axis=1), array.std(axis=1), label=style.short(name, 40), **options))
+        color, line = style.colored(i, style.LINES)
+        marker = style.MARKERS[i % len(style.MARKERS)]
+        dots: dict[str, Any] = {"color": color, "marker": marker, "alpha": 0.35, "markersize": 4.5, "mew": 0}
+        axes.plot(np.repeat(at, folds), array.ravel(), linestyle="none", **dots)
+        options: dict[str, Any] = {"color": color, "linestyle": line, "marker": marker, "markersize": 5}
+        options |= {"linewidth": 1.3, "capsize": 3, "label": names[name]}
+        means, deviations = array.mean(axis=1), array.std(axis=1)
+        ends = np.minimum(deviations, [means, 1 - means])  # no accuracy is below 0 or above 1
+        handles.append(axes.errorbar(at, means, ends, **options))
         if best is not None and best[0] == name:
             [row] = np.flatnonzero(settings == best[1])[:1]
             mean, deviation = style.percent(array[row].mean()), style.percent(array[row].std())
-            which = f"{style.short(name, 40)}, " if len(accuracies) > 1 else ""
+            which = f"{names[name]}, " if len(accuracies) > 1 else ""
             lines.append(f"chosen: {which}{x_label} = {style.number(best[1])}, accuracy {mean} ± {deviation}")
             ring = at[row], array[row].mean()
     if best is not None:
@@ -68,7 +73,7 @@ def cross_validation(
     style.percent_ticks(axes.yaxis)
     style.set_title(figure, *lines)
     style.add_legend(figure, handles)
-    return figure
+    return style.finished(figure)
 
 
 def training_curves(
@@ -97,8 +102,9 @@ def training_curves(
     right = figure.add_subplot(grid[:, 1])
     left = {kind: figure.add_subplot(grid[row, 0], sharex=right) for row, kind in enumerate(panels)}
 
+    names = style.short_names([*histories], 40)
     handles = [
-        _draw_history(name, history, style.COLORS[i % len(style.COLORS)], left[kinds[name]], right)
+        _draw_history(names[i], history, style.colored(i, ["", *style.MARKERS]), left[kinds[name]], right)
         for i, (name, history) in enumerate(histories.items())
     ]
     handles.append(Line2D([], [], color=style.FAINT, linestyle="-", label="solid: train"))
@@ -123,14 +129,10 @@ def training_curves(
     if len(panels) > 1:
         figure.supylabel("each panel: its own kind of loss and its own scale", fontsize=style.SMALL, color=style.FAINT)
 
-    split = "validation" if "validation_accuracy" in measured else "train"
-    last = {name: x[f"{split}_accuracy"][-1] for name, x in histories.items() if f"{split}_accuracy" in x}
-    top = max(last, key=last.__getitem__)
-    which, whose = ("highest ", f" ({style.short(top, 40)})") if len(last) > 1 else ("", "")
-    summary = f"{which}{split} accuracy at the end: {style.percent(last[top])}{whose}"
+    summary = _accuracy_at_the_end(histories, names)
     style.set_title(figure, title or "Training: loss and accuracy by epoch", summary)
     style.add_legend(figure, handles)
-    return figure
+    return style.finished(figure)
 
 
 def learning_rate_curve(rates: ArrayLike, *, epochs: float, title: str | None = None) -> Figure:
@@ -164,7 +166,7 @@ def learning_rate_curve(rates: ArrayLike, *, epochs: float, title: str | None = 
     when = f"after {style.number(epochs * first / len(steps))} epochs" if first else "at the start"
     summary = f"highest {style.number(highest)} {when}, {style.number(steps[-1])} at the end"
     style.set_title(figure, title or "Learning rate by epoch", summary)
-    return figure
+    return style.finished(figure)
 
 
 def _checked(
@@ -213,15 +215,32 @@ def _history(name: str, history: Mapping[str, ArrayLike]) -> dict[str, np.ndarra
     return curves
 
 
-def _draw_history(name: str, history: Mapping[str, np.ndarray], color: str, loss: Axes, accuracy: Axes) -> Line2D:
+def _accuracy_at_the_end(histories: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[str]) -> str:
+    """The highest that any run has, on the validation part if one has that."""
+    split = "validation" if any("validation_accuracy" in history for history in histories.values()) else "train"
+    last = {
+        name: history[f"{split}_accuracy"][-1]
+        for name, history in zip(names, histories.values(), strict=True)
+        if f"{split}_accuracy" in history
+    }
+    top = max(last, key=last.__getitem__)
+    which, whose = ("highest ", f" ({top})") if len(last) > 1 else ("", "")
+    return f"{which}{split} accuracy at the end: {style.percent(last[top])}{whose}"
+
+
+def _draw_history(
+    name: str, history: Mapping[str, np.ndarray], look: tuple[str, str], loss: Axes, accuracy: Axes
+) -> Line2D:
     """Draws a run into both axes and returns its entry in the legend."""
     from matplotlib.lines import Line2D
 
+    color, marker = look  # the line says which part is drawn
     for key, values in history.items():
         split, _, quantity = key.partition("_")
         line = "-" if split == "train" else "--"
-        marker = "o" if len(values) == 1 else None  # a line needs two points
+        options: dict[str, Any] = {"color": color, "markersize": 5, "linewidth": 1.6}
+        options["marker"] = marker or ("o" if len(values) == 1 else None)  # a line needs two points
         axes = loss if quantity == "loss" else accuracy
-        axes.plot(np.arange(1, len(values) + 1), values, line, color=color, marker=marker, linewidth=1.6)
+        axes.plot(np.arange(1, len(values) + 1), values, line, markevery=max(1, len(values) // 8), **options)
     ends = [f"{key.split('_')[0]} {style.percent(history[key][-1])}" for key in history if key.endswith("accuracy")]
-    return Line2D([], [], color=color, linewidth=2.5, label=f"{style.short(name, 40)}: {', '.join(ends)}")
+    return Line2D([], [], color=color, marker=marker, linewidth=2.5, label=f"{name}: {', '.join(ends)}")

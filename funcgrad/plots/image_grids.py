@@ -51,7 +51,7 @@ def templates(weights: ArrayLike, shape: Sequence[int], classes: Sequence[str], 
         note = "Red: brightness here raises the class's score; blue: it lowers it; white: no effect.\n"
         note += "Each template is scaled by its own largest weight."
 
-    captions = [[(line, "black") for line in style.short(name, 16, lines=2).split("\n")] for name in classes]
+    captions = [[(line, "black") for line in name.split("\n")] for name in style.short_names(classes, 16, lines=2)]
     heading = title or f"Linear classifier: the learned weight templates of {len(classes)} classes"
     return _grid(images, captions, 5 if len(classes) <= 20 else 10, 0.2, heading, note, cmap="RdBu_r")
 
@@ -71,7 +71,7 @@ def neighbors_grid(
 
     query_images: (Q, *image), query_labels and predictions: (Q,), neighbor_images: (Q, k, *image), neighbor_labels and
     distances: (Q, k), nearest first. A neighbour of the query's true class has a solid green frame, any other a dashed
-    red one. Raises ValueError if the images are none (feature vectors), shapes disagree or a label has no class.
+    orange one. Raises ValueError if the images are none (feature vectors), shapes disagree or a label has no class.
     """
     queries, neighbors = np.asarray(query_images), np.asarray(neighbor_images)
     _require_image("query_images", queries.shape[1:])
@@ -93,15 +93,16 @@ def neighbors_grid(
     width = _VERDICT + _GAP + (k + 1) * (_TILE + 0.15) - 0.15
     height = count * (_TILE + 0.45) + len(sections) * _HEADER
     heading = title or f"{count} queries and their {k} nearest neighbours: {right.sum()} right, {(~right).sum()} wrong"
-    note = "Solid green frame: the neighbour is of the query's true class. Dashed red frame: it is of another.\n"
+    note = "Solid green frame: the neighbour is of the query's true class. Dashed orange frame: it is of another.\n"
     note += "Below each neighbour: its class and distance, nearest on the left."
     figure, axes, left = _page(width, height, heading, note)
-    names = [style.short(name, 16) for name in classes]
+    names = style.short_names(classes, 16)
     y = 0.0
     for name, in_section, color, sign in sections:
         y += _HEADER
         axes.plot([left, left + width], [y - 0.4, y - 0.4], color=color, linewidth=1)
-        text = f"{sign} classified {name} ({in_section.sum()} of the {count} shown)"
+        queries_here = "1 query" if in_section.sum() == 1 else f"{in_section.sum()} queries"
+        text = f"{sign} {queries_here} that were classified {name}"
         axes.text(left, y - 0.2, text, color=color, fontsize=style.TEXT, weight="bold", va="center")
         axes.text(left + _VERDICT + _TILE / 2, y - 0.1, "query", fontsize=style.SMALL, ha="center", va="center")
         for row in np.flatnonzero(in_section):
@@ -114,7 +115,7 @@ def neighbors_grid(
                 _draw_image(axes, shown[row, j + 1], at, y, frame=frame, line=line)
                 _caption(axes, at, y, f"{names[labels[row, j]]}\n{_distance(lengths[row, j])}", frame)
             y += _TILE + 0.45
-    return figure
+    return style.finished(figure)
 
 
 def most_confident_mistakes(labels: ArrayLike, probabilities: ArrayLike, count: int = 24) -> np.ndarray:
@@ -165,11 +166,9 @@ def worst_mistakes(
         note = "There is none to show: every example was classified correctly."
     mistakes = "mistake" if count == 1 else f"{count} mistakes"
     heading = title or (f"The {mistakes} made with the highest probability" if count else "No mistake")
+    names, guesses = style.short_names(classes, 20), style.short_names(classes, 13)
     captions = [
-        [
-            (f"✓ {style.short(classes[true], 20)}", _RIGHT),
-            (f"✗ {style.short(classes[guess], 13)}, {style.percent(share)}", _WRONG),
-        ]
+        [(f"✓ {names[true]}", _RIGHT), (f"✗ {guesses[guess]}, {style.percent(share)}", _WRONG)]
         for true, guess, share in zip(truth, predicted, shares, strict=True)
     ]
     return _grid(_displayable(pictures, in_colour=pictures.shape[3:] == (3,)), captions, 6, 0.7, heading, note)
@@ -197,7 +196,7 @@ def _grid(
         _draw_image(axes, image, x, y, cmap=cmap)
         for j, (text, color) in enumerate(lines):
             _caption(axes, x, y + 0.15 * j, text, color)
-    return figure
+    return style.finished(figure)
 
 
 def _page(width: float, height: float, heading: str, note: str) -> tuple[Figure, Axes, float]:

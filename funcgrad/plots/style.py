@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from funcgrad.files import replacing
+from funcgrad.files import replacing, shown
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 TITLE, TEXT, SMALL = 12.0, 9.0, 8.0  # points
 FINITE = float(np.finfo(float).max)
 FAINT = "#666666"
+MARKERS = "osD^vPX*"
+LINES = ("-", "--", ":", "-.")
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
@@ -75,6 +79,12 @@ def labels(argument: str, values: ArrayLike, shape: Sequence[int | str], classes
     return checked(argument, values, shape, 0, classes - 1, expected=f"labels of 0–{classes - 1}", whole=True)
 
 
+def colored(i: int, others: Sequence[str]) -> tuple[str, str]:
+    """The look of the i-th series: its colour, and the next of the others whenever the colours begin again."""
+    rounds, number = divmod(i, len(COLORS))
+    return COLORS[number], others[rounds % len(others)]
+
+
 def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
@@ -120,16 +130,82 @@ def number(value: float) -> str:
 
 
 def short(name: object, width: int, lines: int = 1) -> str:
-    """At most `lines` lines of `width` characters, with … for what is left out."""
-    parts = textwrap.wrap(str(name), width)
+    """At most `lines` lines of `width` characters: as they can be drawn, with … in the middle for what is left out.
+
+    >>> short("a long-tailed tit", 10)
+    'a lon… tit'
+    """
+    text = drawable(str(name))
+    parts = textwrap.wrap(text, width)
     if len(parts) > lines:
-        parts[lines - 1 :] = [f"{parts[lines - 1][: width - 1].rstrip()}…"]
+        kept = width * lines - 1
+        text = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+        parts = [text[start : start + width] for start in range(0, len(text), width)]
     return _literal("\n".join(parts))
+
+
+def short_names(names: Sequence[object], width: int, lines: int = 1) -> list[str]:
+    """Each name as `short` has it, after its number where two of them would be the same."""
+    texts = [short(name, width, lines) for name in names]
+    counts = Counter(texts)
+    return [
+        text if counts[text] == 1 else short(f"{i}: {name}", width, lines)
+        for i, (name, text) in enumerate(zip(names, texts, strict=True))
+    ]
 
 
 def wrapped(text: str, inches: float, points: float) -> list[str]:
     width = max(20, int(inches * 72 / (0.53 * points)))  # 0.53: DejaVu Sans is about half as wide as it is high
-    return [part for line in text.splitlines() for part in textwrap.wrap(_literal(line), width)]
+    return [part for line in text.splitlines() for part in textwrap.wrap(_literal(drawable(line)), width)]
+
+
+def drawable(text: str) -> str:
+    """The text with escapes in place of what is no printable character, and of what no installed font can draw."""
+    text = shown(text)
+    fonts = [_characters(path) for path in _fonts(frozenset(text) - _characters(_default_font())).values()]
+    can_draw = _characters(_default_font()).union(*fonts)
+    return "".join(c if c in can_draw else c.encode("unicode_escape").decode() for c in text)
+
+
+def finished(figure: Figure) -> Figure:
+    """The figure, its texts in a font that has their characters."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if others := frozenset(text.get_text()) - _characters(_default_font()) - {"\n"}:
+            text.set_fontfamily(["DejaVu Sans", *_fonts(others)])
+    return figure
+
+
+@functools.cache
+def _default_font() -> str:
+    from matplotlib import font_manager
+
+    return font_manager.findfont("DejaVu Sans")  # which comes with Matplotlib
+
+
+@functools.cache
+def _characters(font: str) -> frozenset[str]:
+    from matplotlib import font_manager
+
+    return frozenset(map(chr, font_manager.get_font(font).get_charmap()))
+
+
+@functools.cache
+def _fonts(characters: frozenset[str]) -> dict[str, str]:
+    """Installed fonts that together have as many of the characters as can be had: their families and files."""
+    from matplotlib import font_manager
+
+    found: dict[str, str] = {}
+    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.style, font.weight != 400, font.name)):
+        if not characters:
+            break
+        if "emoji" in font.name.lower() or "last resort" in font.name.lower():  # in colour, or of boxes
+            continue
+        if characters & _characters(font.fname):
+            found[font.name] = font.fname
+            characters -= _characters(font.fname)
+    return found
 
 
 def _literal(text: str) -> str:

@@ -51,7 +51,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | 
         axes.vlines(np.arange(size - 1) + 0.5, -0.5, size - 0.5, color="white", linewidth=1)
 
     totals, right = counts.sum(axis=1), counts.diagonal()
-    names = [style.short(name, 22) for name in classes]
+    names = style.short_names(classes, 24)
     shares = [style.percent(right[i] / totals[i]) if totals[i] else "–" for i in range(size)]
     rows = [f"{name}  {share}" for name, share in zip(names, shares, strict=True)]
     cell = side / size
@@ -66,7 +66,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, title: str | 
         times = f"{wrong[i, j]:.0f} time{'s' if wrong[i, j] > 1 else ''}"
         lines.append(f"most frequent mistake: {names[i]} predicted as {names[j]}, {times}")
     style.set_title(figure, *lines)
-    return figure
+    return style.finished(figure)
 
 
 def heat_map(
@@ -120,7 +120,7 @@ def heat_map(
     style.set_title(figure, *lines)
     if handles:
         style.add_legend(figure, handles)
-    return figure
+    return style.finished(figure)
 
 
 def _in_order(argument: str, settings: Sequence[float]) -> tuple[list[int], list[str]]:

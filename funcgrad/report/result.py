@@ -1,13 +1,16 @@
-"""The content of result.json, seconds with compilation apart, and files that are written all or not at all."""
+"""The content of result.json, and seconds with compilation apart."""
 
 import functools
+import hashlib
 import os
 import platform
-import shutil
-import tempfile
+import shlex
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,28 +22,47 @@ from funcgrad.files import plain
 def make_result(
     command: str,
     config: Mapping[str, Any],
-    dataset: Any,
+    data: Any,
     metrics: Mapping[str, Any],
     seconds: Mapping[str, float],
+    notes: Sequence[str] = (),
+    files: Sequence[str] = (),
+    command_line: str | None = None,
 ) -> dict[str, Any]:
-    """The content of result.json; `dataset` is a `funcgrad.datasets.Dataset`."""
-    data = {
-        "name": dataset.name,
-        "train": len(dataset.train.labels),
-        "test": len(dataset.test.labels),
-        "classes": dataset.classes,
-        "shape": dataset.train.images.shape[1:],
-        "fingerprint": dataset.fingerprint,
+    """The content of result.json; `data` is a `funcgrad.datasets.Dataset` or its `Examples`, whose notes are added."""
+    content = {"command": command, "config": config, "dataset": _description(data), "metrics": metrics}
+    content |= {"seconds": seconds, "environment": environment(command_line)}
+    return plain({**content, "notes": [*data.notes, *notes], "files": files})
+
+
+def _description(data: Any) -> dict[str, Any]:
+    """The data without its examples. `test_ids` is a hash of the ids of the test part, which tells two parts apart."""
+    parts = {name: part for name in ("train", "validation", "test") if (part := getattr(data, name, None))}
+    sizes = {name: len(part.images) for name, part in parts.items()} or {"examples": len(data.images)}
+    labels = {name: part.labels for name, part in parts.items()} or {"examples": data.labels}
+    tested = "\n".join(map(str, data.test.ids if parts else data.ids)).encode("utf-8", "surrogateescape")
+    return {
+        "name": data.name,
+        **sizes,
+        "classes": data.classes,
+        "shape": (data.train if parts else data).images.shape[1:],
+        "fingerprint": getattr(data, "fingerprint", None),
+        "split": getattr(data, "split", None),
+        "test_ids": hashlib.sha256(tested).hexdigest()[:16],
+        "class_counts": {
+            name: {kind: int((part == number).sum()) for number, kind in enumerate(data.classes)}
+            for name, part in labels.items()
+            if part is not None
+        },
+        "details": dict(data.details),
     }
-    content = {"command": command, "config": config, "dataset": data, "metrics": metrics, "seconds": seconds}
-    return plain({**content, "environment": environment()})
 
 
-def environment() -> dict[str, Any]:
-    """Versions and devices: what a figure depends on beside the program."""
+def environment(command_line: str | None = None) -> dict[str, Any]:
+    """Versions and devices, the command, when and from which commit: what a figure depends on beside the program."""
     import jax
 
-    packages = ("jax", "jaxlib", "optax", "numpy", "scikit-learn")
+    packages = ("jax", "jaxlib", "optax", "numpy", "scikit-learn", "pillow", "tensorflow-datasets")
     return {
         "python": platform.python_version(),
         "packages": {"funcgrad": __version__, **{name: version(name) for name in packages}},
@@ -48,7 +70,24 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "processors": os.cpu_count(),
         "devices": [device.device_kind for device in jax.devices()],
+        "command_line": shlex.join(sys.argv) if command_line is None else command_line,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
     }
+
+
+@functools.cache
+def _commit() -> str | None:
+    """The commit of funcgrad's source, "-dirty" after it if it was changed since; None where it was installed."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 10}
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], **options)  # else another project's
+        return subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], **options
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _processor() -> str:
@@ -86,44 +125,3 @@ def timed(seconds: dict[str, float]) -> Iterator[None]:
     compiled = min(sum(_compilations()[before:]), elapsed)
     seconds["compile"] = seconds.get("compile", 0.0) + compiled
     seconds["run"] = seconds.get("run", 0.0) + elapsed - compiled
-
-
-@contextmanager
-def output(out: Path | None) -> Iterator[Path | None]:
-    """A temporary folder beside `out`, whose files move there if the block succeeds; nothing is left otherwise.
-
-    Raises `OSError` at once when nothing can be written there, or no result.json.
-    """
-    if out is None:
-        yield None
-        return
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out: {out} is a file, not a directory")
-    _check_no_directory(out / "result.json")
-    parent = next(folder for folder in (out, *out.parents) if folder.exists())
-    try:
-        temporary_path = Path(tempfile.mkdtemp(prefix=".funcgrad-", dir=parent))
-    except OSError as error:
-        raise OSError(f"--out: cannot write to {parent}: {error.strerror}") from error
-    try:
-        yield temporary_path
-        out.mkdir(parents=True, exist_ok=True)
-        files = sorted(temporary_path.iterdir(), key=lambda file: file.name == "result.json")  # the result comes last
-        for file in files:
-            _check_no_directory(out / file.name)
-        for file in files:
-            os.replace(file, out / file.name)
-    finally:
-        shutil.rmtree(temporary_path, ignore_errors=True)
-
-
-def _check_no_directory(path: Path) -> None:
-    if path.is_dir():
-        raise IsADirectoryError(f"--out: {path} is a directory, and a file is to be written there")
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes a compressed .npz file."""
-    import numpy as np
-
-    np.savez_compressed(path, **arrays)

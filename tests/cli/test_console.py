@@ -44,3 +44,17 @@ def test_title_and_notes_are_not_wrapped_at_the_width_of_the_table(capsys: pytes
     assert (lines[0], lines[-1]) == (title, note)
     cells: list[Any] = [line[1:-1].split("│") for line in lines if line.startswith("│")]
     assert cells == [[" 1  ", " 9 of 10 ", " because "], [" 10 ", "         ", "         "]]
+
+
+def test_names_are_printed_as_they_are_and_a_terminal_obeys_none(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["dog [young]", "a[/b]", "日本", "\x1b[31mred", "two\nlines", "\udcff", "\x9b2J"]
+    console.print_table("[bold]\x1b[2Jtitle", ["name", "count"], [[name, "1"] for name in names], ["note\x07"])
+    out = capsys.readouterr().out
+    cells = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
+    assert cells == ["dog [young]", "a[/b]", "日本", r"\x1b[31mred", r"two\nlines", r"\xff", r"\x9b2J"]
+    assert out.splitlines()[0] == r"[bold]\x1b[2Jtitle"
+    assert out.splitlines()[-1] == r"note\x07"
+    console.print_error("knn", "no \x1b[2J here")
+    assert capsys.readouterr().err == "funcgrad knn: no \\x1b[2J here\n"
+    console.print_json({"name": "\x9b2J\udcff"})
+    assert capsys.readouterr().out == '{\n  "name": "\\u009b2J\\udcff"\n}\n'

@@ -19,7 +19,7 @@ from funcgrad.cli.options import CrossvalKnnOptions, SweepOptions
 from funcgrad.cli.run import Run as CommandRun
 from funcgrad.datasets import Dataset, Split
 
-WRITTEN = ("result.json", "config.json", "params.safetensors")
+WRITTEN = ("result.json", "config.json", "params.safetensors", "predictions.csv", "predictions.npz")
 QUICK = ["--epochs", "2", "--limit-train", "300"]
 Run = Callable[..., Any]
 

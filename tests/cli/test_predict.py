@@ -10,7 +10,7 @@ import pytest
 
 from funcgrad import datasets
 
-KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment"]
+KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment", "notes", "files"]
 QUICK = ["--epochs", "2", "--limit-train", "300"]
 Run = Callable[..., Any]
 
@@ -28,8 +28,8 @@ def test_predict_measures_what_the_training_measured(run: Run, tmp_path: Path) -
         assert predicted["classes"].tolist() == [str(number) for number in range(10)]
     # Labels of other data are matched by the names of their classes.
     some = run("predict", "--model", tmp_path / "model", "--classes", 3, 7, "--split", "train")
-    assert set(some["metrics"]) == {"train_accuracy"}
     assert some["metrics"]["train_accuracy"] > 0.1
+    assert "test_accuracy" not in some["metrics"]
 
 
 @pytest.mark.exhaustive

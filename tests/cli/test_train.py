@@ -19,8 +19,8 @@ from funcgrad.cli.run import Run as CommandRun
 from funcgrad.datasets import Split
 from funcgrad.training import saved_model
 
-KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment"]
-WRITTEN = ("result.json", "config.json", "params.safetensors")
+KEYS = ["command", "config", "dataset", "metrics", "seconds", "environment", "notes", "files"]
+WRITTEN = ("result.json", "config.json", "params.safetensors", "predictions.csv", "predictions.npz")
 QUICK = ["--epochs", "2", "--limit-train", "300"]
 Run = Callable[..., Any]
 

@@ -32,6 +32,30 @@ def test_error_bars_are_mean_and_standard_deviation_over_folds(log_x: bool, tmp_
     written(figure, tmp_path)
 
 
+def test_error_bars_end_at_0_and_100_percent() -> None:
+    figure = plots.cross_validation([1, 3], {"l1": [[0.9, 1.0, 1.0], [0.0, 0.0, 0.3]]})
+    (segments,) = next(c for c in figure.axes[0].containers if isinstance(c, ErrorbarContainer)).lines[2]
+    (low, high), (lowest, _) = (s[:, 1] for s in segments.get_segments())
+    mean, deviation = np.mean([0.9, 1, 1]), np.std([0.9, 1, 1])
+    np.testing.assert_allclose([low, high, lowest], [mean - deviation, 1, 0], atol=1e-12)
+
+
+def test_no_two_of_twenty_series_look_alike(tmp_path: Path) -> None:
+    names = [f"weight decay {i}" for i in range(20)]
+    swept = plots.cross_validation(KS, dict.fromkeys(names, L2), log_x=True)
+    (axes,) = swept.axes
+    lines = [c.lines[0] for c in axes.containers if isinstance(c, ErrorbarContainer)]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 20
+    for line in lines:  # beside its setting, not nearer to another
+        ratios = np.abs(np.log(np.asarray(line.get_xdata())[:, None] / KS))
+        assert ratios.argmin(axis=1).tolist() == [0, 1, 2, 3]
+    trained = plots.training_curves(dict.fromkeys(names, history(30)), losses=dict.fromkeys(names, "softmax"))
+    solid = [line for line in trained.axes[0].lines if line.get_linestyle() == "-"]
+    assert len({(line.get_color(), line.get_marker()) for line in solid}) == 20
+    for figure in (swept, trained):
+        written(figure, tmp_path)
+
+
 def test_settings_are_drawn_in_order_whatever_order_they_come_in() -> None:
     shuffled = [2, 0, 3, 1]
     (axes,) = plots.cross_validation(np.array(KS)[shuffled], {"l2": jnp.asarray(L2[shuffled])}, best=("l2", 10)).axes

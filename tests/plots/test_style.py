@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from funcgrad import plots
-from funcgrad.plots.style import short
+from funcgrad.plots.style import drawable, short, short_names
 
 
 def test_importing_plots_does_not_import_matplotlib() -> None:
@@ -33,14 +33,33 @@ def test_drawing_and_saving_never_imports_pyplot(tmp_path: Path) -> None:
     ("name", "expected"),
     [
         ("cat", "cat"),
-        ("a cat and a dog", "a cat and…"),
-        ("unbreakableword", "unbreakab…"),
+        ("a cat and a dog", "a cat… dog"),
+        ("unbreakableword", "unbre…word"),
         ("", ""),
         ("5 $", r"5 \$"),
     ],
 )
-def test_a_long_name_keeps_its_beginning(name: str, expected: str) -> None:
+def test_a_long_name_keeps_its_beginning_and_its_end(name: str, expected: str) -> None:
     assert short(name, 10) == expected
+
+
+def test_names_stay_different_when_they_are_shortened() -> None:
+    names = ["a very long name 01", "a very long name 02", "a very lucky long name 02", "a", "b"]
+    assert short_names(names, 12) == ["a very…me 01", "1: a v…me 02", "2: a v…me 02", "a", "b"]
+
+
+def test_whatever_a_name_holds_is_drawn_without_a_warning(tmp_path: Path) -> None:
+    """With escapes for control characters and what no font has; U+2A33 is in a font that Matplotlib brings along."""
+    names = ["dog [young]", "\x1b[31mred", "two\nlines", "\udcff", "\u2a33", "\U000e0041", "5 $ $", "日本語"]
+    assert drawable("".join(names[:6])) == "dog [young]\\x1b[31mredtwo\\nlines\\xff\u2a33\\U000e0041"
+    figure = plots.confusion_matrix(np.eye(8), names, title="$\x07日本")
+    assert figure.axes[0].get_yticklabels()[4].get_fontfamily()[0] == "DejaVu Sans"
+    assert len(figure.axes[0].get_yticklabels()[4].get_fontfamily()) == 2
+    written(figure, tmp_path)
+    written(plots.templates(np.eye(8, 16), (4, 4), names), tmp_path)
+    written(plots.neighbors_grid(**neighbours(4, 3, (8, 8, 3), 8), classes=names), tmp_path)
+    written(plots.cross_validation(KS, dict.fromkeys(names, L2), best=("日本語", 1)), tmp_path)
+    written(plots.training_curves(dict.fromkeys(names, history(3))), tmp_path)
 
 
 @pytest.mark.exhaustive

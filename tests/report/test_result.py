@@ -1,80 +1,13 @@
-"""What a run leaves: whole or not at all; seconds with compilation apart."""
+"""The content of result.json; seconds with compilation apart."""
 
 import json
-import os
-from pathlib import Path
+import re
+from datetime import UTC, datetime
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import pytest
 
-from funcgrad import report
-
-
-def leave(out: Path, error: BaseException | None = None, /, **files: str) -> None:
-    """Writes files (a_png is a.png) through `output`, and raises the error, if there is one, after the last."""
-    with report.output(out) as folder:
-        assert folder is not None
-        for name, text in files.items():
-            (folder / name.replace("_", ".")).write_text(text)
-        if error is not None:
-            raise error
-
-
-def texts(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir()}
-
-
-def test_output_moves_all_files_into_a_new_directory(tmp_path: Path) -> None:
-    leave(tmp_path / "a" / "b", result_json="{}", curves_png="picture")
-    assert texts(tmp_path / "a" / "b") == {"result.json": "{}", "curves.png": "picture"}
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-
-
-@pytest.mark.parametrize("error", [RuntimeError("midway"), KeyboardInterrupt()])
-def test_an_error_midway_leaves_nothing_and_an_existing_directory_as_it_was(
-    tmp_path: Path, error: BaseException
-) -> None:
-    old = tmp_path / "old"
-    leave(old, result_json="old", notes_txt="mine")
-    for out in (old, tmp_path / "new"):
-        with pytest.raises(type(error)):
-            leave(out, error, result_json="new")
-    assert texts(old) == {"result.json": "old", "notes.txt": "mine"}
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
-
-
-def test_an_existing_directory_keeps_what_is_not_replaced(tmp_path: Path) -> None:
-    leave(tmp_path, result_json="old", notes_txt="mine")
-    leave(tmp_path, result_json="new")
-    assert texts(tmp_path) == {"result.json": "new", "notes.txt": "mine"}
-
-
-def test_the_result_is_replaced_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moved, replace = [], os.replace
-
-    def noting(source: Path, target: Path) -> None:
-        moved.append(target.name)
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", noting)
-    leave(tmp_path, result_json="{}", a_png="", zz_png="")
-    assert sorted(moved[:2]) == ["a.png", "zz.png"]
-    assert moved[2:] == ["result.json"]
-
-
-def test_no_directory_is_asked_for() -> None:
-    with report.output(None) as folder:
-        assert folder is None
-
-
-@pytest.mark.parametrize("below", ["", "x", "x/y"])
-def test_a_place_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path, below: str) -> None:
-    (tmp_path / "file").write_text("kept")
-    with pytest.raises(OSError, match=r"--out: .*file"), report.output(tmp_path / "file" / below):
-        pytest.fail("the run began")
-    assert texts(tmp_path) == {"file": "kept"}
+from funcgrad import datasets, report
 
 
 def test_compiling_is_timed_apart_from_running() -> None:
@@ -98,21 +31,29 @@ def test_compiling_is_timed_apart_from_running() -> None:
     assert second["run"] > before["run"]
 
 
-def test_no_result_can_go_where_a_directory_is(tmp_path: Path) -> None:
-    (tmp_path / "result.json").mkdir()
-    with pytest.raises(IsADirectoryError, match=r"--out: .*result.json is a directory"), report.output(tmp_path):
-        pytest.fail("the run began")
-
-
-def test_arrays_are_written_compressed_and_read_without_pickle(tmp_path: Path) -> None:
-    report.write_arrays(tmp_path / "a.npz", {"zeros": np.zeros(10_000, np.float32)})
-    assert (tmp_path / "a.npz").stat().st_size < 1000
-    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
-        np.testing.assert_array_equal(file["zeros"], np.zeros(10_000, np.float32))
-
-
 def test_the_environment_names_versions_and_devices() -> None:
     found = report.environment()
     assert found["packages"]["jax"] == jax.__version__
     assert found["devices"] == ["cpu"] * 4
     json.dumps(found, allow_nan=False)
+
+
+def test_the_environment_says_what_was_run_when_and_by_which_source() -> None:
+    found = report.environment("funcgrad knn --k 1")
+    assert found["command_line"] == "funcgrad knn --k 1"
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(found["date"])).total_seconds()) < 60
+    assert {"pillow", "tensorflow-datasets"} <= found["packages"].keys()
+    assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found["commit"])
+
+
+def test_the_result_describes_the_data() -> None:
+    digits = datasets.load("digits", limit_test=20)
+    result = report.make_result("knn", {}, digits, {}, {}, ["so it is"], ["a.png"])
+    data = result["dataset"]
+    assert (result["notes"], result["files"]) == ([*digits.notes, "so it is"], ["a.png"])
+    assert (data["train"], data["test"], data["shape"]) == (1437, 20, [8, 8, 1])
+    assert data["class_counts"]["test"] == {str(c): int(sum(digits.test.labels == c)) for c in range(10)}
+    assert sum(data["class_counts"]["train"].values()) == 1437
+    other = report.make_result("knn", {}, datasets.load("digits", limit_test=19), {}, {})["dataset"]
+    assert data["test_ids"] != other["test_ids"]
+    assert data["details"] == {}
