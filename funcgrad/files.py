@@ -114,12 +114,20 @@ def shorten(value: object, limit: int = 60) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """So many of them: "1 image", "2,000 images"."""
+    """So many of them.
+
+    >>> counted(1, "image"), counted(2000, "image")
+    ('1 image', '2,000 images')
+    """
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def listed(values: Iterable[object], limit: int = 10) -> str:
-    """The first values as text: "a, b, c", and how many more there are."""
+    """The first values as text, and how many more there are.
+
+    >>> listed("abcd", 2)
+    'a, b and 2 more'
+    """
     texts = [str(value) for value in values]
     more = f" and {len(texts) - limit:,} more" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more

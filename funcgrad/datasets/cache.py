@@ -128,8 +128,8 @@ def _key(directory: Path, files: Sequence[Path], options: object) -> str:
     known = [(file, file.stat()) for file in sorted(files)]
     entries = [[str(file.relative_to(directory)), x.st_size, x.st_mtime_ns, x.st_ctime_ns] for file, x in known]
     texts = [file.read_text() for file in sorted(files) if file.suffix == ".json"]  # dataset_info.json, features.json
-    key = hashlib.sha256(json.dumps([_FORMAT, str(directory.resolve()), options, entries, texts]).encode())
-    return key.hexdigest()[:32]
+    key = json.dumps([_FORMAT, str(directory.resolve()), options, entries, texts], default=str)  # NumPy's integers, too
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def _read(path: Path, tuning: Tuning) -> Content | None:

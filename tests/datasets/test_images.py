@@ -159,6 +159,10 @@ def test_the_first_frame_of_several_is_taken_and_said(tmp_path: Path) -> None:
         pixels, notes = load_one(tmp_path, frames[0], suffix, of={"save_all": True, "append_images": frames[1:]})
         assert pixels[0, 0].tolist() == [200, 0, 0]
         assert notes == ("1 of 1 image: several frames or pages, of which the first is taken",)
+    pixels, notes = load_one(
+        tmp_path, frames[0], ".jpg", of={"format": "MPO", "save_all": True, "append_images": frames}
+    )
+    assert (pixels.shape, notes) == ((6, 5, 3), ())  # a photograph of a telephone, with what belongs to it
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
@@ -288,7 +292,7 @@ def test_limits_decode_only_what_they_take(tmp_path: Path) -> None:
     save_images(tmp_path)
     (tmp_path / "dog" / "0.png").write_text("broken")
     seen: list[tuple[int, int]] = []
-    data = datasets.load(tmp_path, limit_train=2, limit_test=1, progress=lambda *at: seen.append(at))
+    data = datasets.load(tmp_path, limit_train=np.int64(2), limit_test=1, progress=lambda *at: seen.append(at))
     assert (data.train.ids.tolist(), data.test.ids.tolist()) == (["cat/0.png", "cat/1.png"], ["cat/3.png"])
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert data.notes[0].startswith("--limit-train 2 takes the first examples and leaves out 1 of 2 classes (dog)")
