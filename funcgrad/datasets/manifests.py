@@ -1,7 +1,7 @@
 """Manifests: tables of image files and their labels, in or beside a folder of images."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from funcgrad.datasets.images import Encoded, Example, Source, suffixes
 from funcgrad.datasets.labels import Named, number_labels
 from funcgrad.datasets.table_files import Table
 from funcgrad.datasets.tables import PATHS, Columns, label_column, require_columns, rows_of_parts, split_rows
-from funcgrad.files import listed, shown
+from funcgrad.files import listed, reading, shown
 
 _FILES = ("metadata.csv", "metadata.jsonl")  # as Hugging Face's imagefolder calls them
 
@@ -29,7 +29,9 @@ def manifests_in(folder: Path) -> dict[str, Path]:
 
 
 def path_column(table: Table) -> str | None:
-    """The column of paths of images, if there is one."""
+    """The column of images or of their paths, if there is one."""
+    if table.encoded:
+        return next(iter(table.encoded))
     for wanted in PATHS:
         for name in table.names:
             if name.lower() == wanted and name not in table.numbers:
@@ -72,13 +74,13 @@ def manifest_source(
                 x._replace(label=number) for x, number in zip(examples[part], numbers.tolist(), strict=True)
             ]
     every = [x for part in examples.values() for x in part]
-    if missing := [x.name for x in every if not _path(x).is_file()]:
+    if missing := [x.name for x in every if isinstance(x.image, Path) and not x.image.is_file()]:
         message = f"of {len(every):,} listed images {len(missing):,} not there: {listed(missing)}"
         if not skip_missing:
             raise ValueError(f"{message}; --skip-unreadable leaves them out")
         notes[message], details["missing"] = None, missing
         examples = {part: [x for x in of if x.name not in {*missing}] for part, of in examples.items()}
-    images = [os.path.abspath(_path(x)) for of in examples.values() for x in of]
+    images = [os.path.abspath(x.image) for of in examples.values() for x in of if isinstance(x.image, Path)]
     if folder is not None and (count := sum(str(path) not in {*images} for path in _images_in(folder))):
         notes[f"images of {shown(folder)} that are not listed are left out: {count:,}"] = None
     if "test" not in examples and "validation" in examples:
@@ -91,17 +93,18 @@ def manifest_source(
 
 
 def _examples(table: Table, group: str | None) -> list[Example]:
-    names = table.read(path_column(table) or "").tolist()
-    groups = [None] * len(names) if group is None else table.read(group).tolist()
-    return [
-        Example(f"{table.path}: {shown(name)}", _find(table, name), -1, shown(name), group)
-        for name, group in zip(names, groups, strict=True)
-    ]
-
-
-def _path(example: Example) -> Path:
-    assert isinstance(example.image, Path)
-    return example.image
+    column = path_column(table) or ""
+    if column in table.encoded:
+        with reading(table.path, "table of images"):
+            images: Sequence[Path | bytes] = table.encoded[column]()
+        ids: Sequence[str | int] = range(len(images))
+    else:
+        names = table.read(column).tolist()
+        images, ids = [_find(table, name) for name in names], [*map(shown, names)]
+    groups = [None] * len(ids) if group is None else table.read(group).tolist()
+    where = f"{table.path}: row " if column in table.encoded else f"{table.path}: "
+    rows = zip(images, ids, groups, strict=True)
+    return [Example(f"{where}{id}", image, -1, id, group) for image, id, group in rows]
 
 
 def _find(table: Table, name: str) -> Path:

@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -23,15 +24,17 @@ class Table(NamedTuple):
 
     numbers: the columns of numbers (N,) and of vectors (N, …), with NaN for what is missing. read: any column, as
     numbers or text. classes: the names of the labels 0, 1, … of a column, where the file says them. notes: how it was
-    read.
+    read. encoded: what reads a column that holds images themselves, as the bytes of files.
     """
 
     path: Path
+    num_rows: int
     names: Sequence[str]
     numbers: Mapping[str, np.ndarray]
     read: Callable[[str], np.ndarray]
     classes: Mapping[str, Sequence[str]] = MappingProxyType({})
     notes: Sequence[str] = ()
+    encoded: Mapping[str, Callable[[], Sequence[bytes]]] = MappingProxyType({})
 
 
 def open_table(path: Path) -> Table:
@@ -42,7 +45,7 @@ def open_table(path: Path) -> Table:
             import pyarrow.parquet  # noqa: F401
     with reading(path, f"{suffix} table"):
         table = {".parquet": _open_parquet, ".jsonl": _open_json_lines}.get(suffix, _open_csv)(path)
-    if not table.names or not len(table.read(table.names[0])):
+    if not table.num_rows:
         raise ValueError(f"{path} has no rows")
     return table
 
@@ -59,7 +62,9 @@ def _open_csv(path: Path) -> Table:
         raise ValueError("two columns have the same name")
     body = rows if has_header else itertools.chain([first], rows)
     pieces: list[list[np.ndarray] | None] = [[] for _ in names]
+    num_rows = 0
     while chunk := [*itertools.islice(body, _CHUNK_ROWS)]:
+        num_rows += len(chunk)
         for place, cells in enumerate(zip(*chunk, strict=True)):
             if (known := pieces[place]) is not None:
                 piece = _as_numbers(cells)
@@ -77,7 +82,7 @@ def _open_csv(path: Path) -> Table:
             return np.array([row[place] for row in itertools.islice(_csv_rows(path), has_header, None)])
 
     notes = () if has_header else (f"{path.name} has no header: its columns are called 0 … {len(names) - 1}",)
-    return Table(path, names, numbers, read, notes=notes)
+    return Table(path, num_rows, names, numbers, read, notes=notes)
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
@@ -130,7 +135,7 @@ def _open_json_lines(path: Path) -> Table:
         texts = ["" if value is None else str(value) for value in columns[name]]
         return numbers[name] if name in numbers else np.array(texts)
 
-    return Table(path, [*columns], numbers, read)
+    return Table(path, len(rows), [*columns], numbers, read)
 
 
 def _open_parquet(path: Path) -> Table:
@@ -144,14 +149,34 @@ def _open_parquet(path: Path) -> Table:
         if name in numbers:
             return numbers[name]
         with reading(path, "table"):
-            values = file.read(columns=[name]).column(0).to_pylist()
-            return np.array(
-                ["" if value is None else value if isinstance(value, bytes) else str(value) for value in values]
-            )
+            values = file.read(columns=[name])[name].to_pylist()
+            return np.array(["" if value is None else _as_text(value) for value in values])
 
     described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     classes = {name: feature["names"] for name, feature in described.items() if "names" in feature}
-    return Table(path, schema.names, numbers, read, classes)
+    images = {field.name: partial(_arrow_images, file, field.name) for field in schema if _holds_images(field)}
+    return Table(path, file.metadata.num_rows, schema.names, numbers, read, classes, encoded=images)
+
+
+def _as_text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _holds_images(field: Any) -> bool:
+    """Whether a column is called an image and has bytes, or is what Hugging Face writes: {"bytes", "path"}."""
+    from pyarrow import types
+
+    if types.is_struct(field.type):
+        return field.type.get_field_index("bytes") >= 0
+    return field.name.lower() in ("image", "img") and (types.is_binary(field.type) or types.is_large_binary(field.type))
+
+
+def _arrow_images(file: Any, name: str) -> list[bytes]:
+    rows = file.read(columns=[name])[name].to_pylist()
+    values = [row["bytes"] if isinstance(row, dict) else row for row in rows]
+    if None in values:
+        raise ValueError(f"row {values.index(None)} of column {name} holds no bytes")
+    return values
 
 
 def _arrow_numbers(file: Any, field: Any) -> np.ndarray | None:

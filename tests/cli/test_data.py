@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dataset_files import save_images
 
@@ -27,6 +28,25 @@ def test_data_list_and_info(capsys: pytest.CaptureFixture[str], run: Run, tmp_pa
     assert capsys.readouterr().out == (
         f"name        mnist\nwhere       not in {tmp_path}\nnote        `funcgrad data prepare mnist` writes it\n"
     )
+
+
+def test_data_info_says_how_a_table_is_read(
+    capsys: pytest.CaptureFixture[str], run: Run, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    rows = [f"{i}.5,{i},{i // 3},{'xy'[i % 2]}" for i in range(12)]
+    path.write_text("\n".join(["a,b,owner,kind", *rows]))
+    assert cli.main(["data", "info", str(path), "--keys", "a", "--label-column", "owner"]) == 0
+    assert "classes     4: 0, 1, 2, 3\n" in capsys.readouterr().out
+    assert run("data", "info", path)["notes"][0] == (
+        "t.csv: labels are column kind, features columns a, owner; not used: b"
+        " (--label-column and --keys choose others)"
+    )
+    assert "has no column z, only a, b, owner, kind" in refused("data", "info", path, "--label-column", "z")
+    np.save(tmp_path / "x.npy", np.ones((4, 3), np.float32))
+    described = run("data", "info", tmp_path / "x.npy")
+    assert described["note"] == "no data to train on: no labels; `funcgrad predict` takes its 4 examples"
+    assert described["shape"] == [3]
 
 
 def test_data_prepare_says_what_archives_it_takes(refused: Callable[..., str], tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 from dataset_files import save_images
+from pyarrow import parquet
 
 from funcgrad import datasets
 
@@ -84,3 +86,27 @@ def test_images_that_are_not_there_are_named_or_left_out(tmp_path: Path, photos:
         datasets.load(path)
     examples = datasets.load_examples(path)
     assert (examples.labels, examples.images.shape) == (None, (8, 6, 5, 3))
+
+
+@pytest.mark.parametrize("as_struct", [True, False])
+def test_a_parquet_file_may_hold_the_images_themselves(
+    tmp_path: Path, photos: dict[str, np.ndarray], as_struct: bool
+) -> None:
+    """As Hugging Face's data sets do."""
+    content = [(tmp_path / "photos" / name).read_bytes() for name in photos]
+    column = [{"bytes": one, "path": None} for one in content] if as_struct else content
+    paths = []
+    for part, rows in (("train", slice(0, 6)), ("test", slice(6, 8))):
+        table = pyarrow.table({"img": column[rows], "label": ([0, 1] * 4)[rows], "who": [*"aabbccdd"][rows]})
+        paths.append(tmp_path / f"{part}-00000-of-00001.parquet")
+        parquet.write_table(table, paths[-1])
+    data = datasets.load(paths, group_column="who")
+    np.testing.assert_array_equal(np.concatenate([data.train.images, data.test.images]), [*photos.values()])
+    assert (data.train.labels.tolist(), data.test.ids.tolist()) == ([0, 1, 0, 1, 0, 1], [0, 1])
+    assert data.test.groups is not None
+    assert data.test.groups.tolist() == ["d", "d"]
+    assert datasets.load_examples(paths[1]).images.shape == (2, 6, 5, 3)
+    broken = pyarrow.table({"img": [*column[:3], *([{"bytes": None, "path": "a.png"}] if as_struct else [None])]})
+    parquet.write_table(broken, paths[0])
+    with pytest.raises(ValueError, match=r"not a readable table of images .row 3 of column img holds no bytes"):
+        datasets.load_examples(paths[0])
