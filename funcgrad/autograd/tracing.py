@@ -181,7 +181,12 @@ class Traced(Var):
         return self
 
     def __format__(self, spec: str) -> str:
-        return format(concrete(self), spec) if spec else repr(self)
+        x: Any = self
+        while spec and isinstance(x, Traced):
+            if x.trace.comparisons:
+                raise TypeError(f"{self!r} cannot be formatted inside jit, vmap or make_graph: it would be frozen")
+            x = x.value
+        return format(x, spec) if spec else repr(self)
 
     def __neg__(self) -> Any:
         return self.trace.apply(p.neg, (self,))

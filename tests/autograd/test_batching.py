@@ -323,10 +323,10 @@ def test_whole_lanes_of_any_width(kind: Any) -> None:
     np.testing.assert_array_equal(ag.vmap(lambda n: n / 4.0)(np.array([1, 2, 100], kind)), [0.25, 0.5, 25.0])
 
 
-def test_jax_arrays_can_be_mapped() -> None:
+def test_jax_arrays_are_mapped_by_jax() -> None:
     with jax.enable_x64(True):
         result = ag.vmap(lambda x: x * 2.0)(jax.numpy.arange(3.0))
-    assert isinstance(result, np.ndarray)
+    assert isinstance(result, jax.Array)
     np.testing.assert_array_equal(result, [0.0, 2.0, 4.0])
 
 

@@ -92,3 +92,5 @@ def test_a_traced_float_has_the_attributes_of_a_float() -> None:
 
     assert ag.grad(f)(3.0) == 6.0
     assert seen == [("3.00", " 3.0e+00", "Traced(3.0)", 0.0)]
+    with pytest.raises(TypeError, match="cannot be formatted inside jit, vmap or make_graph: it would be frozen"):
+        ag.jit(ag.grad(f))(3.0)
