@@ -6,6 +6,7 @@ NumPy asks an argument for `__array_ufunc__` and `__array_function__`, and calls
 
 import operator
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from funcgrad.autograd import ops
@@ -49,7 +50,7 @@ def _array_ufunc(self: Traced, ufunc: Any, method: str, *inputs: Any, out: Any =
 def _array_function(self: Traced, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
     """Another function of NumPy: that of `ops` with its name, or NumPy's own on arrays of objects."""
     name = function.__name__
-    if name in ops.__all__:
+    if name in ops.__all__ and "xs" not in signature(getattr(ops, name)).parameters:
         return getattr(ops, name)(*args, **kwargs)
     own: Any = getattr(function, "__wrapped__", None)
     try:

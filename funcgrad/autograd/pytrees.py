@@ -76,10 +76,13 @@ def register_tree(
     _may_contain.cache_clear()
 
 
-def register_dataclass(cls: type, data_fields: Iterable[str] | None = None, meta_fields: Iterable[str] = ()) -> type:
+def register_dataclass(
+    cls: type, data_fields: Iterable[str] | None = None, meta_fields: Iterable[str] | None = None
+) -> type:
     """Makes a dataclass a container of its fields, as `jax.tree_util.register_dataclass` does, and returns it.
 
-    `data_fields` are those with numbers, by default all but `meta_fields`, which are static: hashable and compared.
+    `data_fields` are those with numbers, by default all but `meta_fields`, which are static: hashable and compared. By
+    default these are the fields whose metadata say so: `field(metadata={"static": True})`.
     Raises TypeError for another class, ValueError for other names than those of all fields that `__init__` takes.
 
     >>> import dataclasses
@@ -94,7 +97,10 @@ def register_dataclass(cls: type, data_fields: Iterable[str] | None = None, meta
     """
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise TypeError(f"register_dataclass takes a dataclass, got {cls!r:.80}")
-    fields, meta = [field.name for field in dataclasses.fields(cls) if field.init], tuple(meta_fields)
+    known = [field for field in dataclasses.fields(cls) if field.init]
+    fields = [field.name for field in known]
+    static = [field.name for field in known if field.metadata.get("static") and data_fields is None]
+    meta = tuple(static if meta_fields is None else meta_fields)
     data = tuple(data_fields) if data_fields is not None else tuple(name for name in fields if name not in meta)
     if sorted([*data, *meta]) != sorted(fields):
         raise ValueError(

@@ -29,6 +29,7 @@ BOTH: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "float · array": (lambda x: np.sum(x * np.array([1.0, 2.0])), lambda x: 3.0 * x),
     "array of traced floats": (lambda x: np.sum(np.exp(np.array([x, 2 * x]))), lambda x: ops.exp(x) + ops.exp(2 * x)),
     "norm": (lambda x: np.linalg.norm([x, 2.0]), lambda x: ops.norm([x, 2.0])),
+    "sum and norm of one": (lambda x: np.sum(x) * np.linalg.norm(x), lambda x: x * x),
     "stack": (lambda x: np.sum(np.stack([x, x * x])), lambda x: x + x * x),
     "einsum": (lambda x: np.einsum("i,i->", *[np.array([x, 2.0])] * 2), lambda x: x * x + 4.0),
     "dot": (lambda x: np.dot(np.array([x, x]), np.array([1.0, 2.0])), lambda x: 3.0 * x),

@@ -1482,14 +1482,12 @@ def test_a_sum_of_many_terms_and_a_wide_gradient() -> None:
 # Dataclasses
 
 
+@ag.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Layer:
     weights: list[float]
     bias: float
-    activation: str = "tanh"
-
-
-ag.register_dataclass(Layer, meta_fields=("activation",))
+    activation: str = dataclasses.field(default="tanh", metadata={"static": True})
 
 
 def test_a_registered_dataclass_is_a_container_under_every_transformation() -> None:
