@@ -3,25 +3,27 @@
 Read it in this order: `graph` (what a function did), `primitives` (the derivative of each step), `transforms` (the
 chain rule, forwards and backwards): these three are the whole of backpropagation. Then `tracing` and `pytrees` (how a
 function is watched), `custom_rules`, and `ops` (the functions to call on traced floats). How it becomes fast comes
-last: `trace_graph`, `codegen`, `compiler`, `compiled_rules`, and on top of them `jit_cache` (jit) and `batching`
-(vmap). `inspection` and `draw` show a graph; `finite_differences` checks derivatives.
+last: `trace_graph`, `codegen`, `compiler`, `compiled_rules`, `path_tree`, and on top of them `variants` and
+`jit_cache` (jit), `columns` and `batching` (vmap). `inspection` and `draw` show a graph; `finite_differences` checks derivatives.
 """
 
 from funcgrad.autograd import numpy_functions
-from funcgrad.autograd.batching import column_function, vmap
+from funcgrad.autograd.batching import vmap
+from funcgrad.autograd.columns import column_function
 from funcgrad.autograd.compiled_rules import compile_on_first_use
 from funcgrad.autograd.custom_rules import custom_jvp, custom_vjp, stop_gradient
 from funcgrad.autograd.debugging import debug_nans
 from funcgrad.autograd.draw import equation_text, format_number, gradients, names_of, text_table, to_svg, to_text
+from funcgrad.autograd.errors import EscapedError
 from funcgrad.autograd.finite_differences import check_grads
 from funcgrad.autograd.graph import Equation, Graph, Var, outputs_of
 from funcgrad.autograd.inspection import label, make_graph, reverse_graph
+from funcgrad.autograd.jacobians import hessian, jacfwd, jacrev
 from funcgrad.autograd.jit_cache import jit
 from funcgrad.autograd.primitives import TABLE
 from funcgrad.autograd.pytrees import register_dataclass, register_tree
 from funcgrad.autograd.taylor import jet
-from funcgrad.autograd.tracing import EscapedError
-from funcgrad.autograd.transforms import grad, hessian, hvp, jacfwd, jacrev, jvp, linearize, value_and_grad, vjp
+from funcgrad.autograd.transforms import grad, hvp, jvp, linearize, value_and_grad, vjp
 
 # The transformations work without the compiler, by the rules as they stand in the table; with it they are faster.
 compile_on_first_use(TABLE.values())

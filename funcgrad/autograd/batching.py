@@ -1,15 +1,17 @@
 """vmap: the compiled paths of a function, run on NumPy columns with one lane for each example."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from functools import cache, wraps
+from functools import wraps
 from typing import Any, NamedTuple
 
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.codegen import Check, Node, Writer, build, input_names
+from funcgrad.autograd.columns import column_function
 from funcgrad.autograd.compiler import execute
-from funcgrad.autograd.graph import Graph, Primitive
+from funcgrad.autograd.errors import warn
+from funcgrad.autograd.fixed_ints import FixedInt
+from funcgrad.autograd.graph import Graph
 from funcgrad.autograd.jax_values import has_jax, of_jax
 from funcgrad.autograd.primitives import guard
 from funcgrad.autograd.pytrees import LEAF, Tree
@@ -36,13 +38,14 @@ class Group(NamedTuple):
     outputs: list[Any]
 
 
-def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0) -> Function:
+def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0, *, axis_size: int | None = None) -> Function:
     """fun over NumPy arrays of examples, mapped along `in_axes`; returns NumPy arrays, stacked along `out_axes`.
 
     fun sees one example: a float where the array has one axis, else an array (of traced floats). `None` in in_axes is
-    an argument that all examples share. fun is compiled for each path that a lane takes, as by `jit`, and each path
-    runs on its lanes; int lanes are constants, and so, as in `jit`, is what fun closes over. Inside a transformation,
-    over traced values, the lanes run one after the other.
+    an argument that all examples share; `axis_size` is the number of examples where no argument says it. fun is
+    compiled for each path that a lane takes, as by `jit`, and each path runs on its lanes. Lanes of ints and bools are
+    constants (ints wrap around like those of their dtype, and ~ of a bool is logical), and so, as in `jit`, is what fun
+    closes over. Inside a transformation, over traced values, the lanes run one after the other.
 
     Raises ValueError if the mapped axes differ in length or there are none.
 
@@ -57,35 +60,37 @@ def vmap(fun: Function, in_axes: Axes = 0, out_axes: Axes = 0) -> Function:
     @wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         if has_jax((args, kwargs)):
-            return of_jax("vmap")(fun, in_axes, out_axes)(*args, **kwargs)
+            return of_jax("vmap")(fun, in_axes, out_axes, axis_size=axis_size)(*args, **kwargs)
         if not isinstance(in_axes, int | tuple | list | None) or isinstance(in_axes, bool):
             raise TypeError(
-                f"vmap in_axes must be an int, None, or a tuple with an entry for each argument, got {in_axes!r}"
+                f"vmap in_axes must be an int, None, or a tuple with one for each argument, got {in_axes!r}"
             )
         axes = in_axes if isinstance(in_axes, tuple | list) else [in_axes] * len(args)
         if len(axes) != len(args):
-            raise ValueError(
-                f"vmap in_axes must have an entry for each argument: got {len(axes)} for {len(args)} arguments"
-            )
-        columns, tree, lanes = _columns(args, axes, kwargs)
+            raise ValueError(f"vmap in_axes must have an entry for each argument: got {len(axes)} for {len(args)}")
+        if axis_size is not None and (not isinstance(axis_size, int) or axis_size < 0):
+            raise TypeError(f"vmap axis_size must be None or an int of at least 0, got {axis_size!r}")
+        columns, tree, lanes = _columns(args, axes, kwargs, axis_size)
         if not lanes:
-            return _placed(_of_no_lanes(fun, tree, columns), out_axes)
+            return _placed(_of_no_lanes(fun, tree, columns), out_axes, "the output")
         if active() or any(pytrees.is_array(column) and column.dtype == object for column in columns):
             groups = _one_by_one(fun, tree, columns, range(lanes))
         else:
             groups = _groups(fun, tree, columns, lanes, cache, warned)
-        return _placed(_joined(groups, lanes), out_axes)
+        return _placed(_joined(groups, lanes), out_axes, "the output")
 
     mapped.compiles_arrays = True  # type: ignore[attr-defined]  # `jit` of it does not compile again
     return mapped
 
 
-def _columns(args: tuple[Any, ...], axes: Sequence[Axes], kwargs: dict[str, Any]) -> tuple[list[Any], Tree, int]:
+def _columns(
+    args: tuple[Any, ...], axes: Sequence[Axes], kwargs: dict[str, Any], axis_size: int | None
+) -> tuple[list[Any], Tree, int]:
     """One column (an array over lanes) or shared value for each leaf that fun sees; their tree; the number of lanes."""
     import numpy as np
 
     columns: list[Any] = []
-    lengths: dict[int, str] = {}
+    lengths: dict[int, str] = {} if axis_size is None else {axis_size: "the argument axis_size"}
 
     def walk(x: Any, axis: Axes, where: str) -> Tree:
         if axis is None or x is None:
@@ -117,7 +122,8 @@ def _columns(args: tuple[Any, ...], axes: Sequence[Axes], kwargs: dict[str, Any]
     keywords = walk(kwargs, 0, "kwargs")
     if not lengths:
         raise ValueError(
-            "vmap must have at least one array to map: every entry of in_axes is None or there are no arguments"
+            "vmap must have at least one array to map, or be given axis_size: every entry of in_axes is None or there "
+            "are no arguments"
         )
     if len(lengths) > 1:
         sizes = ", ".join(f"{where} has {size}" for size, where in lengths.items())
@@ -129,7 +135,8 @@ def _lane_value(column: Any, lane: int) -> Any:
     if not pytrees.is_array(column):
         return column
     x = column[lane]
-    return x.item() if hasattr(x, "item") else x
+    kind = column.dtype.kind
+    return FixedInt(x, column.dtype) if kind in "iu" else x if kind == "b" or not hasattr(x, "item") else x.item()
 
 
 def _groups(
@@ -142,10 +149,11 @@ def _groups(
 ) -> list[Group]:
     """The results of all lanes, by compiled paths; a path that no lane has taken before is compiled."""
     done: list[Group] = []
+    kinds = tuple([x.dtype.char if pytrees.is_array(x) else "" for x in columns])
     for constants, chosen in _by_constants(columns, lanes):
         places = [i for i in range(len(columns)) if i not in constants]
         try:
-            paths = cache.setdefault((tree, tuple([(i, type(x), x) for i, x in constants.items()])), {})
+            paths = cache.setdefault((tree, kinds, tuple([(i, *pytrees.exact(x)) for i, x in constants.items()])), {})
         except TypeError:  # a shared argument that cannot be hashed: compiled for this call alone
             paths = {}
         inputs = [columns[i] for i in places]
@@ -156,13 +164,16 @@ def _groups(
             leaves = [constants.get(i, _lane_value(column, chosen[0])) for i, column in enumerate(columns)]
             names = [f"x{i}" for i in range(len(leaves))]
             graph, _ = trace_graph(lambda args, kwargs: fun(*args, **kwargs), leaves, places, tree, names)
+            if graph.closes_over:
+                done += _one_by_one(fun, tree, columns, chosen)
+                break
             outcomes = tuple([(xs[0].index, xs[1]) for primitive, xs, _ in graph.equations if primitive is guard])
             if outcomes not in paths:
                 if len(paths) >= MAX_PATHS:
                     if not warned:
                         name = getattr(fun, "__name__", "a function")
                         warned.append(f"vmap of {name}: {MAX_PATHS} paths are compiled, other lanes run one by one")
-                        warnings.warn(warned[0], RuntimeWarning, stacklevel=3)
+                        warn(warned[0])
                     done += _one_by_one(fun, tree, columns, chosen)
                     break
                 paths[outcomes] = CompiledPath(_columnwise(graph), graph.out_tree)
@@ -212,10 +223,18 @@ def _by_constants(columns: Sequence[Any], lanes: int) -> list[tuple[dict[int, An
     varied = [i for i in odd if isinstance(columns[i], np.ndarray) and columns[i].dtype.kind != "f"]
     if not varied:
         return [(shared, np.arange(lanes))]
+    keys = [columns[i].tolist() for i in varied]
+    keys = [
+        list(map(pytrees.exact, key)) if columns[i].dtype.kind == "c" else key
+        for i, key in zip(varied, keys, strict=True)
+    ]
     rows: dict[Any, list[int]] = {}
-    for lane, row in enumerate(zip(*[columns[i].tolist() for i in varied], strict=True)):
+    for lane, row in enumerate(zip(*keys, strict=True)):
         rows.setdefault(row, []).append(lane)
-    return [({**shared, **dict(zip(varied, row, strict=True))}, np.array(chosen)) for row, chosen in rows.items()]
+    return [
+        ({**shared, **{i: _lane_value(columns[i], chosen[0]) for i in varied}}, np.array(chosen))
+        for chosen in rows.values()
+    ]
 
 
 def _columnwise(graph: Graph) -> Function:
@@ -236,59 +255,6 @@ def _columnwise(graph: Graph) -> Function:
     lines = [*writer.parts, f"def columns({', '.join(writer.inputs)}):", *writer.lines]
     lines.append(f"    return [{', '.join(conditions)}], [{', '.join(outputs)}]")
     return execute("\n".join(lines) + "\n", writer.names, "columns")
-
-
-@cache
-def _column_functions() -> dict[str, Function]:
-    import numpy as np
-
-    same = "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sqrt cbrt square logaddexp logaddexp2"
-    same += " asin acos atan atan2 asinh acosh atanh signbit floor ceil abs"
-
-    def power(
-        x: Any, y: Any
-    ) -> Any:  # of arrays only: for a scalar exponent NumPy may take a root, which differs at -0, -inf
-        x, y = np.broadcast_arrays(x, y)
-        return np.power(x, y.copy())
-
-    def logistic(x: Any) -> Any:
-        e = np.exp(-np.abs(x))
-        return np.where(x >= 0, 1.0, e) / (1.0 + e)
-
-    def sech2(x: Any) -> Any:
-        e = np.exp(-2.0 * np.abs(x))
-        return 4.0 * e / ((1.0 + e) * (1.0 + e))
-
-    def maximum(x: Any, y: Any) -> Any:  # of +0 and -0 always +0
-        return np.where(np.equal(x, 0.0) & np.equal(y, 0.0), x + y, np.maximum(x, y))
-
-    return {
-        **{name: getattr(np, name) for name in same.split()},
-        "div": np.divide,
-        "pow": power,
-        "integer_pow": lambda x, n: np.power(x, float(n)),
-        "rsqrt": lambda x: 1.0 / np.sqrt(x),
-        "logistic": logistic,
-        "sech2": sech2,
-        "max": maximum,
-        "min": lambda x, y: -maximum(-x, -y),
-        "share": lambda x, z, y: np.where(x == z, np.where(y == z, 0.5, 1.0), 0.0),
-        "relu": lambda x: np.maximum(x, 0.0),
-        "relu6": lambda x: np.minimum(np.maximum(x, 0.0), 6.0),
-        "select": np.where,
-        "not": np.logical_not,
-        "round": np.rint,
-        "rem": np.fmod,
-        "int": np.trunc,
-    }
-
-
-def column_function(primitive: Primitive) -> Function:
-    """The primitive on columns: NumPy's function, or its own value lane by lane."""
-    import numpy as np
-
-    known = _column_functions().get(primitive.name)
-    return known if known is not None else np.vectorize(primitive.value, otypes=[float])
 
 
 def _of_no_lanes(fun: Function, tree: Tree, columns: Sequence[Any]) -> Any:
@@ -325,7 +291,8 @@ def _column(output: Any, lanes: int) -> Any:
     """An output of a group of lanes as a column of its own. Raises TypeError if it is not numeric."""
     import numpy as np
 
-    column = output if pytrees.is_array(output) and output.shape else np.full(lanes, output)
+    dtype = output.dtype if isinstance(output, FixedInt) else None
+    column = output if pytrees.is_array(output) and output.shape else np.full(lanes, output, dtype)
     if column.dtype.kind not in "fiub" and not isinstance(output, Traced):
         raise TypeError(f"vmap: the function must return numbers, got {type(output).__name__}: {output!r:.80}")
     return column
@@ -357,24 +324,30 @@ def _axes_of_children(what: str, axes: Axes, x: Any, count: int) -> list[Axes]:
     return list(axes)
 
 
-def _placed(out: Any, axes: Axes) -> Any:
+def _placed(out: Any, axes: Axes, where: str) -> Any:
     """The arrays with their lanes along `axes` instead of 0; with None, the value that all lanes share."""
     import numpy as np
 
     if type(axes) is int and axes == 0:
         return out
     if isinstance(out, np.ndarray):
-        if not isinstance(axes, int | None):
-            raise ValueError(f"vmap out_axes must be an int or None for an array, got {axes!r}")
+        if not isinstance(axes, int | None) or isinstance(axes, bool):
+            kind = TypeError if isinstance(axes, str | float | bool) else ValueError
+            raise kind(f"vmap out_axes must be an int or None for {where}, which is an array, got {axes!r}")
+        if axes is not None and not -out.ndim <= axes < out.ndim:
+            raise ValueError(f"vmap out_axes {axes} is out of bounds for {where}, an array of shape {out.shape}")
         if axes is not None:
             return np.moveaxis(out, 0, axes)
         known = out if out.dtype != object else np.array([concrete(x) for x in out.ravel()], float).reshape(out.shape)
         if len(out) and not all(np.array_equal(x, known[0], equal_nan=known.dtype.kind == "f") for x in known[1:]):
-            raise ValueError("vmap has mapped output but out_axes is None: the examples give different values")
+            raise ValueError(
+                f"vmap has mapped output but out_axes is None for {where}: the examples give different values"
+            )
         first = out[0] if len(out) else out
         return first.item() if isinstance(first, np.generic) else first
     parts = pytrees.children(out)
     if parts is None:
         return out
-    inside = _axes_of_children("out_axes", axes, out, len(parts[0]))
-    return pytrees.container(type(out), parts[1], [_placed(x, a) for x, a in zip(parts[0], inside, strict=True)])
+    inside = _axes_of_children(f"out_axes for {where}", axes, out, len(parts[0]))
+    placed = [_placed(x, a, f"{where}[{i}]") for i, (x, a) in enumerate(zip(parts[0], inside, strict=True))]
+    return pytrees.container(type(out), parts[1], placed)

@@ -15,6 +15,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from funcgrad.autograd import pytrees
 from funcgrad.autograd.graph import Graph, Primitive, Var
 from funcgrad.autograd.primitives import TABLE
 
@@ -88,7 +89,7 @@ def build(graphs: Sequence[Graph]) -> Block:
                 continue  # its outcome is already known
             groups: dict[Any, list[int]] = {}
             for i in paths:
-                groups.setdefault(graphs[i].equations[at].inputs[1], []).append(i)
+                groups.setdefault(graphs[i].equations[at][1][1], []).append(i)
             if len(groups) > 1:
                 below = {
                     outcome: block(group, at + 1, dict(known), dict(shared), {**seen, condition: outcome})
@@ -114,7 +115,7 @@ def _needed(graph: Graph) -> set[int]:
 
 def _key(x: Any) -> Any:
     """An operand so that 1.0 and 1, or 0.0 and -0.0, differ."""
-    return x if type(x) is Node else (type(x), x or repr(x))
+    return x if type(x) is Node else pytrees.exact(x)
 
 
 # Something simpler with exactly the same value, whatever the inputs, or None if there is nothing: `make` makes a

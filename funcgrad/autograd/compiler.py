@@ -73,6 +73,14 @@ def _interpreted(block: Block, graphs: Sequence[Graph], leaves: Sequence[Any], m
         block = block.outcomes[read(block.condition)]
 
 
+def checked(signature: "Signature", function: Function, again: Function) -> Function:
+    """The function of leaves as one of arguments, which are checked like those of a compiled function."""
+    checks, constants = signature.checks()
+    lines = [f"def {signature.title}({', '.join(signature.parameters)}):", *("    " + line for line in checks)]
+    source = "\n".join([*lines, f"    return missed({', '.join(signature.names)})"]) + "\n"
+    return execute(source, {**constants, "again": again, "missed": function}, signature.title)
+
+
 class _MissingPath(Exception):  # never leaves the compiled code
     """The arguments take a path that has not been compiled."""
 
@@ -152,6 +160,7 @@ class Signature(NamedTuple):
         """Lines that unpack the arguments into the leaves, or return `again`; and the constants they refer to."""
         constants: dict[str, Any] = {}
         lines: list[str] = []
+        known: set[str] = set()  # to be floats
         if not self.leaves:
             return lines, constants
         leaf = iter(range(len(self.leaves)))
@@ -171,6 +180,13 @@ class Signature(NamedTuple):
                 elif inputs[at] != text:
                     lines.append(f"{inputs[at]} = {text}")
                 return
+            if pytrees.is_array_kind(tree):
+                names = [inputs[next(leaf)] for _ in tree.children]
+                known.update(names)
+                kind = named("kind", len(constants), tree.kind)
+                wrong = f"type({text}) is not {kind} or {text}.shape != {tree.extra} or {text}.dtype.char not in 'def'"
+                lines.extend([f"if {wrong}:", again, f"[{', '.join(names)}] = {text}.ravel().tolist()"])
+                return
             kind = named("kind", len(constants), tree.kind)
             size = f" or len({text}) != {len(tree.children)}" if tree.kind is not type(None) else ""
             lines.extend([f"if type({text}) is not {kind}{size}:", again])
@@ -186,8 +202,7 @@ class Signature(NamedTuple):
 
         for parameter, tree in zip(self.parameters, self.arguments, strict=True):
             unpack(tree, parameter)
-        if self.names:
-            floats = [f"type({name}) is float" for name in self.names]
+        if floats := [f"type({name}) is float" for name in self.names if name not in known]:
             lines += [f"if not ({' and '.join(floats)}):", again]
         return lines, constants
 
@@ -196,6 +211,11 @@ class Signature(NamedTuple):
 
         def known(tree: Tree) -> bool:
             usual = tree.kind in (None, tuple, list, dict, type(None)) or pytrees.is_named_tuple(tree.kind)
-            return usual and all(map(known, tree.children))
+            return (usual or pytrees.is_array_kind(tree)) and all(map(known, tree.children))
 
+        constants = [x for i, x in enumerate(self.leaves) if i not in {*self.places}]
+        if any(isinstance(x, complex) for x in constants) or (
+            constants and any(map(pytrees.has_array, self.arguments))
+        ):
+            return False  # == is not enough to compare them
         return all(map(known, self.arguments))

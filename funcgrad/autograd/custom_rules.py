@@ -7,10 +7,11 @@ from inspect import signature
 from typing import Any
 
 from funcgrad.autograd import primitives, pytrees
+from funcgrad.autograd.errors import EscapedError, not_linear
 from funcgrad.autograd.jax_values import is_jax, of_jax
 from funcgrad.autograd.pytrees import Tree
-from funcgrad.autograd.tracing import Trace, Traced, run
-from funcgrad.autograd.transforms import Call, Recording, or_zero, pair, pull, push
+from funcgrad.autograd.tracing import Trace, Traced, concrete, number, run
+from funcgrad.autograd.transforms import Call, Recording, or_zero, pair, pull, push, tangents_at_hand
 
 Function = Callable[..., Any]
 
@@ -24,13 +25,12 @@ def stop_gradient(x: Any) -> Any:
 class _Custom:
     """Shared by custom_jvp and custom_vjp: the arguments, and the call at the innermost level that differentiates.
 
-    `fixed(x)` is an argument in nondiff_argnums as the function and the rule receive it, a constant. `rule(args, fixed,
-    primals, tree, traced)` gives the leaves of the value, their tree, and the functions that push tangents and pull
-    cotangents through.
+    `fixed(x)` is an argument in nondiff_argnums as the function and the rule receive it, a constant.
+    `differentiated(trace, args, fixed, leaves, tree)` is the value as numbers of this trace, by the rule.
     """
 
     fixed: Function
-    rule: Function
+    differentiated: Function
     under_jax: Function  # () -> the function with JAX's own custom rule
 
     def __init__(self, fun: Function, nondiff_argnums: Sequence[int] = ()) -> None:
@@ -48,19 +48,20 @@ class _Custom:
         args = tuple([x if i in places else self.fixed(x) for i, x in enumerate(args)])
         leaves, tree = pytrees.flatten(tuple([args[i] for i in places]))
         leaves = [_outside(x, lambda trace: trace.plain) for x in leaves]
-        traces = [x.trace for x in leaves if isinstance(x, Traced) and not (x.trace.comparisons or x.trace.plain)]
+        for x in leaves:
+            if isinstance(x, Traced):
+                x.trace.custom = True
+        traces = [x.trace for x in leaves if isinstance(x, Traced) and not (x.trace.comparisons or x.trace.linear_for)]
         if not traces:
             return self.under_jax()(*args) if any(map(is_jax, leaves)) else self.fun(*args)
         trace = max(traces, key=lambda trace: trace.level)
+        if trace.closed:
+            raise EscapedError
         if not trace.custom_rules:
             return self.fun(*args)
         constant = lambda x: _outside(x, lambda inner: inner.level >= trace.level)  # noqa: E731
         fixed = [pytrees.map_leaves(constant, args[i]) for i in self.nondiff]
-        outer = [trace.value(x) for x in leaves]
-        outputs, out_tree, push, pull = self.rule(args, fixed, outer, tree, [trace.owns(x) for x in leaves])
-        results = [trace.new(x) for x in outputs]
-        trace.equations.append((Call(self.name, push, pull), tuple(leaves), tuple(results)))
-        return pytrees.unflatten(out_tree, results)
+        return self.differentiated(trace, args, fixed, leaves, tree)
 
     def _places(self, args: Sequence[Any]) -> list[int]:
         """The positions of the arguments that are not in nondiff_argnums."""
@@ -74,8 +75,7 @@ class _Custom:
         except ValueError:  # a function without a signature
             return args
         bound.apply_defaults()
-        if bound.kwargs:
-            names = ", ".join(bound.kwargs)
+        if names := ", ".join(name for name in bound.kwargs if name in kwargs):
             raise TypeError(f"{self.name}: a function with a custom rule takes no keyword-only arguments, got {names}")
         return bound.args
 
@@ -86,8 +86,17 @@ class _Custom:
 def _outside(x: Any, is_inside: Callable[[Trace], bool]) -> Any:
     """x at the first level outwards whose trace is not inside."""
     while isinstance(x, Traced) and is_inside(x.trace):
+        if x.trace.closed:
+            raise EscapedError
         x = x.value
     return x
+
+
+def called(trace: Trace, call: Call, leaves: list[Any], values: list[Any], out_tree: Tree) -> Any:
+    """Records a call whose value has these leaves, and returns it."""
+    results = [trace.new(x) for x in values]
+    trace.equations.append((call, tuple(leaves), tuple(results)))
+    return pytrees.unflatten(out_tree, results)
 
 
 class custom_jvp(_Custom):
@@ -136,28 +145,71 @@ class custom_jvp(_Custom):
     def fixed(self, x: Any) -> Any:
         return stop_gradient(x)
 
-    def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
-        """Records the rule as a linear function of the tangents, to push and pull through."""
+    def differentiated(self, trace: Trace, args: Any, fixed: list[Any], leaves: list[Any], tree: Tree) -> Any:
+        """The rule at the tangents at hand in forward mode, else recorded as a linear function of the tangents."""
+        primals = [trace.value(x) for x in leaves]
+        if trace.tangents is not None:
+            table = tangents_at_hand(trace)
+            at_hand = [or_zero(table[x.index]) if trace.owns(x) else 0.0 for x in leaves]
+            values, outputs, out_tree = self._by_the_rule(fixed, primals, at_hand, tree)
+            results = [trace.new(x) for x in values]
+            table += [None] * (trace.size - len(table))
+            for x, tangent in zip(results, outputs, strict=True):
+                table[x.index] = tangent
+            return pytrees.unflatten(out_tree, results)
+        with Trace(linear_for=self.name) as linear:
+            tangents = [linear.new(0.0) for _ in primals]
+            values, outputs, out_tree = self._by_the_rule(fixed, primals, list(tangents), tree)
+        _check_linear(self.name, linear, outputs)
+        recording = Recording(linear, tangents, outputs, out_tree)
+        return called(
+            trace,
+            Call(
+                self.name,
+                lambda given: push(recording, [or_zero(t) for t in given]),
+                lambda given: pull(recording, [or_zero(ct) for ct in given]),
+            ),
+            leaves,
+            values,
+            out_tree,
+        )
+
+    def _by_the_rule(
+        self, fixed: list[Any], primals: list[Any], tangents: list[Any], tree: Tree
+    ) -> tuple[list[Any], list[Any], Tree]:
+        """The leaves of the value and of the tangent that the rule gives, and their tree."""
         if self.jvp is None:
             raise self._missing("defjvp")
-        with Trace() as linear:
-            tangents = [linear.new(0.0) for _ in primals]
-            directions = [t if is_traced else 0.0 for t, is_traced in zip(tangents, traced, strict=True)]
-            args = (*fixed, pytrees.unflatten(tree, primals), pytrees.unflatten(tree, directions))
-            result = run(self.jvp, args, {})
+        result = run(self.jvp, (*fixed, pytrees.unflatten(tree, primals), pytrees.unflatten(tree, tangents)), {})
         value, tangent = pair(f"the jvp rule of {self.name} must return a pair (value, tangent)", result)
         values, out_tree = pytrees.flatten(value)
         outputs, its = pytrees.flatten(tangent)
         if its != out_tree:
             kinds = f"{out_tree} and {its}"
             raise TypeError(f"the jvp rule of {self.name} must return value and tangent nested alike, got {kinds}")
-        recording = Recording(linear, tangents, outputs, out_tree)
-        return (
-            [linear.value(x) for x in values],
-            out_tree,
-            lambda given: push(recording, [or_zero(t) for t in given]),
-            lambda given: pull(recording, [or_zero(ct) for ct in given]),
-        )
+        return values, [number(x) for x in outputs], out_tree
+
+
+def _check_linear(name: str, linear: Trace, outputs: Sequence[Any]) -> None:
+    """Raises TypeError unless the outputs are linear functions of the inputs of this trace."""
+    zero = lambda x: type(x) is float and x == 0.0  # noqa: E731
+    for primitive, inputs, _ in linear.equations:
+        parts = [linear.owns(x) for x in inputs]
+        if not (
+            (
+                primitive.name in ("add", "sub", "neg")
+                and all(own or zero(x) for own, x in zip(parts, inputs, strict=True))
+            )
+            or (primitive.name == "mul" and parts.count(True) == 1)
+            or (primitive.name == "div" and parts == [True, False])
+            or (primitive.name == "integer_pow" and inputs[1] == 1)
+            or (primitive.name == "select" and not parts[0] and all(linear.owns(x) or zero(x) for x in inputs[1:]))
+        ):
+            described = ", ".join("tangent" if own else repr(concrete(x)) for own, x in zip(parts, inputs, strict=True))
+            raise not_linear(name, f"it computes {primitive}({described})")
+    for x in outputs:
+        if not linear.owns(x) and not zero(x):
+            raise not_linear(name, f"it gives {concrete(x)!r} whatever the tangent is")
 
 
 class custom_vjp(_Custom):
@@ -191,12 +243,13 @@ class custom_vjp(_Custom):
                 )
         return x
 
-    def rule(self, args: Any, fixed: list[Any], primals: list[Any], tree: Tree, traced: list[bool]) -> Any:
+    def differentiated(self, trace: Trace, args: Any, fixed: list[Any], leaves: list[Any], tree: Tree) -> Any:
         if self.fwd is None or self.bwd is None:
             raise self._missing("defvjp")
         bwd, name = self.bwd, self.name
         args = pytrees.replace_at(self.nondiff, fixed, args)
-        args = pytrees.replace_at(self._places(args), pytrees.unflatten(tree, primals), args)
+        primals = pytrees.unflatten(tree, [trace.value(x) for x in leaves])
+        args = pytrees.replace_at(self._places(args), primals, args)
         result = run(self.fwd, tuple(args), {})
         value, residuals = pair(f"the forward rule of {name} must return a pair (value, residuals)", result)
         values, out_tree = pytrees.flatten(value)
@@ -220,4 +273,4 @@ class custom_vjp(_Custom):
                 sent += parts
             return sent
 
-        return values, out_tree, push, pull
+        return called(trace, Call(name, push, pull), leaves, values, out_tree)

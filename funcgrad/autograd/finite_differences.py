@@ -24,7 +24,8 @@ def check_grads(
 
     As `jax.test_util.check_grads`: in a random direction v, forward mode is compared with the central difference
     (fun(x + eps·v) - fun(x - eps·v)) / 2eps, and reverse mode with the product of a random cotangent and this; both
-    must return the function's value, too. Then the derivative itself is checked as a function, `order` times.
+    must return the function's value, too. Then the derivative itself is checked as a function, `order` times. `atol`,
+    `rtol` and `eps` are 1e-5 where they are None.
 
     At a kink the central difference is the mean of both slopes, so that a function is right there only if its
     derivative is this mean. Raises ValueError for another mode than "fwd" and "rev", and TypeError for an argument that

@@ -72,6 +72,15 @@ def apply_rules(rules: tuple[Rule | None, ...], tangent: Any, result: Any, *args
     return tuple([None if rule is None else rule(tangent, result, *args) for rule in rules])
 
 
+class Outer(float):
+    """A number of an outer transformation that a function closes over, as a constant of its graph.
+
+    It shows its value in that run; `number` is the number itself, with which `Graph.eval` computes.
+    """
+
+    number: Any
+
+
 class Equation(NamedTuple):
     """output = primitive(*inputs). An input is a Var or a constant. (A `Call` of a user's rule has several outputs.)"""
 
@@ -103,6 +112,8 @@ class Graph(NamedTuple):
     places: tuple[int, ...] = ()
     leaves: tuple[Any, ...] = ()
     labels: tuple[tuple[int, str], ...] = ()
+    closes_over: bool = False  # numbers of an outer transformation
+    has_custom_rules: bool = False  # of functions whose own equations it holds
 
     def eval(self, *args: Any) -> Any:
         """The function's value at other arguments, nested like those it was traced with.
@@ -135,7 +146,7 @@ class Graph(NamedTuple):
 def evaluate(graph: Graph, leaves: Sequence[Any]) -> list[Any]:
     """The graph's outputs for these inputs, by its primitives: an interpreter in four lines."""
     values = {var.index: x for var, x in zip(graph.inputs, leaves, strict=True)}
-    read = lambda x: values[x.index] if isinstance(x, Var) else x  # noqa: E731
+    read = lambda x: values[x.index] if isinstance(x, Var) else x.number if type(x) is Outer else x  # noqa: E731
     for primitive, inputs, output in graph.equations:
         values[output.index] = primitive(*map(read, inputs))
     return [read(x) for x in graph.outputs]

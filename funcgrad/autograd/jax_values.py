@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from weakref import WeakKeyDictionary
 
 Function = Callable[..., Any]
+OURS: WeakKeyDictionary[Function, Function] = WeakKeyDictionary()  # what the functions of `or_jax_later` call first
 
 
 def is_jax(x: Any) -> bool:
@@ -67,6 +69,7 @@ def or_jax_later(transform: Function) -> Function:
                     raise
             return of_jax(transform.__name__)(fun, *options, **named)(*args, **kwargs)
 
+        OURS[call] = ours
         return call
 
     return make

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from funcgrad.autograd import pytrees
-from funcgrad.autograd.graph import Equation, Graph
+from funcgrad.autograd.graph import Graph, Outer
 from funcgrad.autograd.pytrees import Tree
-from funcgrad.autograd.tracing import Trace, Traced
+from funcgrad.autograd.tracing import Trace, Traced, concrete
 
 Function = Callable[..., Any]
 
@@ -21,16 +21,46 @@ def trace_graph(fun: Function, leaves: list[Any], places: list[int], tree: Tree,
         inputs = [trace.new(float(leaves[i])) for i in places]
         out = fun(*pytrees.unflatten(tree, pytrees.replace_at(places, inputs, leaves)))
     outputs, out_tree = pytrees.flatten(out)
-    for x in outputs:
+    check_numbers(fun, outputs)
+    value = pytrees.unflatten(out_tree, [trace.value(x) for x in outputs])
+    closes_over = trace.outer or any(isinstance(x, Traced) and not trace.owns(x) for x in outputs)
+    equations: Any = trace.equations  # plain triples: `make_graph` gives them names
+    if closes_over:
+        equations = [(p, tuple([_constant(trace, x) for x in xs]), output) for p, xs, output in equations]
+        outputs = [_constant(trace, x) for x in outputs]
+    chosen = tuple([names[i] for i in places])
+    name = getattr(fun, "__name__", "function")
+    graph = Graph(
+        inputs=tuple(inputs),
+        equations=tuple(equations),
+        outputs=tuple(outputs),
+        names=chosen,
+        in_tree=tree,
+        out_tree=out_tree,
+        name=name,
+        places=tuple(places),
+        leaves=tuple(leaves),
+        closes_over=closes_over,
+        has_custom_rules=trace.custom,
+    )
+    return graph, value
+
+
+def check_numbers(fun: Function, leaves: Sequence[Any]) -> None:
+    """Raises TypeError if a leaf of what fun returned is not a number, nor a string."""
+    for x in leaves:
         if not isinstance(x, Traced | bool | int | float | str | complex) and not pytrees.numpy_kind(x):
             title = getattr(fun, "__name__", "the function")
             raise TypeError(f"{title} returned a value of type {type(x).__name__}, which is no number: {x!r:.80}")
-    value = pytrees.unflatten(out_tree, [trace.value(x) for x in outputs])
-    equations = tuple([Equation(*equation) for equation in trace.equations])
-    chosen = tuple([names[i] for i in places])
-    name = getattr(fun, "__name__", "function")
-    graph = Graph(tuple(inputs), equations, tuple(outputs), chosen, tree, out_tree, name, tuple(places), tuple(leaves))
-    return graph, value
+
+
+def _constant(trace: Trace, x: Any) -> Any:
+    """A number of an outer transformation as a constant, everything else unchanged."""
+    if not isinstance(x, Traced) or trace.owns(x):
+        return x
+    constant = Outer(concrete(x))
+    constant.number = x
+    return constant
 
 
 def leaf_names(fun: Function, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> list[str]:

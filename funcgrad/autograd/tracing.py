@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from funcgrad.autograd import primitives as p
 from funcgrad.autograd import pytrees
+from funcgrad.autograd.errors import EscapedError, not_linear
 from funcgrad.autograd.graph import Primitive, Var
 from funcgrad.autograd.jax_values import JaxArgument, is_jax
 
@@ -42,14 +43,34 @@ class Trace:
 
     A trace for derivatives records only what has a derivative. With `comparisons`, for compilation, it also records
     comparisons, and each branch taken on one as a `guard`. With `plain` it records for nobody: it only makes arithmetic
-    follow IEEE 754.
+    follow IEEE 754. One for the rule of a custom_jvp function, `linear_for` its name, records what the rule does with
+    its tangents, and raises where that is not linear.
+
+    A trace of forward mode that knows its directions has their `tangents`, of which equation `pushed` is the next.
     """
 
-    __slots__ = ("closed", "comparisons", "equations", "level", "plain", "size")
+    __slots__ = (
+        "closed",
+        "comparisons",
+        "custom",
+        "equations",
+        "level",
+        "linear_for",
+        "outer",
+        "plain",
+        "pushed",
+        "size",
+        "tangents",
+    )
     custom_rules: ClassVar[bool] = True  # whether functions that have them are differentiated by them
 
-    def __init__(self, comparisons: bool = False, plain: bool = False) -> None:
+    def __init__(self, comparisons: bool = False, plain: bool = False, linear_for: str = "") -> None:
         self.level = next(_levels)
+        self.linear_for = linear_for
+        self.custom = False  # whether a compiled function called one with a rule of its own
+        self.outer = False  # whether a compiled function met a number of an outer transformation
+        self.tangents: list[Any] | None = None
+        self.pushed = 0
         self.comparisons = comparisons
         self.plain = plain
         self.size = 0
@@ -63,13 +84,13 @@ class Trace:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         _active.depth -= 1
-        self.closed = not self.plain  # the numbers of a plain trace may outlive it
+        self.closed = True
 
     def new(self, value: Any) -> "Traced":
         """A number of this trace: an input, or the result of an equation that the caller records."""
-        traced = Traced(self, self.size, value)
-        self.size += 1
-        return traced
+        index = self.size  # no call between the two lines, so that threads never take the same index
+        self.size = index + 1
+        return Traced(self, index, value)
 
     def apply(self, primitive: Primitive, args: tuple[Any, ...]) -> Any:
         """Computes with the values, at the next outer level, and records the equation."""
@@ -79,11 +100,16 @@ class Trace:
             value = primitive.value(x)
         else:
             values = [x.value if type(x) is Traced and x.trace is self else x for x in args]
-            value = primitive(*values) if Traced in map(type, values) else primitive.value(*values)
+            if Traced in map(type, values):
+                value = primitive(*values)
+                self.outer |= self.comparisons and any(type(x) is Traced and x.trace is not self for x in args)
+            else:
+                value = primitive.value(*values)
         if not (primitive.smooth or self.comparisons):
+            if self.linear_for:
+                raise not_linear(self.linear_for, f"it applies {primitive} to it")
             return self.new(value)  # a constant at this level, whose arithmetic still follows IEEE 754
-        output = Traced(self, self.size, value)
-        self.size += 1
+        output = self.new(value)
         self.equations.append((primitive, args, output))
         return output
 
@@ -92,23 +118,15 @@ class Trace:
         return isinstance(x, Traced) and x.trace is self
 
     def value(self, x: Any) -> Any:
-        """x at the next outer level. Raises EscapedError for a number whose own trace is closed."""
+        """x at the next outer level. Raises EscapedError for a number whose trace is closed, or no outer one."""
         if isinstance(x, Traced):
             if x.trace is self:
-                return x.value
-            if x.trace.closed:
+                x = x.value
+            elif x.trace.level > self.level:
+                raise EscapedError
+            if isinstance(x, Traced) and x.trace.closed:
                 raise EscapedError
         return x
-
-
-class EscapedError(RuntimeError):
-    """A traced float was used after the transformation that made it had returned."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "a traced float escaped: it was stored (in a global, a list, an attribute) and used after its "
-            "transformation had returned. Return it from the function instead, with has_aux=True if it is not a result"
-        )
 
 
 class Traced(Var):
@@ -303,8 +321,9 @@ def _arithmetic(primitive: Any, reflected: bool) -> Callable[[Traced, Any], Any]
         if type(x) is not float or type(y) is not float or trace.closed:
             return general(self, other)
         output: Traced = _new(Traced)  # faster than the constructor
-        output.trace, output.index, output.value = trace, trace.size, value(y, x) if reflected else value(x, y)
-        trace.size += 1
+        output.trace, output.value = trace, value(y, x) if reflected else value(x, y)
+        output.index = index = trace.size  # as in `Trace.new`
+        trace.size = index + 1
         trace.equations.append((primitive, (other, self) if reflected else (self, other), output))
         return output
 
@@ -354,7 +373,11 @@ def leaves_of(name: str, args: Iterable[Any]) -> tuple[list[Any], pytrees.Tree]:
 
 def differentiable(name: str, x: Any, role: str = "inputs") -> Any:
     """x as a float or traced float. Raises TypeError for anything else."""
-    if type(x) is float or (isinstance(x, Traced) and type(concrete(x)) is float):
+    if type(x) is float:
+        return x
+    if isinstance(x, Traced) and type(concrete(x)) is float:
+        if x.trace.closed and role == "inputs":
+            raise EscapedError
         return x
     if is_float(x):
         return float(x)

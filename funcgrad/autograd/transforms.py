@@ -10,6 +10,7 @@ Signatures and results are those of JAX's functions of the same names, with Pyth
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.graph import Primitive
@@ -52,10 +53,21 @@ def _float0() -> Any:
     return numpy.zeros((), [("float0", numpy.void, 0)])
 
 
-def record(name: str, fun: Function, leaves: Sequence[Any], tree: Tree, has_aux: bool = False) -> Recording:
-    """Runs fun on traced floats. Raises TypeError if a result is not a float."""
+def record(
+    name: str,
+    fun: Function,
+    leaves: Sequence[Any],
+    tree: Tree,
+    has_aux: bool = False,
+    tangents: Sequence[Any] | None = None,
+) -> Recording:
+    """Runs fun on traced floats. Raises TypeError if a result is not a float.
+
+    `tangents` of the inputs are at hand for the rules of custom_jvp functions; `push` takes the others.
+    """
     with Trace() as trace:
         inputs = [trace.new(x) for x in leaves]
+        trace.tangents = None if tangents is None else list(tangents)
         out = fun(*pytrees.unflatten(tree, inputs))
     aux = None
     if has_aux:
@@ -78,6 +90,17 @@ def pair(requirement: str, x: Any) -> tuple[Any, Any]:
     return x[0], x[1]
 
 
+class Derivative(NamedTuple):
+    """What a function that `grad` or `value_and_grad` returned is: the gradient of `fun`, with its value or without."""
+
+    fun: Function
+    argnums: int | Sequence[int]
+    with_value: bool
+
+
+DERIVATIVES: WeakKeyDictionary[Function, Derivative] = WeakKeyDictionary()  # `jit` shares the code of their paths
+
+
 class Call(Primitive):
     """One call of a function with a custom rule: a primitive with an output for each leaf of its value."""
 
@@ -90,11 +113,29 @@ class Call(Primitive):
 
 def push(recording: Recording, tangents: Sequence[Any]) -> list[Any]:
     """Forward mode: the tangents of the outputs for these tangents of the inputs."""
-    trace = recording.trace
-    table: list[Any] = [None] * trace.size  # None: zero, because it does not depend on the inputs
-    for x, tangent in zip(recording.inputs, tangents, strict=True):
-        table[x.index] = tangent
-    for primitive, inputs, output in trace.equations:
+    table = list(tangents)
+    push_through(recording.trace, recording.trace.equations, table)
+    return _tangents_of(recording, table)
+
+
+def _tangents_of(recording: Recording, table: Sequence[Any]) -> list[Any]:
+    if type(recording.trace.equations) is not list:
+        recording.trace.equations.check_tangents(table)  # type: ignore[attr-defined]  # by `debug_nans`
+    return [or_zero(table[x.index]) if recording.trace.owns(x) else 0.0 for x in recording.outputs]
+
+
+def tangents_at_hand(trace: Trace) -> list[Any]:
+    """The tangents, so far, of a trace that knows its directions."""
+    table: Any = trace.tangents
+    start, trace.pushed = trace.pushed, len(trace.equations)
+    push_through(trace, trace.equations[start : trace.pushed], table)
+    return table
+
+
+def push_through(trace: Trace, equations: Sequence[Any], table: list[Any]) -> None:
+    """Adds the tangents of these equations to the table."""
+    table += [None] * (trace.size - len(table))  # None: zero, because it does not depend on the inputs
+    for primitive, inputs, output in equations:
         given = [table[x.index] if type(x) is Traced and x.trace is trace else None for x in inputs]
         if given.count(None) == len(given):
             continue
@@ -113,20 +154,25 @@ def push(recording: Recording, tangents: Sequence[Any]) -> list[Any]:
                 part = rule(tangent, output.value, *args)
             total = part if total is None else total + part
         table[output.index] = total
-    if type(trace.equations) is not list:
-        trace.equations.check_tangents(table)  # type: ignore[attr-defined]  # by `debug_nans`
-    return [or_zero(table[x.index]) if trace.owns(x) else 0.0 for x in recording.outputs]
 
 
 def pull(recording: Recording, cotangents: Sequence[Any]) -> list[Any]:
     """Reverse mode: the cotangents of the inputs for these cotangents of the outputs. Backpropagation is this loop."""
     trace = recording.trace
-    table: list[Any] = [None] * trace.size  # for each number the sum of the cotangents from its uses so far
+    table: list[Any] = [None] * trace.size
     for x, ct in zip(recording.outputs, cotangents, strict=True):
         if trace.owns(x):
             old = table[x.index]
             table[x.index] = ct if old is None else old + ct
-    for primitive, inputs, output in reversed(trace.equations):
+    pull_through(trace, trace.equations, table)
+    if type(trace.equations) is not list:
+        trace.equations.check_cotangents(table)  # type: ignore[attr-defined]  # by `debug_nans`
+    return [or_zero(table[x.index]) for x in recording.inputs]
+
+
+def pull_through(trace: Trace, equations: Sequence[Any], table: list[Any]) -> None:
+    """Adds to the table, for each number, the cotangents from its uses in these equations, the last use first."""
+    for primitive, inputs, output in reversed(equations):
         if type(primitive) is Call:
             given = [table[x.index] for x in output]
             if given.count(None) == len(given):  # no output depends on it
@@ -161,9 +207,6 @@ def pull(recording: Recording, cotangents: Sequence[Any]) -> list[Any]:
             if part is not None and trace.owns(x):
                 old = table[x.index]
                 table[x.index] = part if old is None else old + part
-    if type(trace.equations) is not list:
-        trace.equations.check_cotangents(table)  # type: ignore[attr-defined]  # by `debug_nans`
-    return [or_zero(table[x.index]) for x in recording.inputs]
 
 
 def or_zero(tangent: Any) -> Any:
@@ -209,15 +252,17 @@ def value_and_grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: boo
 
     @wraps(fun)
     def value_and_grad_f(*args: Any, **kwargs: Any) -> Any:
-        recording = _record_call("grad", fun, argnums, has_aux, args, kwargs)
+        recording = record_call("grad", fun, argnums, has_aux, args, kwargs)
         if recording.out_tree != pytrees.LEAF:
             raise TypeError(
                 f"Gradient only defined for scalar-output functions. Output was nested: {recording.out_tree}"
             )
-        gradient = _nested(recording, argnums, pull(recording, [1.0]))
+        gradient = nested_like_arguments(recording, argnums, pull(recording, [1.0]))
         value = recording.trace.value(recording.outputs[0])
         return ((value, recording.aux), gradient) if has_aux else (value, gradient)
 
+    if not has_aux:
+        DERIVATIVES[value_and_grad_f] = Derivative(fun, argnums, with_value=True)
     return value_and_grad_f
 
 
@@ -236,25 +281,9 @@ def grad(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False)
         value, gradient = both(*args, **kwargs)
         return (gradient, value[1]) if has_aux else gradient
 
+    if not has_aux:
+        DERIVATIVES[grad_f] = Derivative(fun, argnums, with_value=False)
     return grad_f
-
-
-@or_jax_later
-def jacrev(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
-    """A function that returns the Jacobian of fun, one backward pass for each output: best for few outputs.
-
-    It is nested like the output, and in it each leaf is nested like the argument (or a tuple, for a sequence of
-    argnums).
-    """
-
-    @wraps(fun)
-    def jacobian(*args: Any, **kwargs: Any) -> Any:
-        recording = _record_call("jacrev", fun, argnums, has_aux, args, kwargs)
-        rows = [_nested(recording, argnums, pull(recording, one)) for one in _basis(len(recording.outputs))]
-        result = pytrees.unflatten(recording.out_tree, rows)
-        return (result, recording.aux) if has_aux else result
-
-    return jacobian
 
 
 # Forward mode
@@ -293,29 +322,10 @@ def jvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
         raise TypeError(f"jvp: primals and tangents must be of one type, got {type(primals)} and {type(tangents)}")
     leaves, tree = leaves_of("jvp", primals)
     directions = _tangents("jvp", tangents, tree)
-    recording = record("jvp", fun, leaves, tree, has_aux)
-    tangent = recording.tangent(push(recording, directions))
+    recording = record("jvp", fun, leaves, tree, has_aux, directions)
+    table = tangents_at_hand(recording.trace)
+    tangent = recording.tangent(_tangents_of(recording, table))
     return (recording.value(), tangent, recording.aux) if has_aux else (recording.value(), tangent)
-
-
-@or_jax_later
-def jacfwd(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
-    """A function that returns the Jacobian of fun, one forward pass for each input; it is nested as by `jacrev`."""
-
-    @wraps(fun)
-    def jacobian(*args: Any, **kwargs: Any) -> Any:
-        recording = _record_call("jacfwd", fun, argnums, has_aux, args, kwargs)
-        columns = [push(recording, one) for one in _basis(len(recording.inputs))]
-        rows = zip(*columns, strict=True) if columns else [()] * len(recording.outputs)
-        result = pytrees.unflatten(recording.out_tree, [_nested(recording, argnums, row) for row in rows])
-        return (result, recording.aux) if has_aux else result
-
-    return jacobian
-
-
-def hessian(fun: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
-    """A function that returns the matrix of second derivatives of fun, forward over reverse mode."""
-    return jacfwd(jacrev(fun, argnums, has_aux), argnums, has_aux)
 
 
 def hvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -330,7 +340,7 @@ def hvp(fun: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
 # Arguments
 
 
-def _record_call(
+def record_call(
     name: str, fun: Function, argnums: int | Sequence[int], has_aux: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Recording:
     """Records fun as a function of the arguments at argnums only. Raises TypeError for invalid argnums."""
@@ -355,7 +365,7 @@ def _record_call(
     return record(name, call, leaves, tree, has_aux)
 
 
-def _nested(recording: Recording, argnums: int | Sequence[int], leaves: Sequence[Any]) -> Any:
+def nested_like_arguments(recording: Recording, argnums: int | Sequence[int], leaves: Sequence[Any]) -> Any:
     """The leaves nested like the arguments at argnums."""
     arguments = pytrees.unflatten(recording.in_tree, leaves)
     return arguments if isinstance(argnums, Sequence) else arguments[0]
@@ -366,7 +376,3 @@ def _tangents(name: str, tangents: Sequence[Any], tree: Tree) -> list[Any]:
     if its != tree:
         raise TypeError(f"{name}: primals and tangents must be nested alike, got {tree} and {its}")
     return leaves
-
-
-def _basis(size: int) -> list[list[float]]:
-    return [[float(i == j) for j in range(size)] for i in range(size)]
