@@ -251,10 +251,9 @@ def _columnwise(graph: Graph) -> Function:
     for text in map(writer.operand, block.outputs):
         outputs.append(f"copy({text})" if text in seen else text)  # results share no memory with others or arguments
         seen.add(text)
-    writer.names["copy"] = copy
     lines = [*writer.parts, f"def columns({', '.join(writer.inputs)}):", *writer.lines]
     lines.append(f"    return [{', '.join(conditions)}], [{', '.join(outputs)}]")
-    return execute("\n".join(lines) + "\n", writer.names, "columns")
+    return execute("\n".join(lines) + "\n", {**writer.names, "copy": copy}, "columns")
 
 
 def _of_no_lanes(fun: Function, tree: Tree, columns: Sequence[Any]) -> Any:
