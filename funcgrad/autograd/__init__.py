@@ -4,7 +4,8 @@ Read it in this order: `graph` (what a function did), `primitives` (the derivati
 chain rule, forwards and backwards): these three are the whole of backpropagation. Then `tracing` and `pytrees` (how a
 function is watched), `custom_rules`, and `ops` (the functions to call on traced floats). How it becomes fast comes
 last: `trace_graph`, `codegen`, `compiler`, `compiled_rules`, `path_tree`, and on top of them `variants` and
-`jit_cache` (jit), `columns` and `batching` (vmap). `inspection` and `draw` show a graph; `finite_differences` checks derivatives.
+`jit_cache` (jit), `columns` and `batching` (vmap). `inspection` and `draw` show a graph; `finite_differences` checks
+derivatives.
 """
 
 from funcgrad.autograd import numpy_functions
