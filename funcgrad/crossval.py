@@ -36,8 +36,8 @@ def knn(
     images: Any,
     labels: ArrayLike,
     *,
-    ks: Sequence[int],
-    metrics: Sequence[Metric] = ("l1", "l2"),
+    ks: int | Sequence[int],
+    metrics: Metric | Sequence[Metric] = ("l1", "l2"),
     folds: int = 5,
     shuffle: Array | None = None,
     stratified: bool = True,
@@ -62,6 +62,7 @@ def knn(
 
     Args:
       images (N, …), labels (N,) integers.
+      ks, metrics: one of each, or several.
       shuffle, stratified, groups, in_order: how folds are made: `funcgrad.folds.classification_folds`.
       weights, temperature: of `funcgrad.neighbors.vote`; only "softmax" has a temperature.
       p: of metric "minkowski".
@@ -74,8 +75,14 @@ def knn(
     Raises `ValueError` for an argument out of range, or one that has no effect on what was asked for.
     """
     images, labels = images if hasattr(images, "dtype") else np.asarray(images), np.asarray(labels)
-    if len(images) != len(labels):
-        raise ValueError(f"labels: needs one for each of the {len(images)} images, got {len(labels)}")
+    ks = tuple(ks) if np.iterable(ks) else (ks,)
+    metrics = (metrics,) if isinstance(metrics, str) or callable(metrics) else tuple(metrics)
+    if bad := [k for k in ks if isinstance(k, bool) or not isinstance(k, int | np.integer)]:
+        raise TypeError(f"ks: needs whole numbers, got {bad[0]!r}")
+    if not ks or not metrics:
+        raise ValueError(f"{'metrics' if ks else 'ks'}: needs one or more, got none")
+    if np.shape(labels)[:1] != np.shape(images)[:1]:
+        raise ValueError(f"labels: needs one for each of the {len(images)} images, got shape {labels.shape}")
     if p is not None and "minkowski" not in metrics:
         raise ValueError(f"p: only metric 'minkowski' has p, got {p}")
     if temperature is not None and weights != "softmax":
@@ -86,7 +93,7 @@ def knn(
     division: dict[str, Any] = {"shuffle": shuffle, "stratified": stratified, "groups": groups, "in_order": in_order}
     parts = classification_folds(labels, folds, **division)
     names = [metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric)) for metric in metrics]
-    k, total, num_classes = max(ks, default=0), len(metrics) * len(labels), int(labels.max()) + 1
+    k, total, num_classes = max(ks), len(metrics) * len(labels), int(labels.max()) + 1
     search = {"metrics": ", ".join(names), "largest k": k, "training examples": len(labels), **(data or {})}
     saved = open_saved(folder, resume, search, total)
     voting: dict[str, Any] = {

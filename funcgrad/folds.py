@@ -30,6 +30,8 @@ def classification_folds(
     Raises `ValueError` for what `split_folds` refuses, and for in_order with shuffle or groups.
     """
     labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels: needs integers (N,), got {labels.dtype} of shape {labels.shape}")
     if in_order:
         if shuffle is not None or groups is not None:
             given = "groups" if shuffle is None else "shuffle"
@@ -55,8 +57,13 @@ def split_folds(
       groups: (count,) labels of any kind: each group is in one fold, the folds as nearly equal in size, and in classes
         with `stratify`, as scikit-learn's `StratifiedGroupKFold` makes them.
 
-    Raises `ValueError` for fewer than 2 folds, or more than there are examples or groups.
+    Raises `ValueError` for fewer than 2 folds, or more than there are examples or groups, and `TypeError` for folds
+    that are not a whole number or a shuffle that is not a key.
     """
+    if isinstance(folds, bool) or not isinstance(folds, int | np.integer):
+        raise TypeError(f"folds: needs a whole number, got {folds!r}")
+    if shuffle is not None and not jax.dtypes.issubdtype(getattr(shuffle, "dtype", None), jax.dtypes.prng_key):
+        raise TypeError(f"shuffle: needs a key such as jax.random.key(0), got {shuffle!r}")
     if not 2 <= folds <= count:
         raise ValueError(f"folds: needs 2 to {count}, the number of examples; got {folds}")
     labels = np.zeros(count, int) if stratify is None else np.asarray(stratify)
