@@ -117,7 +117,7 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
         validation = inputs[held_out], labels[held_out]
         inputs, labels = training.select_rows(inputs, others), labels[others]
     options, epoch_notes = with_epochs(options, len(labels))
-    steps, schedule = training.steps_per_epoch(len(labels), options.batch_size), _schedule(options, len(labels))
+    steps, rates = training.steps_per_epoch(len(labels), options.batch_size), _rates(options, len(labels))
     loss = make_loss(options)
     mesh = None if options.num_devices == 1 else sharding.make_mesh(options.num_devices)
     defer_interrupts = Run().defer_interrupts if run.out is None else run.defer_interrupts
@@ -140,16 +140,13 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
                 skip_nonfinite=options.skip_nonfinite,
                 checkpoint=checkpoint(dataset, options, run, devices=options.num_devices),
                 mesh=mesh,
-                on_epoch=None if run.out is None else _log(run.out / "metrics.jsonl", schedule, steps),
+                on_epoch=None if run.out is None else _log(run.out / "metrics.jsonl", rates, steps),
                 on_steps=None if report_progress is None else _steps_as_images(report_progress, len(labels), steps),
                 should_stop=should_stop,
             )
         if fit.stopped_by == "interrupt":
             raise KeyboardInterrupt
         measured, scores = _measure(classifier.model, fit, loss, (inputs, labels), dataset.test)
-    rates = np.asarray(
-        jax.vmap(lambda step: jnp.asarray(schedule(step), float))(jnp.arange(steps * options.num_epochs))
-    )
     classifier = classifier._replace(params=jax.device_get(fit.best_params))
     return Trained(
         fit, classifier, scores, measured, rates, options.num_epochs, fit.epochs_done * steps, (*notes, *epoch_notes)
@@ -219,13 +216,13 @@ def describe_saved(out: Path) -> str:
     return f"the checkpoint of step {steps[-1]:,} is saved in {saved_in(out)}, and --resume continues" if steps else ""
 
 
-def _log(path: Path, schedule: Callable[[int], Any], steps: int) -> Callable[[int, dict[str, float]], None]:
+def _log(path: Path, rates: np.ndarray, steps: int) -> Callable[[int, dict[str, float]], None]:
     """Writes a line for each epoch; the lines of an abandoned run are replaced when their epochs come again."""
 
     def log(epoch: int, measured: dict[str, float]) -> None:
         if jax.process_index():
             return
-        line = {"epoch": epoch, **measured, "learning_rate": float(schedule(epoch * steps - 1))}
+        line = {"epoch": epoch, **measured, "learning_rate": float(rates[epoch * steps - 1])}
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text(encoding="utf-8").splitlines()[: epoch - 1] if epoch > 1 and path.exists() else []
         with files.replacing(path) as temporary_path:
@@ -272,14 +269,13 @@ def _mistakes(dataset: Dataset, scores: np.ndarray, title: str) -> Any:
     )
 
 
-def _schedule(options: TrainOptions, examples: int) -> Callable[[Any], Any]:
-    schedule = training.make_schedule(options.schedule, options.lr, **_steps(options, examples))
-
-    def rate(step: int) -> Any:
-        with jax.numpy_dtype_promotion("standard"):  # which is Optax's
-            return schedule(step)
-
-    return rate
+def _rates(options: TrainOptions, examples: int) -> np.ndarray:
+    """The learning rate at each step."""
+    counts = _steps(options, examples)
+    schedule = training.make_schedule(options.schedule, options.lr, **counts)
+    with jax.numpy_dtype_promotion("standard"):  # which is Optax's
+        rates = jax.jit(jax.vmap(lambda step: jnp.asarray(schedule(step), float)))(np.arange(counts["steps"]))
+    return np.asarray(rates)
 
 
 def _steps(options: TrainOptions, examples: int) -> dict[str, int]:

@@ -193,6 +193,7 @@ _init_state = jax.jit(steps.init_state, static_argnames=("model", "optimizer", "
 _zeros = jax.jit(steps.zero_sums, static_argnames="dtype")
 
 
+@jax.jit
 def _copied(params: Params) -> Params:
     return jax.tree.map(jnp.copy, params)  # the next step consumes the state
 
