@@ -174,7 +174,7 @@ class DataOptions(Options):
     keys: tuple[str, ...] | None = option(None, _KEYS, **_NAMES)
     label_column: str | None = option(None, _LABEL_COLUMN, metavar="NAME")
     group_column: str | None = option(
-        None, "the column or array of what stays in one fold, such as a person", metavar="NAME"
+        None, "the column or array of what stays in one fold, such as a person", flag="--groups", metavar="COLUMN"
     )
     test_fraction: float = option(
         0.2,

@@ -201,7 +201,7 @@ def checkpoint(
         saved_in(run.out),
         every=every or 1,
         seconds=0.0 if every else CHECKPOINT_SECONDS,
-        keep=getattr(options, "keep", 1),
+        keep=getattr(options, "keep", 2),
         resume=run.resume,
         config=config,
     )

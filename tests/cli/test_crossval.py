@@ -75,6 +75,17 @@ def test_the_groups_of_the_data_stay_together_in_every_command() -> None:
         crossval.KNN.run(dataset, replace(options, folds_in_order=True), CommandRun())
 
 
+def test_a_column_of_groups_keeps_each_in_one_fold(run: Run, tmp_path: Path) -> None:
+    rows = [f"{i * 0.1:.1f},{i % 2},p{i // 4}" for i in range(80)]
+    (tmp_path / "people.csv").write_text("\n".join(["height,label,person", *rows]))
+    data = ["--data", tmp_path / "people.csv", "--label-column", "label", "--groups", "person"]
+    result = run("crossval", "knn", *data, "--metric", "l2", "--k", 1, "--folds", 4)
+    assert re.fullmatch(
+        "4 folds, stratified and shuffled by seed 0, each of [0-9]+ groups in one fold", result["metrics"]["division"]
+    )
+    assert result["config"]["group_column"] == "person"
+
+
 def test_an_option_without_effect_is_refused(refused: Callable[..., str]) -> None:
     assert "--temperature: only --weights softmax has one" in refused("crossval", "knn", "--temperature", 0.1)
     assert "--temperature: only --weights softmax has one" in refused("knn", "--temperature", 0.1)
@@ -185,6 +196,25 @@ def test_a_sweep_that_was_interrupted_is_resumed_to_the_same_result(
     assert "checkpoint: step" in refused(*common, "--lr", "1e-2,1e-1", "--resume")
     resumed = run(*common, "--resume")
     assert resumed["metrics"] == run(*swept, "--memory", "500KiB")["metrics"]
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_is_stopped_saves_what_it_has_finished(
+    number: signal.Signals, run: Run, stopped: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    swept = ["crossval", "linear", "--lr", "1e-3,1e-2", "--folds", 3, "--epochs", 2, "--limit-train", 200]
+    common = [*swept, "--memory", "500KiB"]
+    done = stopped(*common, "--out", tmp_path / "out", task="6 trainings", after=3, number=number)
+    if number == signal.SIGKILL:
+        assert done.returncode == -number
+    else:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.search(
+            r"interrupted; the checkpoint of step \d+ is saved in .*, and --resume continues\n$", done.stderr
+        )
+    assert run(*common, "--out", tmp_path / "out", "--resume")["metrics"] == run(*common)["metrics"]
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
