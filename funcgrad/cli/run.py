@@ -41,10 +41,14 @@ class Outcome(NamedTuple):
 
 
 def load_dataset(values: Mapping[str, Any], report_progress: console.ReportProgress | None) -> Any:
-    """The data set that `DataOptions` name."""
+    """The data set that `DataOptions` name. Raises `ValueError` if all of it is of one class."""
     from funcgrad import datasets
 
-    return datasets.load(**data_arguments(values), progress=report_progress)
+    dataset = datasets.load(**data_arguments(values), progress=report_progress)
+    if len(dataset.classes) < 2:
+        only = files.shown(dataset.classes[0])
+        raise ValueError(f"--data: two classes or more are needed, and all of {dataset.name} is of class {only}")
+    return dataset
 
 
 def data_arguments(values: Mapping[str, Any]) -> dict[str, Any]:

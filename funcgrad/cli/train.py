@@ -104,8 +104,6 @@ class Trained(NamedTuple):
 
 
 def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[str, float]) -> Trained:
-    if len(dataset.classes) < 2:
-        raise ValueError(f"--data: a classifier needs two classes or more, and all is of class {dataset.classes[0]}")
     key, split_key = jax.random.split(jax.random.key(run.seed))
     inputs, labels = dataset.train.images, dataset.train.labels
     notes, validation = _missing_classes(dataset), None

@@ -90,10 +90,10 @@ def test_a_wrong_request_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"y_test": np.array([0, 7] * 15)}, ["y_test", "row 1", "7", "none of 0, 1, 2"]),
+        ({"y_test": np.array([0, 7] * 15)}, ["y_test", "row 1", "7", "the classes are 0, 1, 2"]),
         (
             {"x_train": np.where(np.arange(90)[:, None] == 4, np.float32(np.nan), np.zeros((90, 8), np.float32))},
-            ["training part", "NaN", "4"],
+            ["train part", "NaN", "4"],
         ),
         ({"x_test": np.zeros((30, 9), np.float32)}, ["(8,)", "(9,)"]),
     ],
@@ -129,6 +129,17 @@ def test_cut_off_files_are_refused_in_one_line(
         line = refused("knn", "--data", *[tmp_path / name for name in data], "--out", tmp_path / "out")
         assert "not a readable" in line or "images cannot be read" in line
         assert data[0] in line
+
+
+@pytest.mark.parametrize("command", ["knn", "train linear", "crossval knn", "crossval mlp"])
+def test_data_of_one_class_is_refused_by_every_command(
+    command: str, refused: Callable[..., str], embeddings: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    embeddings["y_train"][:] = embeddings["y_test"][:] = 1
+    np.savez(tmp_path / "one.npz", **embeddings)  # type: ignore[arg-type]
+    line = refused(*command.split(), "--data", tmp_path / "one.npz")
+    assert line.endswith("--data: two classes or more are needed, and all of one.npz is of class 1\n")
+    assert "is of class 4" in refused(*command.split(), "--classes", "4")
 
 
 def test_a_place_that_cannot_be_written_is_refused_first(refused: Callable[..., str], tmp_path: Path) -> None:
@@ -197,7 +208,7 @@ def test_what_another_command_left_is_named_and_its_pictures_go(
     (tmp_path / "result.json").write_text(json.dumps(earlier))
     (tmp_path / "curves.png").touch()
     (tmp_path / "config.json").touch()
-    assert cli.main(["knn", "--k", "1", "--limit-test", "20", "--out", str(tmp_path)]) == 0
+    assert cli.main(["knn", "--k", "1", "--limit-test", "60", "--out", str(tmp_path)]) == 0
     err = capsys.readouterr().err
     says = "has the result of funcgrad train mlp, whose pictures and predictions are replaced; other files stay"
     assert err == f"funcgrad knn: {tmp_path} {says}\n"
@@ -206,7 +217,7 @@ def test_what_another_command_left_is_named_and_its_pictures_go(
     ]
     assert not (tmp_path / "curves.png").exists()
     assert json.loads((tmp_path / "result.json").read_text())["environment"]["command_line"].startswith(
-        "funcgrad knn --k 1 --limit-test 20 --out "
+        "funcgrad knn --k 1 --limit-test 60 --out "
     )
 
 

@@ -183,7 +183,9 @@ def test_labels_with_gaps_are_mapped_and_classes_that_cannot_be_learned_are_name
     assert json.loads((tmp_path / "out" / "config.json").read_text())["classes"] == ["0", "7", "50"]
     one = {"x": x, "y": np.full(60, 3)}
     np.savez(tmp_path / "one.npz", **one)
-    assert "two classes or more, and all is of class 3" in refused("train", "linear", "--data", tmp_path / "one.npz")
+    assert "two classes or more are needed, and all of one.npz is of class 3" in refused(
+        "train", "linear", "--data", tmp_path / "one.npz"
+    )
     np.savez(tmp_path / "empty.npz", x=x, y=np.arange(60) % 2, classes=["cat", "dog", "newt"])
     assert cli.main(["train", "linear", "--epochs", "1", "--data", str(tmp_path / "empty.npz"), "--json"]) == 0
     assert capsys.readouterr().err == "funcgrad train linear: no training example of newt\n"
