@@ -12,6 +12,7 @@ from funcgrad.cli.console import count_of, percent
 from funcgrad.cli.duplicates import leakage
 from funcgrad.cli.options import KnnOptions
 from funcgrad.cli.run import DataCommand, Outcome, Run
+from funcgrad.cli.signals import in_thread
 from funcgrad.datasets import Dataset
 from funcgrad.report import Predictions, timed
 
@@ -55,17 +56,20 @@ def search(dataset: Dataset, options: KnnOptions, run: Run, seconds: dict[str, f
     queries, points, k = dataset.test.images, dataset.train.images, max(options.k)
     mesh = sharding.make_mesh(options.devices) if options.devices > 1 else None
     count = len(queries) if options.precision == "exact" else 0
-    with run.progress(f"k-NN {options.metric}", unit="queries") as report_progress, timed(seconds):
+
+    def find(report_progress: Callable[..., None]) -> neighbors.Neighbors:
         index = neighbors.as_index(
             points, options.metric, options.p, k=k, queries=count, memory=options.memory, mesh=mesh
         )
         search = {"metric": index.metric, "p": index.p, "largest k": k, "precision": options.precision}
         search |= {**identity(dataset), "training examples": len(points), "test examples": len(queries)}
         saved = neighbors.open_saved(saved_in(run.out), run.resume, search, len(queries), run.chunk)
-        if report_progress is not None:
-            report_progress(saved.done, saved.total)
+        report_progress(saved.done, saved.total)
         given: dict[str, Any] = {"precision": options.precision, "memory": options.memory, "mesh": mesh}
         return neighbors.resumable_kneighbors(queries, index, k, saved, progress=report_progress, **given)
+
+    with run.progress(f"k-NN {options.metric}", unit="queries") as report_progress, timed(seconds):
+        return in_thread(find, report_progress)
 
 
 def saved_in(out: Path | None) -> Path | None:

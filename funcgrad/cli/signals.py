@@ -1,11 +1,14 @@
 """Ctrl-C and SIGTERM while a command runs: at once, or when a training next reaches a point where it can be resumed."""
 
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 RETRY_SECONDS = 0.5  # until an interrupt that had no effect is raised again
 
@@ -64,6 +67,37 @@ def handle_signals() -> Iterator[Callable[[], AbstractContextManager[Callable[[]
         for number in ours:
             signal.signal(number, usual[number])
         sys.unraisablehook = usual_unraisable
+
+
+def in_thread(work: Callable[[Callable[..., None]], T], report_progress: Callable[..., None] | None) -> T:
+    """work(report_progress), in a thread of its own, so that an interrupt is answered while compiled code is running.
+
+    After an interrupt the thread ends when it next reports its progress.
+    """
+    finished: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
+    interrupted = threading.Event()
+
+    def report(*progress: Any) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        if report_progress is not None:
+            report_progress(*progress)
+
+    def run() -> None:
+        try:
+            finished.put(work(report))
+        except BaseException as error:
+            finished.put(error)
+
+    try:
+        threading.Thread(target=run, daemon=True).start()
+        result = finished.get()  # a signal is handled while it waits
+    except KeyboardInterrupt:
+        interrupted.set()
+        raise
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _is_handling_interrupt() -> bool:

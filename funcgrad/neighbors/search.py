@@ -26,6 +26,7 @@ from funcgrad.distances import (
     whole_number,
 )
 from funcgrad.neighbors.block_search import Task
+from funcgrad.neighbors.bounds import PRODUCTS
 from funcgrad.neighbors.distributed import shared_search
 from funcgrad.neighbors.exact_distances import neighbor_distances
 from funcgrad.neighbors.index import Index, as_index, refuse_other_metric
@@ -37,6 +38,8 @@ from funcgrad.neighbors.validation import addressable, allowed_points, in_numpy,
 
 PRECISIONS = ("exact", "fast")
 _UNIT = 1024  # queries; whole units share one compiled program
+_COSTS = {"l1": 3, "chebyshev": 16}  # of a number of two vectors, beside a product's; of others that are no product:
+_COSTLY = 128
 
 
 def kneighbors(
@@ -134,7 +137,7 @@ def resumable_kneighbors(
       progress: called with how many of these are done.
     """
     report = None if progress is None else lambda done, _: progress(saved.done + done, saved.total)
-    size = saved.chunk or queries_in_chunk(len(index.points), index.points.shape[1], tuning)
+    size = saved.chunk or queries_in_chunk(index, tuning)
     count = len(queries)
     options |= {"progress": report, "tuning": tuning}
     parts = []
@@ -149,10 +152,14 @@ def resumable_kneighbors(
     return Neighbors(distances, indices, parts[0].info._replace(**counts))
 
 
-def queries_in_chunk(points: int, dimensions: int, tuning: Tuning) -> int:
-    """Queries for about `tuning.chunk_seconds` under a fast metric, in whole units."""
+def queries_in_chunk(index: Index, tuning: Tuning) -> int:
+    """Queries for about `tuning.chunk_seconds`: whole units, or less than one as a power of two, 16 at least."""
+    count, dimensions = index.points.shape
     per_second = 5e10 if jax.devices()[0].platform == "cpu" else 5e12  # multiplications and additions
-    return _UNIT * max(1, int(tuning.chunk_seconds * per_second / (_UNIT * points * dimensions)))
+    is_product = index.metric in PRODUCTS or (index.metric == "l1" and index.points.dtype.itemsize == 1)
+    cost = 1 if is_product else _COSTS.get(str(index.metric), _COSTLY)
+    queries = int(tuning.chunk_seconds * per_second / (cost * count * dimensions))
+    return queries // _UNIT * _UNIT or max(16, 1 << max(0, queries.bit_length() - 1))
 
 
 class RadiusNeighbors(NamedTuple):

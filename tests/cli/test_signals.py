@@ -4,10 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from funcgrad.cli import signals
 
 
 @pytest.mark.exhaustive
@@ -77,3 +81,41 @@ def test_an_interrupt_on_its_way_out_is_not_raised_again() -> None:
                 print("tidy")
     """)
     assert done.stdout == "tidy\n"
+
+
+def test_an_interrupt_is_answered_while_a_thread_is_computing() -> None:
+    """The thread, which waits for something that no interrupt reaches, ends when it next reports how far it is."""
+    computing, release, ended = threading.Event(), threading.Event(), threading.Event()
+    reported: list[int] = []
+
+    def compute(report: Callable[[int, int], None]) -> int:
+        report(1, 3)
+        computing.set()
+        release.wait(60)
+        try:
+            report(2, 3)
+        finally:
+            ended.set()
+        return 3
+
+    def interrupt() -> None:
+        computing.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            signals.in_thread(compute, lambda done, total: reported.append(done))
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert not ended.is_set()
+    release.set()
+    assert ended.wait(60)
+    assert reported == [1]
+
+
+def test_what_a_thread_computes_or_raises_comes_back() -> None:
+    assert signals.in_thread(lambda report: (report(1, 1), 7)[1], None) == 7
+    with pytest.raises(ZeroDivisionError):
+        signals.in_thread(lambda report: 1 // 0, None)

@@ -8,6 +8,7 @@ import pytest
 
 from funcgrad.files import DifferentRun
 from funcgrad.neighbors import (
+    Index,
     Neighbors,
     Tuning,
     describe_saved,
@@ -112,11 +113,17 @@ def test_a_folder_is_emptied_unless_its_search_is_resumed(tmp_path: Path) -> Non
     assert describe_saved(tmp_path) == ""
 
 
-def test_chunks_are_whole_units_of_some_seconds() -> None:
-    tuning = Tuning()
-    assert queries_in_chunk(1_000_000, 2048, tuning) == 1024
-    assert queries_in_chunk(50_000, 3072, tuning) == 1024
-    assert queries_in_chunk(60_000, 784, tuning) % 1024 == 0
-    assert queries_in_chunk(1, 1, tuning) > 10**9
-    longer = queries_in_chunk(60_000, 784, tuning._replace(chunk_seconds=50))
-    assert longer > 9 * queries_in_chunk(60_000, 784, tuning)
+def test_chunks_take_some_seconds_whatever_the_metric() -> None:
+    def chunk(count: int, dimensions: int, metric: str, dtype: type, seconds: float = 5) -> int:
+        points = np.broadcast_to(np.zeros((), dtype), (count, dimensions))
+        index = Index(points, metric, 3 if metric == "minkowski" else None)
+        return queries_in_chunk(index, Tuning(chunk_seconds=seconds))
+
+    assert chunk(50_000, 3072, "l2", np.float32) == 1024
+    assert chunk(50_000, 3072, "l1", np.uint8) == 1024
+    assert chunk(50_000, 3072, "l1", np.float32) == 512
+    assert chunk(50_000, 3072, "minkowski", np.float32) == 16
+    assert chunk(1_000_000, 2048, "l2", np.float32) == 64
+    assert chunk(60_000, 784, "l2", np.uint8) % 1024 == 0
+    assert chunk(1, 1, "l2", np.uint8) > 10**9
+    assert chunk(60_000, 784, "l2", np.uint8, seconds=50) > 9 * chunk(60_000, 784, "l2", np.uint8)
