@@ -1,7 +1,7 @@
 """`funcgrad knn`: every k in one pass over the test set."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +116,6 @@ def predicted(
         """Each class's share of the votes (len(k), queries, classes)."""
         shares = np.empty((*labels.shape, len(dataset.classes)), np.float32)
         for rows, votes in count_votes(dataset, found, options):
-            infinite = np.isinf(votes)  # at a distance whose inverse is beyond float32
-            votes = np.where(infinite.any(axis=-1, keepdims=True), infinite, votes)
             shares[:, rows] = votes / votes.sum(axis=-1, keepdims=True)
         return shares
 
