@@ -386,4 +386,4 @@ class SweepOptions(FoldOptions, SweptOptions, NetworkOptions, ClassifierOptions)
 
 class PredictOptions(Options):
     model: Path = option(None, "the --out DIR of its training", required=True, **_FOLDER)
-    split: str = option("test", "which part of the data", choices=("test", "train"))
+    split: str = option("all", "which part of the data: all, train, test", choices=("all", "train", "test"))

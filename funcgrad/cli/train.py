@@ -183,6 +183,7 @@ def untrained(dataset: Dataset, options: TrainOptions, inputs: Any) -> training.
         deviation=deviation,
         loss=options.loss,
         params=None,
+        numbers={"dtype": str(inputs.dtype), "low": float(np.min(inputs)), "high": float(np.max(inputs))},
     )
 
 

@@ -26,6 +26,7 @@ class SavedModel(NamedTuple):
     deviation: list[float]
     loss: str
     params: Any
+    numbers: dict[str, Any] | None = None  # {"dtype", "low", "high"} of the training examples; None in older files
 
     @property
     def model(self) -> models.Model:
