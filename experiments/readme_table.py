@@ -106,6 +106,7 @@ def autograd_table() -> str:
     difference, steps = moons["worst_gradient_difference"], moons["settings"]["steps"]
     mnist = read("micrograd_mnist")
     epochs = [mnist[name]["seconds"]["epoch"] for name in ("one_by_one", "by_columns")]
+    scaled_from, batch = mnist["one_by_one"]["images"], mnist["settings"]["batch"]
     in_c = [row["epoch"] for name, row in mnist["published"].items() if name.startswith("C by")]
     rows = [
         ("compiled, against the same by hand", f"{ours:.2f} × the time"),
@@ -122,7 +123,8 @@ def autograd_table() -> str:
         ("gradient of 1,000,000 operations, uncompiled", f"{chain['seconds']:.1f} s, {chain['gib']:.1f} GiB"),
         (f"its network's gradients over {steps} steps, against `jax.grad`", f"within {difference:.0e}"),
         (
-            "an epoch of its network 784-50-10 on MNIST, image by image and by columns of 500",
+            "an epoch of its network 784-50-10 on MNIST, "
+            f"image by image (of {scaled_from:,}, scaled) and by columns of {batch}",
             f"{epochs[0]:.0f} s and {epochs[1]:.0f} s; published {mnist['published']['interpreted']['epoch']:,} s, as "
             f"compiled C {min(in_c)} to {max(in_c)} s",
         ),
