@@ -35,13 +35,13 @@ def kind(program: Any) -> str:
     return "branched" if program.branches() else "nested" if program.nests() else "plain"
 
 
-def check_batch(first: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """The programs from number `first` on: what was compared, by kind, and the report as data by function."""
+def check_batch(settings: dict[str, Any]) -> dict[str, Any]:
+    """So many `programs` from number `first` on: what was compared, by kind, and the report as data by function."""
     start = time.perf_counter()
     programs, gradients, excluded = Counter[str](), Counter[str](), Counter[str]()
     functions: dict[str, dict[str, Any]] = {}
-    batch: dict[str, Any] = {"first": first, "settings": settings, "cases": 0, "sources": [], "failures": []}
-    for number in range(first, min(first + BATCH, settings["programs"])):
+    batch: dict[str, Any] = {"settings": settings, "cases": 0, "sources": [], "failures": []}
+    for number in range(settings["first"], settings["first"] + settings["programs"]):
         program, points = gradcheck.numbered_program(settings["seed"], number, settings["points"])
         found = gradcheck.check_program(program, points, settings["order"])
         programs[kind(program)] += 1
@@ -95,23 +95,24 @@ def checked_batches(settings: dict[str, Any], parts: Path) -> list[dict[str, Any
     """Every batch; those that lie in the folder `parts` with these settings are read, the others run and are saved."""
     batches = []
     for first in range(0, settings["programs"], BATCH):
+        wanted = settings | {"first": first, "programs": min(BATCH, settings["programs"] - first)}
         path = parts / f"{first:06}.json"
         saved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if saved.get("settings") != settings:
-            saved = check_batch(first, settings)
+        if saved.get("settings") != wanted:
+            saved = check_batch(wanted)
             report.write_json(path, saved)
             for failure in saved["failures"]:
                 print(f"program {failure['number']}: {failure['case']}\n{failure['program']}\n", flush=True)
         batches.append(saved)
         done = sum(sum(batch["gradients"].values()) for batch in batches)
         failed = sum(len(batch["failures"]) for batch in batches)
-        print(f"{first + BATCH:,} programs, {done:,} gradients, {failed} failures", flush=True)
+        print(f"{first + wanted['programs']:,} programs, {done:,} gradients, {failed} failures", flush=True)
     return batches
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--programs", type=int, default=22_000)
+    parser.add_argument("--programs", type=int, default=20_500)
     parser.add_argument("--points", type=int, default=54, help="of each program; 6 of one with branches")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--order", type=int, default=1, help="2 compares Hessians too, 3 third derivatives")
