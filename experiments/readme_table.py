@@ -106,6 +106,7 @@ def autograd_table() -> str:
     difference, steps = moons["worst_gradient_difference"], moons["settings"]["steps"]
     mnist = read("micrograd_mnist")
     epochs = [mnist[name]["seconds"]["epoch"] for name in ("one_by_one", "by_columns")]
+    million = read("gradcheck_million_jax_0.12")
     scaled_from, batch = mnist["one_by_one"]["images"], mnist["settings"]["batch"]
     in_c = [row["epoch"] for name, row in mnist["published"].items() if name.startswith("C by")]
     rows = [
@@ -122,6 +123,10 @@ def autograd_table() -> str:
         ("10,000 operations traced, compiled and run", f"{speed['compile_10_000_seconds']:.1f} s"),
         ("gradient of 1,000,000 operations, uncompiled", f"{chain['seconds']:.1f} s, {chain['gib']:.1f} GiB"),
         (f"its network's gradients over {steps} steps, against `jax.grad`", f"within {difference:.0e}"),
+        (
+            f"gradients of {million['distinct_programs']:,} random programs, against JAX {million['settings']['jax']}",
+            f"{million['gradients']['all']:,} compared, {len(million['failures'])} beyond their tolerance",
+        ),
         (
             "an epoch of its network 784-50-10 on MNIST, "
             f"image by image (of {scaled_from:,}, scaled) and by columns of {batch}",
@@ -289,7 +294,8 @@ with a checkpoint. [train_scaling](train_scaling.py) measures [what several devi
     "Scalar derivatives": (
         """
 On one core ([autograd_speed](autograd_speed.py), [micrograd_moons](micrograd_moons.py),
-[micrograd_mnist](micrograd_mnist.py)). [gradbench](gradbench/tool.py) answers to GradBench's scalar evals.
+[micrograd_mnist](micrograd_mnist.py), [gradcheck_million](gradcheck_million.py)). [gradbench](gradbench/tool.py)
+answers to GradBench's scalar evals.
 """,
         autograd_table,
     ),

@@ -158,7 +158,8 @@ def judge(
     for form, mine in ours.items():
         here = np.s_[:, : mine.shape[1]]
         tiny = np.maximum(np.abs(mine), np.abs(theirs[here])) < NEAR_SUBNORMAL
-        wrong = ~same(mine, theirs[here], limit[here])
+        agrees = same(mine, theirs[here], limit[here])
+        wrong = ~agrees
         for reason, mask in [(SUBNORMAL, tiny), *((reason, mask[here]) for reason, mask in excuses.items())]:
             excluded[reason] += int(np.sum(wrong & mask))
             complete[: mine.shape[1]] &= ~np.any(wrong & mask, axis=0)
@@ -167,7 +168,8 @@ def judge(
         with np.errstate(all="ignore"):
             share = np.abs(mine - theirs[here]) / limit[here]
         share = np.where((share >= 0) & (share <= 1) & (np.abs(mine) > NEAR_SUBNORMAL), share, 0.0)
-        closest += cases(form, mine, theirs, limit, np.arange(share.size).reshape(share.shape) == np.argmax(share))
+        nearest = np.arange(share.size).reshape(share.shape) == np.argmax(np.where(agrees, share, -1.0))
+        closest += cases(form, mine, theirs, limit, nearest & agrees)
     # Our own numbers must be the same in all forms: of jit to the bit, of vmap within the tolerance.
     mine = ours[UNCOMPILED]
     here = np.s_[:, : mine.shape[1]]
@@ -176,7 +178,8 @@ def judge(
     wrong_cases += cases(f"{JIT} {against}", jit, mine, np.zeros_like(limit), ~same(jit, mine))
     wrong_cases += cases(f"{VMAP} {against}", vmap, mine, limit, ~same(vmap, mine, limit[here]) & ~excused)
     count = sum(mine.size for mine in ours.values())
-    worst = wrong_cases[0] if wrong_cases else max(closest, key=lambda case: case.share)
+    nothing = Case("no number is compared", VMAP, math.nan, math.nan, 0.0, args[0])
+    worst = wrong_cases[0] if wrong_cases else max(closest, key=lambda case: case.share, default=nothing)
     rows = {name: FunctionSummary(count, worst) for name in functions}
     failures = tuple([Failure(case, "") for case in wrong_cases])
     return Report(rows, count, failures, dict(+excluded), gradients=int(np.sum(complete)))

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from scripts import script
+from scripts import recorded, script
 
 SETTINGS = {"programs": 2, "points": 3, "seed": 4, "order": 1, "jax": "any"}
 
@@ -38,3 +38,13 @@ def test_of_two_worst_numbers_the_worse_is_kept(million: ModuleType) -> None:
     merged = million.merged_functions(one, other)
     assert merged == {"sin": {"cases": 5, "of_tolerance": 0.5, "where": "there"}, "cos": other["cos"]}
     assert million.worst_number({"cases": 1, "of_tolerance": float("inf"), "where": "x"})["of_tolerance"] < 1e300
+
+
+def test_a_million_gradients_were_compared_without_a_miss() -> None:
+    result = recorded("gradcheck_million_jax_0.12")
+    assert result["gradients"]["all"] >= 1_000_000
+    assert result["distinct_programs"] >= 20_000
+    special = [result[key]["nested"] + result[key]["branched"] for key in ("programs", "gradients")]
+    assert [part >= result[key]["all"] / 2 for part, key in zip(special, ("programs", "gradients"), strict=True)]
+    assert result["failures"] == []
+    assert all(row["of_tolerance"] <= 1.0 for row in result["functions"].values())

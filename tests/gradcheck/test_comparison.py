@@ -211,6 +211,15 @@ def test_compare_takes_containers_branches_and_fixed_arguments(b: float) -> None
     assert report.cases == 3 * (1 + 2 + 1 + 2 + 4)  # value, gradient, jvp, vjp and Hessian in three forms
 
 
+def test_what_is_excluded_is_no_worst_number_and_no_gradient() -> None:
+    report = gradcheck.compare(lambda x: x / x, 5e-324)  # JAX flushes it to zero, and 0 / 0 is nan
+    assert report.ok
+    assert sum(report.excluded.values()) == 3
+    assert report.worst.share <= 1
+    assert report.gradients == 0
+    assert gradcheck.compare(lambda x: x / x, 0.5).gradients == 1
+
+
 @pytest.mark.parametrize(("order", "numbers"), [(1, 1 + 2 + 1 + 2), (3, 1 + 2 + 1 + 2 + 4 + 8)])
 def test_the_order_is_that_of_the_highest_derivative(order: int, numbers: int) -> None:
     report = gradcheck.compare(lambda x, y: ops.sin(x) * y * y, 2.0, 3.0, order=order)
