@@ -17,7 +17,8 @@ from typing import Any
 from funcgrad.autograd import primitives as p
 from funcgrad.autograd import pytrees
 from funcgrad.autograd.graph import Primitive, Var
-from funcgrad.autograd.tracing import Trace, differentiable
+from funcgrad.autograd.jax_values import has_jax, of_jax
+from funcgrad.autograd.tracing import Trace, concrete, differentiable, is_int
 
 Function = Callable[..., Any]
 
@@ -152,6 +153,9 @@ def jet(
     >>> ag.jet(lambda x: x * x * x, (2.0,), ((1.0, 0.0, 0.0),))
     (8.0, [12.0, 12.0, 6.0])
     """
+    if has_jax((primals, series)):
+        found: tuple[Any, Any] = of_jax("experimental.jet.jet")(fun, primals, series, factorial_scaled)
+        return found
     lengths = [len(terms) for terms in series]
     if len(set(lengths)) != 1 or len(lengths) != len(primals):
         raise ValueError(
@@ -168,7 +172,7 @@ def jet(
     with trace:
         out = fun(*[trace.new(curve[0]) for curve in curves])
     outputs, out_tree = pytrees.flatten(out)
-    outputs = [differentiable("jet", x, "outputs") for x in outputs]
+    outputs = [x if is_int(concrete(x)) else differentiable("jet", x, "outputs") for x in outputs]
     table = trace.along(curves, order)
     terms = [table.get(x.index, []) if trace.owns(x) else [] for x in outputs]
     derivatives = [[c * scale[k] for k, c in enumerate(known)][1:] or [0.0] * order for known in terms]

@@ -137,6 +137,12 @@ def test_results_are_nested_and_scaled_as_in_jax() -> None:
     assert ag.jet(ops.sin, (0.5,), ((),)) == (math.sin(0.5), [])
 
 
+def test_whole_numbers_have_zeros_and_jax_values_are_left_to_jax() -> None:
+    assert ag.jet(lambda x: (x * x, 3, x > 0), (2.0,), ((1.0,),)) == ((4.0, 3, True), ([4.0], [0.0], [0.0]))
+    value, derivatives = ag.jet(lambda x: x * x, (jnp.array([1.0, 2.0]),), ((jnp.ones(2), jnp.zeros(2)),))
+    np.testing.assert_allclose([value, *derivatives], [[1.0, 4.0], [2.0, 4.0], [2.0, 2.0]], rtol=1e-6)
+
+
 def test_derivatives_of_an_exponential_are_the_exponential_to_any_order() -> None:
     (value, derivatives) = ag.jet(ops.exp, (0.3,), ((1.0, *[0.0] * 29),))
     assert derivatives == pytest.approx([value] * 30, rel=1e-13)
