@@ -1,9 +1,11 @@
 """Data sets in one form: images or feature vectors with labels, in the order of their source, as train and test.
 
-Read `loading` first (`load`, `load_examples`); `arrays` defines a `Dataset` and checks one; `folders` finds the images
-of a folder, `tfds_reader` those that TFDS has prepared; `selection` takes some, `images` decodes them, and `cache`
-stores what was `decoded`. `descriptions` says what there is. `tfds_writer` stands alone: it prepares CIFAR-10, MNIST
-and Fashion-MNIST from their archives. JAX and TensorFlow are never imported.
+Read `loading` first (`load`, `load_examples`), then `sources`, which finds out what a name stands for. Numbers come
+from `archives` (named arrays) and `tables` (columns of `table_files`); `arrays` defines a `Dataset` and makes one of
+them, with `features` and `labels` of any kind in one form. Images are found by `folders`, `manifests` (tables of them)
+and `tfds_reader`; `selection` takes some, `images` decodes them, and `cache` stores what was `decoded`. `descriptions`
+says what there is. `tfds_writer` stands alone: it prepares CIFAR-10, MNIST and Fashion-MNIST from their archives. JAX
+and TensorFlow are never imported.
 """
 
 from funcgrad.datasets.arrays import Dataset, Examples, Split

@@ -15,6 +15,7 @@ _DTYPES = {  # what is accepted, and what it becomes
     "float32": "float32",
     "float64": "float64",
 }
+_UNTYPED = "void16"  # as what a file of NumPy holds bfloat16
 _INTEGERS = {"float32": 2**24, "float64": 2**53}  # up to which size each holds every integer
 
 
@@ -25,7 +26,7 @@ def read_features(parts: Mapping[str, Named]) -> tuple[dict[str, np.ndarray], li
     channel axis. Raises ValueError for what is accepted in no form.
     """
     arrays, notes = {part: _native(*named) for part, named in parts.items()}, list[str]()
-    if raw := [name for name, array in parts.values() if array.dtype.kind == "V"]:
+    if raw := [name for name, array in parts.values() if array.dtype.name == _UNTYPED]:
         notes.append(f"{listed(raw)}: numbers of two bytes without a type are taken as bfloat16, which NumPy writes so")
     kinds = {part: array.dtype for part, array in arrays.items()}
     if converted := [part for part, dtype in kinds.items() if dtype.kind in "iu" and dtype != np.uint8]:
@@ -53,7 +54,7 @@ def _native(what: str, array: np.ndarray) -> np.ndarray:
     """The array, as bfloat16 where it is two bytes without a type, as which NumPy writes these."""
     if array.ndim < 2 or 0 in array.shape:
         raise ValueError(f"{what} has shape {array.shape}; (examples, …features) with no empty axis is accepted")
-    if array.dtype.str.endswith("V2"):
+    if array.dtype.name == _UNTYPED:
         import ml_dtypes
 
         return array.view(ml_dtypes.bfloat16)

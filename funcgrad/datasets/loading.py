@@ -42,9 +42,13 @@ def load(
       name: one of
         "digits": scikit-learn's 1,797 images (8, 8, 1) of 0..16, the first 1,437 to train, the last 360 to test;
         a TFDS name, "name[/config][:version]", prepared as array_record, sorted by its text `id` if it has one;
-        "FILE.npz" holding x_train, y_train, x_test, y_test, or x, y, and perhaps the class names `classes`;
+        a .npz or .safetensors file that holds x_train, y_train, x_test, y_test, or x, y, or what scikit-learn, MedMNIST
+        and others call them, and perhaps the class names `classes`; no other array in it is read;
         two .npy files (features, labels) or four (x_train, y_train, x_test, y_test), which are memory-mapped, or one,
         STEM.npy, whose labels are STEM_labels.npy; …train.npy takes …test.npy and its labels, where there are any;
+        a .csv, .tsv, .jsonl or .parquet table (the last needs pyarrow), of whose columns one of vectors, or else all of
+        numbers are features, or two of them (training, test); …train.csv takes …test.csv, and a column `split` parts;
+        such a table of the paths of images, in or beside their folder, or of images themselves;
         a folder of class folders of images, sorted by path, or of the parts train, val and test made of these, of
         which val is the test part where there is no other; "./digits" is the folder and "digits" the data set.
       data_dir: where TFDS data is; $TFDS_DATA_DIR, else ~/tensorflow_datasets, if None.
@@ -58,12 +62,16 @@ def load(
       background: a colour by name, "#rrggbb" or (r, g, b), which shows through transparent pixels.
       skip_unreadable: leave out images that cannot be read.
       allow_empty_classes: accept class folders without images.
-      keys, label_column, group_column: the arrays of an archive and the columns of a table that are to be used.
+      keys: the arrays of an archive that are features, labels, and perhaps features and labels of the test part; or the
+        columns of a table that are features.
+      label_column: of a table; None: label, class, target, …, or the only column of text.
+      group_column: the column, or the array of an archive, of what belongs together, such as a person: `Split.groups`.
       progress: called as progress(done, total) while images are decoded, of which only those that are taken are.
 
     uint8, float32 and float64 stay, uint8 (N, H, W) gets a channel axis; bool, and integers within 0..255, become
-    uint8, float16 becomes float32. Labels are integers from 0, or strings, numbered in sorted order. Images are turned
-    upright, as EXIF says; 16-bit grey is scaled to 8 bits.
+    uint8, other integers floats that hold each of them, float16 and bfloat16 float32. Labels are whole numbers, text or
+    one-hot rows, and are numbered in sorted order. Images are turned upright, as EXIF says; 16-bit grey is scaled to 8
+    bits. Where there are several ways to read something, `Dataset.notes` say which was taken.
 
     Raises ValueError, or FileNotFoundError, in one line that names the file or argument and what is wrong with it.
     """

@@ -107,6 +107,7 @@ def test_safetensors_are_read_bfloat16_included(tmp_path: Path) -> None:
     data = datasets.load(path)
     np.testing.assert_array_equal(data.train.images, X, strict=True)
     np.testing.assert_array_equal(data.test.labels, Y)
+    assert len(data.notes) == 1  # the names of the arrays
     path.write_bytes(b"x" * 100)
     with pytest.raises(ValueError, match=r"a\.safetensors: not a readable \.safetensors file of plain arrays"):
         datasets.load(path)
