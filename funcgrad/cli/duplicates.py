@@ -91,7 +91,7 @@ def leakage(dataset: Dataset) -> list[str]:
             f"{count} test examples stand in the training part{contrary}; `funcgrad data duplicates` lists them"
         )
     if contradictory := sum(len(labels) > 1 for labels in label_of.values()):
-        notes.append(f"{contradictory:,} contents occur in the training part with labels that differ")
+        notes.append(f"equal training examples with different labels: {contradictory:,}")
     return notes
 
 

@@ -144,10 +144,12 @@ def _parts(tree: Tree, top: Names) -> tuple[dict[str, Names], str]:
         if len(several) > 1 or (part == "train" and not several):
             listing = ", ".join(map(shown, several or known))
             raise ValueError(f"{where}: {listing}; one folder is accepted as the {part} part")
-    test = found["test"] or found["validation"]
-    chosen = {"train": found["train"], "validation": found["validation"] if found["test"] else [], "test": test}
-    split = f"the folder {shown(test[0])} is the test part"
-    return {part: (*top, *name) for part, name in chosen.items() if name}, split
+    first, *held_out = [(*top, *several) for several in found.values()]
+    held_out = [folder for folder in held_out if folder != top and tree.below(folder)]  # else there are no labels
+    if not held_out:
+        return {"train": first}, ""
+    parts = {"train": first, **({"validation": held_out[0]} if len(held_out) > 1 else {}), "test": held_out[-1]}
+    return parts, f"the folder {shown(held_out[-1][-1])} is the test part"
 
 
 def _by_class(tree: Tree, folders: Mapping[str, Names]) -> tuple[dict[Names, list[Names]], list[Names]]:

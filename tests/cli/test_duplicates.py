@@ -53,7 +53,7 @@ def test_a_result_says_which_tests_were_learned_and_which_labels_disagree(double
         "2 of 3 test examples stand in the training part, 1 of them with another label; "
         "`funcgrad data duplicates` lists them"
     )
-    assert contrary == "1 contents occur in the training part with labels that differ"
+    assert contrary == "equal training examples with different labels: 1"
     assert leakage(datasets.load("digits")) == []
 
 

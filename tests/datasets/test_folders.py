@@ -85,6 +85,17 @@ def test_folders_that_can_be_read_in_two_ways_are_refused_by_name(
         datasets.load(tmp_path)
 
 
+def test_a_part_without_labels_is_left_out(tmp_path: Path) -> None:
+    save_parts(tmp_path, {"train": "cat dog", "val": "cat dog"})
+    save_image(tmp_path / "test" / "1.png")
+    data = datasets.load(tmp_path)
+    assert (data.split, data.validation) == ("the folder val is the test part", None)
+    assert data.notes == ("1 image in no class folder left out: test/1.png",)
+    shutil.rmtree(tmp_path / "val")
+    assert datasets.load(tmp_path, test_fraction=0.5).split.startswith("the last 0.5 of each class")
+    assert datasets.load_examples(tmp_path).ids.tolist()[0] == "test/1.png"
+
+
 def test_classes_may_be_called_like_parts(tmp_path: Path) -> None:
     for name in ("bus", "train", "test"):
         save_image(tmp_path / name / "0.png")
