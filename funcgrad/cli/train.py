@@ -109,7 +109,8 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
     notes, validation = _missing_classes(dataset), None
     if dataset.validation is not None:
         validation = dataset.validation.images, dataset.validation.labels
-        notes.append(f"validated on the data's own validation part of {len(validation[1]):,} examples")
+        count = f"{len(validation[1]):,} examples"
+        notes.append(f"validated on the data's own validation part of {count}, in place of a --validation share")
     elif options.validation:
         held_out, others = hold_out(split_key, labels, options.validation)
         validation = inputs[held_out], labels[held_out]

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,9 @@ def test_a_finished_training_resumes_to_itself_and_another_is_refused(
 
 
 def test_few_examples_are_trained_for_enough_steps_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["train", "mlp", "--hidden", "64", "--limit-train", "100", "--json"]) == 0
+    assert cli.main(["train", "linear", "--limit-train", "100", "--limit-test", "50", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert err == "funcgrad train mlp: trained for 200 epochs, to make 200 steps or more of few examples\n"
+    assert err == "funcgrad train linear: trained for 200 epochs, to make 200 steps or more of few examples\n"
     measured = json.loads(out)["metrics"]
     assert (measured["epochs"], measured["steps"]) == (200, 200)
     assert measured["train_accuracy"] > 0.85
@@ -150,10 +151,26 @@ def test_the_validation_part_of_the_data_is_used_where_there_is_one() -> None:
     data = datasets.load("digits", limit_train=150, limit_test=60)
     part = Split(data.test.images, data.test.labels, data.test.ids)
     outcome = train.COMMAND.run(data._replace(validation=part), TrainOptions(epochs=3, batch_size=50), CommandRun())
-    assert outcome.notes[0] == "validated on the data's own validation part of 60 examples"
+    assert outcome.notes[0] == (
+        "validated on the data's own validation part of 60 examples, in place of a --validation share"
+    )
     assert outcome.metrics["steps"] == 9  # of all 150
     assert outcome.metrics["validation_accuracy"] == max(outcome.metrics["history"]["validation_accuracy"])
     assert outcome.metrics["validation_accuracy"] == pytest.approx(outcome.metrics["test_accuracy"])
+
+
+@pytest.mark.exhaustive
+def test_a_full_disk_fails_in_one_line_and_the_run_is_resumed(run: Run, tmp_path: Path) -> None:
+    """A limit of the size of files stands for the disk."""
+    out = tmp_path / "out"
+    arguments = ["train", "mlp", "--hidden", "256", "--epochs", "3", "--limit-train", "300", "--checkpoint-every", "1"]
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); from funcgrad import cli"
+    command = [sys.executable, "-c", f"{limit}; raise SystemExit(cli.main())", *arguments, "--out", str(out)]
+    done = subprocess.run([*command, "--compile-cache", "off"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"funcgrad train mlp: checkpoint: .*step-\d+.npz could not be written: .*large\n", done.stderr)
+    assert not [*out.glob("checkpoints/*")]
+    assert run(*arguments, "--out", out, "--resume")["metrics"]["epochs"] == 3
 
 
 @pytest.mark.exhaustive
