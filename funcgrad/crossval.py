@@ -13,7 +13,17 @@ from jax.typing import ArrayLike
 from funcgrad.folds import classification_folds
 from funcgrad.folds import split_folds as split_folds
 from funcgrad.metrics import accuracy
-from funcgrad.neighbors import Metric, Tuning, Weights, as_index, open_saved, parse_memory, resumable_kneighbors, vote
+from funcgrad.neighbors import (
+    Index,
+    Metric,
+    Tuning,
+    Weights,
+    as_index,
+    open_saved,
+    parse_memory,
+    resumable_kneighbors,
+    vote,
+)
 from funcgrad.training import Checkpoint, Hooks, Model, Sweep, train_settings
 
 
@@ -107,7 +117,10 @@ def knn(
         p_of_metric = p if metric == "minkowski" else None
         missing = len(labels) - saved.done_among(start, start + len(labels))
         count = missing if precision == "exact" else 0
-        index = as_index(images, metric, p_of_metric, k=k, queries=count, memory=memory, mesh=mesh, tuning=tuning)
+        if missing:
+            index = as_index(images, metric, p_of_metric, k=k, queries=count, memory=memory, mesh=mesh, tuning=tuning)
+        else:  # nothing is searched
+            index = Index(images.reshape(len(images), -1), metric, p_of_metric)
         accuracies = []
         for fold in parts:
             others = allowed & np.isin(np.arange(len(labels)), fold, invert=True)

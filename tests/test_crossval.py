@@ -201,7 +201,7 @@ def test_a_metric_of_ones_own_is_listed_under_its_name_and_progress_is_told() ->
     assert calls == [(done, 120) for done in (20, 40, 60, 80, 100, 120)]
 
 
-@pytest.mark.parametrize("finished", [0, 2, 5])
+@pytest.mark.parametrize("finished", [0, 2, 5, 6])
 def test_a_resumed_cross_validation_searches_only_the_missing_folds(tmp_path: Path, finished: int) -> None:
     images, labels = digits(90)
     options: dict[str, Any] = {"ks": [1, 3], "metrics": ["l1", "cosine"], "folds": 3, "folder": tmp_path / "saved"}
@@ -214,7 +214,9 @@ def test_a_resumed_cross_validation_searches_only_the_missing_folds(tmp_path: Pa
         file.unlink()
     calls: list[int] = []
     progress = lambda done, _: calls.append(done)  # noqa: E731
-    assert knn(images, labels, **options, data={"seed": 0}, resume=True, progress=progress) == whole
+    # Where nothing is left to search, the images are not even looked at.
+    searched = np.full(images.shape, np.nan, np.float32) if finished == 6 else images
+    assert knn(searched, labels, **options, data={"seed": 0}, resume=True, progress=progress) == whole
     assert calls == list(range(30 * (finished + 1), 181, 30))
     for changes, says in [
         ({"data": {"seed": 1}}, "seed 0 and not 1; without --resume"),
