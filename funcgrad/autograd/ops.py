@@ -1,7 +1,7 @@
 """Functions of floats that may be traced, under the names of jax.numpy, jax.nn and jax.scipy.special.
 
-Each takes a float, a traced float, or a JAX value, which it passes to JAX's own function of that name: one function
-body runs under both systems. Values and derivatives are JAX's, in double precision.
+Each takes a float, a traced float, a NumPy array, element by element, or a JAX value, which it passes to JAX's own
+function of that name: one function body runs under both systems. Values and derivatives are JAX's, in double precision.
 """
 
 import math
