@@ -79,8 +79,23 @@ def parse(text: str) -> Expression:
     return Expression(text, reader.variables_of(body), partial(reader.value, body))
 
 
-# A number and then a name, which is no word of Python's.
-_PRODUCT = re.compile(r"(?<![\w.])((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*((?!(?:if|else|and|or|in|is)\b)[^\W\d]\w*)")
+# A number and then a name, which is no word of Python's; a function and then a name or number.
+_PRODUCT = re.compile(
+    r"(?<![\w.])((?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*((?!(?:if|else|and|or|in|is)\b)(?!_)[^\W\d]\w*)"
+)
+_CALL = re.compile(rf"\b({'|'.join(ops.__all__)})\s+((?!(?:if|else|and|or|in|is)\b)[\w.]+)")
+# What other notations have, and how it is written here.
+_SIGNS = {
+    "²": "**2",
+    "³": "**3",
+    "·": "*",
+    "×": "*",
+    "÷": "/",
+    "−": "-",
+    "√": "sqrt(…)",
+    "!": "factorial(…)",
+    "|": "abs(…)",
+}
 
 
 def _unreadable(text: str, error: SyntaxError, lead: int) -> str:
@@ -88,11 +103,14 @@ def _unreadable(text: str, error: SyntaxError, lead: int) -> str:
     if "integer string conversion" in error.msg:
         digits = max(map(len, re.findall(r"\d+", text)))
         return f"the expression has an integer of {digits:,} digits, which is too large for a float"
-    if found := _PRODUCT.search(text):
-        number, name = found[1], shorten(found[2], 30)
-        return f"column {found.start() + 1}: {shorten(found[0], 40)}: a product is written {number}*{name}"
-    place = f" at column {error.offset + lead}" if error.offset else ""
-    return f"the expression cannot be read{place}: {error.msg}"
+    for pattern, written in ((_PRODUCT, "a product is written {}*{}"), (_CALL, "a function is called as {}({})")):
+        if found := pattern.search(text):
+            remedy = written.format(found[1], shorten(found[2], 30))
+            return f"column {found.start() + 1}: {shorten(found[0], 40)}: {remedy}"
+    column = (error.offset or 0) + lead
+    sign = text[column - 1 : column]
+    remedy = f"; {sign} is written {_SIGNS[sign]}" if sign in _SIGNS else ""
+    return f"the expression cannot be read{f' at column {column}' if column else ''}: {error.msg}{remedy}"
 
 
 class _Reader(NamedTuple):
@@ -151,8 +169,13 @@ class _Reader(NamedTuple):
 
     def refusal_of_call(self, node: ast.Call) -> str:
         """Why a call is not one of a function of `ops`, with as many arguments as it takes."""
-        simple = isinstance(node.func, ast.Name | ast.Constant)
-        product = f"a product is written {self.excerpt(node.func) if simple else f'({self.excerpt(node.func)})'}*(…)"
+        factor = (
+            self.excerpt(node.func)
+            if isinstance(node.func, ast.Name | ast.Constant)
+            else f"({self.excerpt(node.func)})"
+        )
+        listed = [self.excerpt(argument) for argument in node.args]
+        product = f"a product is written {factor}*({', '.join(listed)})"
         if isinstance(node.func, ast.Constant | ast.BinOp | ast.UnaryOp | ast.Call):
             return f"{self.excerpt(node)}: {product}"
         if not isinstance(node.func, ast.Name):
@@ -168,8 +191,9 @@ class _Reader(NamedTuple):
             return f"{self.excerpt(node)}: arguments are written one by one"
         signature = inspect.signature(getattr(ops, name))
         if "xs" in signature.parameters and node.args and isinstance(node.args[0], _NUMBERS):
-            listed = ", ".join(map(self.excerpt, node.args))
-            return f"{self.excerpt(node)}: {name} takes a list: {name}([{listed}])"
+            lists = [f"[{x}]" for x in listed] if "ys" in signature.parameters else [f"[{', '.join(listed)}]"]
+            takes = "two lists" if "ys" in signature.parameters else "a list"
+            return f"{self.excerpt(node)}: {name} takes {takes}: {name}({', '.join(lists)})"
         try:
             signature.bind(*node.args, **{str(k.arg): k.value for k in node.keywords})
         except TypeError as error:
