@@ -5,7 +5,8 @@ chain rule, forwards and backwards): these three are the whole of backpropagatio
 function is watched), `custom_rules`, and `ops` (the functions to call on traced floats). How it becomes fast comes
 last: `trace_graph`, `codegen`, `compiler`, `compiled_rules`, `path_tree`, and on top of them `variants` and
 `jit_cache` (jit), `columns` and `batching` (vmap). `inspection` and `draw` show a graph; `finite_differences` checks
-derivatives.
+derivatives, `debugging` finds where a nan came from. `numpy_functions` and `jax_values` say what happens to NumPy's
+functions and to JAX's values.
 """
 
 from funcgrad.autograd import numpy_functions
