@@ -41,6 +41,7 @@ def duplicates(dataset: Dataset, options: DuplicatesOptions, run: Run) -> Outcom
                     parts[other].images,
                     1,
                     metric=options.metric,
+                    p=options.p,
                     memory=options.memory,
                     exclude_self=one == other,
                     progress=report_progress,

@@ -212,6 +212,7 @@ class DataCacheOptions(Options):
 
 class DuplicatesOptions(Options):
     metric: str = option("l2", _METRICS, names=_metrics)
+    p: float | None = option(None, "of metric minkowski", type=number(1), metavar="P")
     nearest: int = option(10, "the closest pairs that are not equal", type=integer(0), metavar="N")
     rows: int = option(40, "of the printed table", **_COUNT)
     memory: str = option("1GiB", "limit of what is needed beside the data", metavar="SIZE")
