@@ -142,7 +142,7 @@ def _neighbors_grid(dataset: Dataset, found: neighbors.Neighbors, predictions: n
     rows = np.concatenate([_spread(np.flatnonzero(right), 4), _spread(np.flatnonzero(~right), 4)])
     indices = found.indices[rows, :6]
     voters = "the first votes" if k == 1 else f"the first {k} vote"
-    counts = f"{right.sum():,} of {len(right):,} right, and here are some that are and some that are not"
+    counts = f"{right.sum():,} of {len(right):,} test images are right. Some that are, and some that are not"
     return plots.neighbors_grid(
         np.asarray(dataset.test.images[rows]),
         dataset.test.labels[rows],
@@ -151,7 +151,7 @@ def _neighbors_grid(dataset: Dataset, found: neighbors.Neighbors, predictions: n
         found.distances[rows, :6],
         predictions[rows],
         dataset.classes,
-        title=f"{dataset.name}: k-NN, {metric}: test images ({counts}) and their nearest training images ({voters})",
+        title=f"{dataset.name}: k-NN, {metric}: {counts}, and their nearest training images, of which {voters}",
     )
 
 

@@ -25,7 +25,7 @@ def cross_validation(
     log_x: bool = False,
     title: str | None = None,
 ) -> Figure:
-    """Accuracy against a hyper-parameter: mean ± standard deviation over the folds, each fold a faint dot.
+    """Accuracy against a hyper-parameter: mean ± standard deviation over the folds, each fold a faint mark.
 
     x: (S,) the settings tried. series: name → (S, folds) accuracies between 0 and 1 (one name may be all there is).
     best: the chosen (name, x), which is ringed and named. log_x: settings that are spaced by factors (learning rates).
@@ -68,7 +68,7 @@ def cross_validation(
         axes.set_xscale("log")
     _label_settings(axes, settings, positions)
     axes.set_xlabel(f"{x_label} (log scale)" if log_x else x_label)
-    axes.set_ylabel(f"accuracy: mean ± standard deviation\n(faint dots: each of the {folds} folds)")
+    axes.set_ylabel(f"accuracy: mean ± standard deviation\n(faint: each of the {folds} folds)")
     axes.grid(alpha=0.25)
     style.percent_ticks(axes.yaxis)
     style.set_title(figure, *lines)
@@ -115,13 +115,14 @@ def training_curves(
     for kind, axes in left.items():
         axes.set_title(style.short(kind, 40), fontsize=style.TEXT, loc="left")
         axes.set_ylabel("loss")
+        axes.yaxis.set_major_formatter(lambda value, _: style.number(value))
         axes.grid(alpha=0.25)
         axes.set_ylim(min(axes.get_ylim()[0], 0.0))  # every loss here is ≥ 0: its distance to 0 is left to learn
         axes.label_outer()
     axes.set_xlabel("epoch")
     right.set(xlabel="epoch", ylabel="accuracy")
     right.set_title("accuracy of every run", fontsize=style.TEXT, loc="left")
-    right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     right.set_xlim(0.6, max(len(history["train_loss"]) for history in histories.values()) + 0.4)
     right.grid(alpha=0.25)
     style.percent_ticks(right.yaxis)

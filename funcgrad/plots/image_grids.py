@@ -101,8 +101,7 @@ def neighbors_grid(
     for name, in_section, color, sign in sections:
         y += _HEADER
         axes.plot([left, left + width], [y - 0.4, y - 0.4], color=color, linewidth=1)
-        queries_here = "1 query" if in_section.sum() == 1 else f"{in_section.sum()} queries"
-        text = f"{sign} {queries_here} that were classified {name}"
+        text = f"{sign} {in_section.sum()} classified {name}"
         axes.text(left, y - 0.2, text, color=color, fontsize=style.TEXT, weight="bold", va="center")
         axes.text(left + _VERDICT + _TILE / 2, y - 0.1, "query", fontsize=style.SMALL, ha="center", va="center")
         for row in np.flatnonzero(in_section):

@@ -107,9 +107,7 @@ def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
 
 
 def percent_ticks(axis: Axis) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    axis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+    axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g} %")
 
 
 def percent(fraction: float) -> str:
