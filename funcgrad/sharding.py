@@ -41,8 +41,6 @@ def start(
             raise ValueError(f"coordinator_address, num_processes, process_id: give all three or none, got {given}")
         if not 0 <= process_id < num_processes:  # type: ignore[operator]
             raise ValueError(f"process_id: needs 0 to num_processes - 1, got {process_id} of {num_processes}")
-    if jax.distributed.is_initialized():
-        raise RuntimeError("start: this process has already joined a run; call it once")
     try:
         jax.distributed.initialize(*given)
     except ValueError as error:

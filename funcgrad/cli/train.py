@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,14 +34,11 @@ def train(dataset: Dataset, options: TrainOptions, run: Run) -> Outcome:
     figures = {}
     if fit.history:
         figures["curves.png"] = curves({name: trained}, dataset.name)
-    figures["learning_rate.png"] = lambda: plots.learning_rate_curve(
-        trained.rates, epochs=trained.epochs, title=f"{title}: learning rate"
-    )
     figures |= template_figures(dataset, options, trained, title)
     if plots.is_image_shape(dataset.test.images.shape[1:]) and np.isfinite(trained.scores).all():
         figures["mistakes.png"] = lambda: _mistakes(dataset, trained.scores, title)
     measured = trained.metrics
-    rows = [[key.replace("_", " "), percent(x) if "accuracy" in key else _number(x)] for key, x in measured.items()]
+    rows = [[key.replace("_", " "), percent(x) if "accuracy" in key else f"{x:.5g}"] for key, x in measured.items()]
     rows.append(["steps", f"{trained.steps:,}"])
     course = {
         "steps": trained.steps,
@@ -61,10 +58,6 @@ def train(dataset: Dataset, options: TrainOptions, run: Run) -> Outcome:
         write=trained.classifier.write,
         notes=(*trained.notes, *(fit.notes if fit.stopped_by != "diverged" else fit.notes[:-1])),
     )
-
-
-def _number(x: float) -> str:
-    return f"{x:.4f}" if abs(x) < 1e4 else f"{x:.4g}"
 
 
 MIN_STEPS = 200  # below which a training has hardly begun
@@ -97,8 +90,6 @@ class Trained(NamedTuple):
     classifier: training.SavedModel
     scores: np.ndarray  # of the test set
     metrics: dict[str, float]
-    rates: np.ndarray  # the learning rate at each step
-    epochs: int  # at most
     steps: int  # done
     notes: tuple[str, ...]  # on the data and on the options, beside those of the fit
 
@@ -133,7 +124,7 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
                 epochs=options.num_epochs,
                 batch_size=options.batch_size,
                 augment=None if options.augment is None else training.augment.make_augment(options.augment),
-                mix=_mixing(options.mixup) if options.mixup else None,
+                mix=partial(training.augment.mixup, alpha=options.mixup) if options.mixup else None,
                 validation=validation,
                 patience=options.patience,
                 skip_nonfinite=options.skip_nonfinite,
@@ -147,9 +138,7 @@ def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[s
             raise KeyboardInterrupt
         measured, scores = _measure(classifier.model, fit, loss, (inputs, labels), dataset.test)
     classifier = classifier._replace(params=jax.device_get(fit.best_params))
-    return Trained(
-        fit, classifier, scores, measured, rates, options.num_epochs, fit.epochs_done * steps, (*notes, *epoch_notes)
-    )
+    return Trained(fit, classifier, scores, measured, fit.epochs_done * steps, (*notes, *epoch_notes))
 
 
 def _measure(
@@ -242,11 +231,6 @@ def _steps_as_images(
         report_progress(done * examples // steps, total * examples // steps, message)
 
     return on_steps
-
-
-@lru_cache(maxsize=256)  # for which programs are compiled
-def _mixing(alpha: float) -> Callable[..., Any]:
-    return lambda key, one, other: training.augment.mixup(key, one, other, alpha)
 
 
 def predicted(dataset: Dataset, scores: np.ndarray, title: str) -> Predictions:

@@ -67,7 +67,7 @@ def prepare(
     Everything is written to a temporary folder, read back, then renamed: an interrupted run leaves nothing that looks
     prepared, and what a killed run leaves is removed by a run on another day.
 
-    Raises ValueError if the name is unknown, an archive is not the original (size, sha256), or what is there already is
+    Raises ValueError if the name is unknown, an archive is not the original (sha256), or what is there already is
     not readable array_record; FileNotFoundError if an archive is missing, OSError if downloading or writing fails.
     """
     if name not in RECIPES:
@@ -130,8 +130,6 @@ def _fetch(path: Path, url: str, info: Any, work: Path, progress: Progress | Non
 
 
 def _verify(path: Path, what: str, info: Any) -> None:
-    if (size := path.stat().st_size) != info.size:
-        raise ValueError(f"{what} is not the original archive: it has {size:,} bytes, the original {int(info.size):,}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != info.checksum:

@@ -1,5 +1,6 @@
 """Exact k-nearest neighbors as a scikit-learn estimator."""
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -7,9 +8,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from funcgrad.estimators.weights import check_count
 from funcgrad.neighbors import Metric, Neighbors, Weights, as_index, kneighbors, vote
 
 
+@dataclass(eq=False, repr=False)
 class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
     """The class that most of the k nearest training points have (Cover and Hart 1967; CS231n, lecture 2).
 
@@ -37,24 +40,14 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
     ['yes', 'no']
     """
 
-    def __init__(
-        self,
-        n_neighbors: int = 5,
-        *,
-        weights: Weights = "uniform",
-        metric: Metric = "euclidean",
-        p: float | None = None,
-        temperature: float = 0.07,
-        precision: str = "exact",
-        memory: str | int = "1GiB",
-    ) -> None:
-        self.n_neighbors = n_neighbors
-        self.weights = weights
-        self.metric = metric
-        self.p = p
-        self.temperature = temperature
-        self.precision = precision
-        self.memory = memory
+    n_neighbors: int = 5
+    _: KW_ONLY
+    weights: Weights = "uniform"
+    metric: Metric = "euclidean"
+    p: float | None = None
+    temperature: float = 0.07
+    precision: str = "exact"
+    memory: str | int = "1GiB"
 
     def fit(self, X: Any, y: Any) -> Self:
         """Keeps the training points (N, D), without a copy if they are an array, and their labels (N,).
@@ -64,7 +57,7 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
-        _check_n_neighbors(self.n_neighbors)
+        check_count("n_neighbors", self.n_neighbors)
         # One vote of nobody, so that wrong weights are known now and not after a long search.
         nobody = Neighbors(np.ones((1, self.n_neighbors)), np.full((1, self.n_neighbors), -1), None)  # type: ignore[arg-type]
         self._vote(nobody, np.zeros(1, np.int32), 1)
@@ -104,7 +97,9 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
         alone = X is None
         points = self._index.points
         queries = points if alone else validate_data(self, X, reset=False)
-        _check_n_neighbors(k, len(points) - alone)
+        check_count("n_neighbors", k)
+        if k > (available := len(points) - alone):
+            raise ValueError(f"n_neighbors: {k} is more than the {available} training points there are to choose from")
         return kneighbors(
             queries, self._index, int(k), precision=self.precision, memory=self.memory, exclude_self=alone
         )
@@ -117,10 +112,3 @@ class KNeighborsClassifier(ClassifierMixin, BaseEstimator):
         ks = (neighbors.indices.shape[1],)
         votes = vote(neighbors, labels, num_classes, ks=ks, weights=self.weights, temperature=self.temperature)
         return np.asarray(votes[0], np.float64)
-
-
-def _check_n_neighbors(k: Any, available: int | None = None) -> None:
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise ValueError(f"n_neighbors: needs an integer of at least 1, got {k!r}")
-    if available is not None and k > available:
-        raise ValueError(f"n_neighbors: {k} is more than the {available} training points there are to choose from")

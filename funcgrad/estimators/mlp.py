@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad import models
-from funcgrad.estimators.trained import TrainedClassifier, check_count
+from funcgrad.estimators.trained import TrainedClassifier
+from funcgrad.estimators.weights import check_count
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -36,10 +37,6 @@ class MLPClassifier(TrainedClassifier):
     def _model(self, num_classes: int) -> models.Model:
         return models.mlp(self.hidden_layer_sizes, num_classes, activation=self.activation, dropout=self.dropout)
 
-    def _sizes(self) -> Any:
-        sizes: Any = self.hidden_layer_sizes
-        return sizes if np.iterable(sizes) else (sizes,)
-
     def _set_attributes(self, params: Any) -> None:
         layers = [*params["hidden"], params["output"]]
         self.coefs_ = [layer["weights"].T for layer in layers]
@@ -47,7 +44,8 @@ class MLPClassifier(TrainedClassifier):
 
     def _check(self) -> None:
         super()._check()
-        if not len(self._sizes()):
+        sizes: Any = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
+        if not len(sizes):
             raise ValueError("hidden_layer_sizes: needs one size or more, got none; without any, use LinearClassifier")
-        for size in self._sizes():
+        for size in sizes:
             check_count("hidden_layer_sizes", size)

@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from funcgrad import training
-from funcgrad.estimators.weights import ClassWeight, class_weights, sample_weights
+from funcgrad.estimators.weights import ClassWeight, check_count, class_weights, sample_weights
 from funcgrad.losses import make_loss
 from funcgrad.models import Model
 
@@ -219,11 +219,6 @@ class TrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
                 raise ValueError(f"{name}: needs a number, got {value!r}")
         if not isinstance(self.validation_fraction, Real) or not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction: needs a share between 0 and 1, got {self.validation_fraction!r}")
-
-
-def check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name}: needs an integer of at least 1, got {value!r}")
 
 
 def _diverged(what: str) -> ValueError:

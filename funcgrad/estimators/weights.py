@@ -1,4 +1,4 @@
-"""How much examples count in scikit-learn's terms: `sample_weight` and `class_weight`."""
+"""Arguments in scikit-learn's terms: counts, and how much examples count (`sample_weight` and `class_weight`)."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -32,3 +32,8 @@ def class_weights(class_weight: ClassWeight, classes: np.ndarray, totals: np.nda
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise ValueError(f"class_weight: needs finite numbers of at least 0, and one above 0; got {class_weight!r}")
     return weights
+
+
+def check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name}: needs an integer of at least 1, got {value!r}")

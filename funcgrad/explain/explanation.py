@@ -279,17 +279,11 @@ def _numbered(lines: Sequence[str], start: int = 1) -> list[str]:
 def show(explanation: Explanation) -> None:
     """Prints an explanation: in colour on a terminal, as plain text elsewhere."""
     from rich.console import Console
-    from rich.syntax import Syntax
 
     console = Console(soft_wrap=True, force_terminal=sys.stdout.isatty())
-    python = Syntax("", "python", theme="ansi_dark", background_color="default")
     for title, lines in sections(explanation):
         console.print(title, style="bold cyan", markup=False, highlight=False)
-        text = "\n".join("  " + line if line else "" for line in lines)
-        if title.startswith("compiled"):
-            console.print(python.highlight(text), end="")
-        else:
-            console.print(text, markup=False, emoji=False)
+        console.print("\n".join(f"  {line}".rstrip() for line in lines), markup=False, emoji=False)
         console.print()
 
 

@@ -8,7 +8,7 @@ map; `style` what all of them share. Right and wrong differ in position, sign or
 the colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish too.
 """
 
-from funcgrad.plots.curves import cross_validation, learning_rate_curve, training_curves
+from funcgrad.plots.curves import cross_validation, training_curves
 from funcgrad.plots.image_grids import (
     is_image_shape,
     most_confident_mistakes,
@@ -24,7 +24,6 @@ __all__ = [
     "cross_validation",
     "heat_map",
     "is_image_shape",
-    "learning_rate_curve",
     "most_confident_mistakes",
     "neighbors_grid",
     "number",

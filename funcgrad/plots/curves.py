@@ -1,4 +1,4 @@
-"""Curves: cross-validated accuracies, the losses and accuracies of a training, its learning rate."""
+"""Curves: cross-validated accuracies, the losses and accuracies of a training."""
 
 from __future__ import annotations
 
@@ -133,40 +133,6 @@ def training_curves(
     summary = _accuracy_at_the_end(histories, names)
     style.set_title(figure, title or "Training: loss and accuracy by epoch", summary)
     style.add_legend(figure, handles)
-    return style.finished(figure)
-
-
-def learning_rate_curve(rates: ArrayLike, *, epochs: float, title: str | None = None) -> Figure:
-    """The learning rate at each step against the epochs done, as a staircase: a rate holds until the next step.
-
-    rates: (S,), that of each of the steps that make up all the epochs. The axis is logarithmic where it spans more than
-    two decades and a fifth of the steps are at its lower end, below a hundredth of the highest rate; a cosine that only
-    ends near 0 is drawn linearly, from 0.
-    Raises ValueError if there is no step, a rate is negative or not finite, or `epochs` is not above 0.
-    """
-    steps = style.checked("rates", rates, ("steps",), 0, style.FINITE, expected="finite rates of at least 0")
-    style.require(0 < epochs < float("inf"), f"epochs: {epochs}, expected a number above 0")
-
-    figure = style.new_figure(8.0, 4.2)
-    axes = figure.add_subplot()
-    at = epochs * np.arange(len(steps) + 1) / len(steps)
-    axes.plot(at, np.append(steps, steps[-1]), color=style.COLORS[0], linewidth=1.6, drawstyle="steps-post")
-    highest, positive = steps.max(), steps[steps > 0]
-    logarithmic = positive.size > 0 and bool(np.quantile(positive, 0.2) < highest / 100)
-    if logarithmic:
-        axes.set_yscale("log")  # which draws zeros at the lower edge
-    else:
-        axes.set_ylim(0, 1.08 * highest or 1.0)
-    axes.yaxis.set_major_formatter(lambda value, _: style.number(value))
-    zeros = ", 0 at the lower edge" if positive.size < steps.size else ""
-    axes.set_ylabel(f"learning rate (log scale{zeros})" if logarithmic else "learning rate")
-    axes.set(xlabel="epoch", xlim=(0, epochs))
-    axes.locator_params(axis="x", steps=[1, 2, 5, 10])
-    axes.grid(alpha=0.25)
-    first = int(np.argmax(steps))
-    when = f"after {style.number(epochs * first / len(steps))} epochs" if first else "at the start"
-    summary = f"highest {style.number(highest)} {when}, {style.number(steps[-1])} at the end"
-    style.set_title(figure, title or "Learning rate by epoch", summary)
     return style.finished(figure)
 
 

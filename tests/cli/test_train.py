@@ -35,7 +35,7 @@ def test_training_gives_its_metrics_and_pictures(run: Run, tmp_path: Path) -> No
     assert measured["stopped_by"] == "epochs"
     assert len(measured["history"]["train_loss"]) == measured["epochs"] == 5
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    pictures = {"curves.png", "confusion.png", "templates.png", "learning_rate.png", "mistakes.png"}
+    pictures = {"curves.png", "confusion.png", "templates.png", "mistakes.png"}
     assert written == {*pictures, *WRITTEN, "metrics.jsonl", "checkpoints"}
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5]

@@ -160,7 +160,7 @@ def test_one_archive_may_have_any_name(cifar10: tuple[Path, Recipe], tmp_path: P
 def test_the_checksums_are_those_of_tfds(name: str, tmp_path: Path) -> None:
     for file in RECIPES[name].files:
         (tmp_path / file).write_bytes(b"not the original")
-    with pytest.raises(ValueError, match=r"is not the original archive: it has 16 bytes, the original [\d,]{5,}"):
+    with pytest.raises(ValueError, match="is not the original archive: its sha256 is"):
         datasets.prepare(name, tmp_path / "data", archives=[tmp_path])
     assert_nothing_prepared(tmp_path / "data")
 
@@ -392,8 +392,8 @@ def test_a_failed_download_is_never_taken_for_whole(
     if kind == "changed":
         write_tar(archive, {"other": b"content"})
     expected: tuple[type[Exception], str] = {
-        "changed": (ValueError, "download of http.*not the original archive: it has"),
-        "short": (ValueError, "download of http.*not the original archive: it has"),
+        "changed": (ValueError, "download of http.*not the original archive: its sha256"),
+        "short": (ValueError, "download of http.*not the original archive: its sha256"),
         "missing": (OSError, "download failed; --from takes a local copy .*404"),
         "refused": (OSError, "download failed; --from takes a local copy .*refused"),
     }[kind]

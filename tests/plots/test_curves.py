@@ -5,9 +5,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from figures import KS, L1, L2, drawn, history, title, written
+from figures import KS, L1, L2, history, title, written
 from matplotlib.container import ErrorbarContainer
-from PIL import Image
 
 from funcgrad import plots
 
@@ -107,42 +106,3 @@ def test_one_epoch_without_validation_is_drawn_as_a_dot(tmp_path: Path) -> None:
     assert all(line.get_marker() == "o" for axes in figure.axes for line in axes.lines)
     assert "validation" not in title(figure) + str([t.get_text() for t in figure.legends[0].get_texts()])
     written(figure, tmp_path)
-
-
-def test_a_learning_rate_holds_until_the_next_step(tmp_path: Path) -> None:
-    figure = plots.learning_rate_curve(jnp.asarray([0.1, 0.4, 0.2, 0.05]), epochs=2)
-    at, rates = drawn(figure)
-    np.testing.assert_allclose(at, [0, 0.5, 1, 1.5, 2])
-    np.testing.assert_allclose(rates, [0.1, 0.4, 0.2, 0.05, 0.05], rtol=1e-6)
-    assert figure.axes[0].lines[0].get_drawstyle() == "steps-post"
-    assert "highest 0.4 after 0.5 epochs, 0.05 at the end" in title(figure)
-    written(figure, tmp_path)
-
-
-def test_only_rates_that_stay_far_below_the_highest_are_drawn_on_a_log_scale(tmp_path: Path) -> None:
-    part = np.arange(1000) / 1000
-    curves = {
-        "linear": [0.01 * (1 + np.cos(np.pi * part)) / 2, 0.01 * (1 - part), np.full(1000, 0.01), np.zeros(3)],
-        "log": [0.01 * 1e-3**part, np.r_[np.linspace(0, 0.1, 50), 0.1 * 1e-4**part]],
-    }
-    for scale, all_rates in curves.items():
-        for rates in all_rates:
-            figure = plots.learning_rate_curve(rates, epochs=20)
-            axes = figure.axes[0]
-            assert axes.get_yscale() == scale
-            assert ("0 at the lower edge" in axes.get_ylabel()) == (scale == "log" and rates[0] == 0)
-            if rates[0] == 0:
-                written(figure, tmp_path)
-
-
-def test_the_peak_of_a_single_step_of_a_long_schedule_is_visible(tmp_path: Path) -> None:
-    rates = 1e-3 * (1.5 + np.sin(np.arange(300_000) / 5000))
-    rates[123_456] = 5e-3
-    figure = plots.learning_rate_curve(rates, epochs=30)
-    with Image.open(written(figure, tmp_path)) as image:
-        pixels = np.asarray(image.convert("RGB")).astype(int)
-    x, y = figure.axes[0].transData.transform([(30 * 123_456 / 300_000, 5e-3), (0, 4e-3)]).T * 120 / figure.dpi
-    above = pixels[: int(len(pixels) - y[1])]  # rates above 4e-3
-    drawn = np.flatnonzero((above[..., 2] - above[..., 0] > 40).any(axis=0))  # blue
-    assert drawn.size > 0
-    assert np.abs(drawn - x[0]).max() < 3
