@@ -1,5 +1,6 @@
 """Cross-validation: k-NN over many k and metrics in one pass, many trainings in one vmapped program."""
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +79,7 @@ def knn(
       p: of metric "minkowski".
       mask: (N,) bool, which images may be neighbours; all are queries.
       folder, resume, data: where each finished chunk of a fold is saved, as by `funcgrad.neighbors.open_saved`; `data`
-        must tell the images and their folds from others.
+        must tell the images from others.
       progress: called with (queries done, all queries); each image is one under every metric.
       precision, memory, mesh, tuning: of `funcgrad.neighbors.kneighbors`.
 
@@ -105,6 +106,7 @@ def knn(
     names = [metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric)) for metric in metrics]
     k, total, num_classes = max(ks), len(metrics) * len(labels), int(labels.max()) + 1
     search = {"metrics": ", ".join(names), "largest k": k, "training examples": len(labels), **(data or {})}
+    search["fold assignment"] = zlib.crc32(np.concatenate(parts).astype(np.int64))
     saved = open_saved(folder, resume, search, total)
     voting: dict[str, Any] = {
         "ks": ks,

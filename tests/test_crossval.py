@@ -222,6 +222,7 @@ def test_a_resumed_cross_validation_searches_only_the_missing_folds(tmp_path: Pa
         ({"data": {"seed": 1}}, "seed 0 and not 1; without --resume"),
         ({"metrics": ["l1"]}, "metrics l1, cosine and not l1; without --resume"),
         ({"ks": [1, 4]}, "largest k 3 and not 4; without --resume"),
+        ({"groups": np.arange(90) // 2}, "fold assignment [0-9]+ and not [0-9]+; without --resume"),
     ]:
         with pytest.raises(DifferentRun, match=f"was searched with {says}"):
             knn(images, labels, **{**options, "data": {"seed": 0}, **changes}, resume=True)

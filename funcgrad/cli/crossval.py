@@ -127,6 +127,12 @@ def crossval_training(dataset: Dataset, options: groups.SweepOptions, run: Run) 
     )
 
 
+def _unused(dataset: Dataset) -> list[str]:
+    """A line on the examples that take no part."""
+    part = dataset.validation
+    return [] if part is None else [f"the validation part of {len(part.labels):,} examples is not used"]
+
+
 def _swept(options: groups.SweepOptions) -> tuple[dict[str, Sequence[float]], groups.TrainOptions]:
     """The options that have several values, or else the learning rate; and all others, as those of one training."""
     names = [one.name for one in groups.declared(groups.PenaltyOptions)]
@@ -157,7 +163,7 @@ def _outcome(
         table,
         {},
         predictions=predictions,
-        notes=leakage(dataset),
+        notes=[*_unused(dataset), *leakage(dataset)],
     )
 
 

@@ -98,7 +98,7 @@ def train_settings(
     seed_key, order_key = jax.random.split(key)
     plan = _Plan(seed_key, order_key, (examples, jnp.asarray(fold_of)), members, sweep, size)
     numbers = {"epochs": sweep.epochs, "batch_size": sweep.batch_size, "examples": len(labels)}
-    made = {"trainings": shape, "trainings_at_once": size, "folds": zlib.crc32(fold_of)}
+    made = {"trainings": shape, "trainings_at_once": size, "fold assignment": zlib.crc32(fold_of)}
     config = {**hooks.checkpoint.config, **numbers, **made, "key": jax.random.key_data(key).tolist()}
     results = _train_all(plan, hooks, config)
     accuracy, finite = (np.concatenate(parts)[: fold.size].reshape(shape) for parts in zip(*results, strict=True))

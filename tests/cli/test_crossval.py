@@ -69,6 +69,8 @@ def test_the_groups_of_the_data_stay_together() -> None:
     )
     assert grouped["division"] == "4 folds, stratified and shuffled by seed 0, each of 20 groups in one fold"
     assert grouped["cv"][0]["mean"] < 0.2 < 0.5 < alone["cv"][0]["mean"]
+    watched = crossval.KNN.run(dataset._replace(validation=whole), options, CommandRun())
+    assert watched.notes[0] == "the validation part of 40 examples is not used"
     with pytest.raises(ValueError, match=r"^in_order: takes the examples as they come; got groups as well$"):
         crossval.KNN.run(dataset, replace(options, folds_in_order=True), CommandRun())
 
@@ -121,8 +123,14 @@ def test_a_cross_validation_that_was_interrupted_is_resumed_to_the_same_result(
     assert re.fullmatch(message, err)
     for changed, says in [
         (["--folds", 4], "with division 3 folds, stratified and shuffled by seed 0 and not 4 folds, stratified "),
-        (["--folds-in-order"], "with division 3 folds, .* by seed 0 and not 3 folds of consecutive examples;"),
-        (["--seed", 1], "with division 3 folds, .* by seed 0 and not 3 folds, stratified and shuffled by seed 1;"),
+        (
+            ["--folds-in-order"],
+            "with division 3 folds, .* by seed 0 and not 3 folds of consecutive examples, fold assignment",
+        ),
+        (
+            ["--seed", 1],
+            "with division 3 folds, .* by seed 0 and not 3 folds, stratified and shuffled by seed 1, fold assignment",
+        ),
         (["--metric", "l1"], "with metrics l1, cosine and not l1;"),
         (["--k", 4], "with largest k 5 and not 4;"),
         (["--limit-train", 290], "with training examples 300 and not 290;"),
