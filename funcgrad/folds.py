@@ -102,8 +102,12 @@ def _grouped(labels: np.ndarray, groups: np.ndarray, folds: int, shuffle: Array 
     return parts
 
 
-def hold_out(key: Array, labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+    key: Array, labels: np.ndarray, share: float, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The indices of a random share of the examples, with each class in its share, and those of the rest; both sorted.
+
+    With groups (N,), whole groups are held out, so that the share is about that of one of round(1 / share) folds.
 
     Raises `ValueError` if the share of the labels (N,) is no example, or all.
     """
@@ -112,6 +116,10 @@ def hold_out(key: Array, labels: np.ndarray, share: float) -> tuple[np.ndarray, 
         raise ValueError(
             f"validation: a share of {share:g} of {len(labels)} training examples is {count}, needs 1 or more"
         )
+    if groups is not None:
+        folds = min(round(1 / share), len(set(groups.tolist())))
+        held_out = np.sort(split_folds(len(labels), folds, shuffle=key, stratify=labels, groups=groups)[0])
+        return held_out, np.setdiff1d(np.arange(len(labels)), held_out)
     order = np.asarray(jax.random.permutation(key, len(labels)))
     by_class = order[np.argsort(labels[order], kind="stable")]
     sizes = np.bincount(labels)

@@ -57,3 +57,12 @@ def test_groups_that_cannot_be_are_refused_and_rare_classes_are_not() -> None:
         split_folds(9, 3, groups=np.arange(8))
     parts = split_folds(9, 5, stratify=np.arange(9), groups=np.arange(9))  # no class has five examples
     assert sorted(map(len, parts)) == [1, 2, 2, 2, 2]
+
+
+def test_whole_groups_are_held_out() -> None:
+    groups = np.arange(200) // 4
+    labels = np.random.default_rng(0).integers(0, 3, 200)
+    held_out, others = hold_out(jax.random.key(0), labels, 0.1, groups)
+    np.testing.assert_array_equal(np.sort(np.concatenate([held_out, others])), np.arange(200))
+    assert not set(groups[held_out]) & set(groups[others])
+    assert 12 <= len(held_out) <= 28

@@ -60,6 +60,7 @@ def crossval_knn(dataset: Dataset, options: groups.CrossvalKnnOptions, run: Run)
     labels, _ = knn.classify(dataset, found, chosen)
     series = {name: [row.folds for row in rows if row.setting["metric"] == name] for name in options.metric}
     outcome = _outcome(dataset, rows, knn.predicted(dataset, found, labels, chosen, 0), seconds, division)
+    outcome = outcome._replace(notes=[*outcome.notes, *train.shared_groups(dataset)])
     outcome.figures["crossval.png"] = lambda: plots.cross_validation(
         options.k,
         series,

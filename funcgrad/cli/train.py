@@ -72,6 +72,13 @@ def with_epochs(options: TrainOptions, examples: int) -> tuple[TrainOptions, lis
     return replace(options, epochs=max(20, epochs)), notes
 
 
+def shared_groups(dataset: Dataset) -> list[str]:
+    """A line on groups that are in both parts, so that the test part is none of strangers."""
+    train, test = dataset.train.groups, dataset.test.groups
+    shared = set() if train is None or test is None else {*train.tolist()} & {*test.tolist()}
+    return [f"{len(shared)} groups are in the training part and in the test part"] if shared else []
+
+
 def _missing_classes(dataset: Dataset) -> list[str]:
     """A line that names the classes that cannot be learned."""
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
@@ -97,13 +104,13 @@ class Trained(NamedTuple):
 def train_one(dataset: Dataset, options: TrainOptions, run: Run, seconds: dict[str, float]) -> Trained:
     key, split_key = jax.random.split(jax.random.key(run.seed))
     inputs, labels = dataset.train.images, dataset.train.labels
-    notes, validation = _missing_classes(dataset), None
+    notes, validation = [*_missing_classes(dataset), *shared_groups(dataset)], None
     if dataset.validation is not None:
         validation = dataset.validation.images, dataset.validation.labels
         count = f"{len(validation[1]):,} examples"
         notes.append(f"validated on the data's own validation part of {count}, in place of a --validation share")
     elif options.validation:
-        held_out, others = hold_out(split_key, labels, options.validation)
+        held_out, others = hold_out(split_key, labels, options.validation, dataset.train.groups)
         validation = inputs[held_out], labels[held_out]
         inputs, labels = training.select_rows(inputs, others), labels[others]
     options, epoch_notes = with_epochs(options, len(labels))

@@ -69,17 +69,25 @@ def test_the_groups_of_the_data_stay_together() -> None:
     )
     assert grouped["division"] == "4 folds, stratified and shuffled by seed 0, each of 20 groups in one fold"
     assert grouped["cv"][0]["mean"] < 0.2 < 0.5 < alone["cv"][0]["mean"]
+    assert (
+        "20 groups are in the training part and in the test part"
+        in crossval.KNN.run(dataset, options, CommandRun()).notes
+    )
     watched = crossval.KNN.run(dataset._replace(validation=whole), options, CommandRun())
     assert watched.notes[0] == "the validation part of 40 examples is not used"
     with pytest.raises(ValueError, match=r"^in_order: takes the examples as they come; got groups as well$"):
         crossval.KNN.run(dataset, replace(options, folds_in_order=True), CommandRun())
 
 
-def test_a_column_of_groups_keeps_each_in_one_fold(run: Run, tmp_path: Path) -> None:
-    rows = [f"{i * 0.1:.1f},{i % 2},p{i // 4}" for i in range(80)]
+def test_a_column_of_groups_keeps_each_in_one_fold(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = [f"{i * 0.1:.1f},{i % 2},p{i % 20}" for i in range(80)]
     (tmp_path / "people.csv").write_text("\n".join(["height,label,person", *rows]))
     data = ["--data", tmp_path / "people.csv", "--label-column", "label", "--groups", "person"]
-    result = run("crossval", "linear", *data, "--lr", "1e-2", "--epochs", 1, "--folds", 4)
+    command = ["crossval", "linear", *data, "--lr", "1e-2", "--epochs", "1", "--folds", "4", "--json"]
+    assert cli.main([*map(str, command)]) == 0
+    out, err = capsys.readouterr()
+    assert err == "funcgrad crossval linear: 16 groups are in the training part and in the test part\n"
+    result = json.loads(out)
     assert re.fullmatch(
         "4 folds, stratified and shuffled by seed 0, each of [0-9]+ groups in one fold", result["metrics"]["division"]
     )
