@@ -22,6 +22,7 @@ from funcgrad.autograd.primitives import TABLE
 # Written with an operator that never raises, and that means the same for NumPy arrays.
 INFIX = frozenset({"add", "sub", "mul", "neg", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "xor"})
 LARGEST = 5000  # computations in one Python function; longer sequences are split
+PIECE = 500  # into pieces of this length
 
 
 class Node:
@@ -182,7 +183,9 @@ class Writer:
         self.parts: list[str] = []  # functions that hold a piece of a large graph
         self.names: dict[str, Any] = {"math": math}
         self.operations = 0
-        self.text: dict[int, str] = {}
+        self.bodies: dict[str, str] = {}  # of the parts: the name of each
+        self.text: dict[int, str] = {-1 - i: name for i, name in enumerate(inputs)}
+        self.refers: dict[int, list[tuple[int, int]]] = {}
         self.uses: dict[int, int] = {}
 
     def count(self, block: Block) -> None:
@@ -202,8 +205,12 @@ class Writer:
 
     def references(self, node: Node) -> list[tuple[int, int]]:
         """The nodes and inputs to which the expression of this node refers, and how often."""
-        template = self.template(node)
-        return [(x.number, _times(template, i)) for i, x in enumerate(node.operands) if type(x) is Node]
+        if node.number not in self.refers:
+            template = self.template(node)
+            self.refers[node.number] = [
+                (x.number, _times(template, i)) for i, x in enumerate(node.operands) if type(x) is Node
+            ]
+        return self.refers[node.number]
 
     def template(self, node: Node) -> str:
         """The format string of the computation; empty for a call of the primitive by name."""
@@ -249,34 +256,45 @@ class Writer:
         else:
             self._write_nodes(nodes, indent, ends)
 
-    def _write_nodes(self, nodes: Sequence[Node], indent: str, ends: Sequence[Any] = ()) -> None:
-        """Writes each node as an expression inside its only use, if that is near, else on a line of its own."""
+    def _write_nodes(self, nodes: Sequence[Node], indent: str, ends: Sequence[Any] = (), first: int = 0) -> None:
+        """Writes each node as an expression inside its only use, if that is near, else on a line of its own.
+
+        `first` is the number of the node that is called t0.
+        """
         used = {*ends}.union(*[node.operands for node in nodes])
         for node in nodes:
             text = self.expression(node)
             if self.uses[node.number] == 1 and node in used and len(text) < 60:
                 self.text[node.number] = f"({text})"
             else:
-                self.text[node.number] = f"t{node.number}"
-                self.lines.append(f"{indent}t{node.number} = {text}")
+                self.text[node.number] = name = f"t{node.number - first}"
+                self.lines.append(f"{indent}{name} = {text}")
 
     def _write_parts(self, nodes: list[Node], indent: str) -> None:
-        """Writes many nodes in pieces, each a function of the values it needs that returns those needed later."""
-        for piece in (nodes[i : i + LARGEST] for i in range(0, len(nodes), LARGEST)):
+        """Writes many nodes in pieces, each a function of the values it needs that returns those needed later.
+
+        The names in a piece do not depend on where it is, so that pieces that compute the same are one function.
+        """
+        for piece in (nodes[i : i + PIECE] for i in range(0, len(nodes), PIECE)):
             own = {node.number: self.uses[node.number] for node in piece}
-            needs = set()
+            needs: dict[int, str] = {}
             for number, times in itertools.chain.from_iterable(map(self.references, piece)):
                 if number in own:
                     own[number] -= times
-                else:
-                    needs.add(self.reference(number))
+                elif number not in needs:
+                    needs[number] = f"a{len(needs)}"
             results = [number for number, left in own.items() if left]
-            outer, self.lines = self.lines, []
-            self._write_nodes(piece, "    ")
-            call = f"part_{piece[0].number}({', '.join(sorted(needs))})"
-            returned = "".join(f"t{number}, " for number in results)
-            self.parts += [f"def {call}:", *self.lines, f"    return ({returned})", ""]
-            self.lines = [*outer, f"{indent}({returned}) = {call}"]
+            (text, lines), self.text, self.lines = (self.text, self.lines), dict(needs), []
+            self._write_nodes(piece, "    ", first=piece[0].number)
+            returned = "".join(f"{self.text[number]}, " for number in results)
+            body = "\n".join([*self.lines, f"    return ({returned})", ""])
+            self.text, self.lines = text, lines
+            if body not in self.bodies:
+                self.bodies[body] = f"part_{len(self.bodies)}"
+                self.parts += [f"def {self.bodies[body]}({', '.join(needs.values())}):", body]
+            self.text.update({number: f"t{number}" for number in results})
+            taken = "".join(f"t{number}, " for number in results)
+            lines.append(f"{indent}({taken}) = {self.bodies[body]}({', '.join([text[number] for number in needs])})")
 
     def expression(self, node: Node) -> str:
         """The computation as a Python expression."""
@@ -289,14 +307,10 @@ class Writer:
         self.names[called] = (self.function_of or attrgetter("value"))(node.primitive)
         return f"{called}({', '.join(operands)})"
 
-    def reference(self, number: int) -> str:
-        """The node, or input, of this number as source."""
-        return self.inputs[-1 - number] if number < 0 else self.text[number]
-
     def operand(self, x: Any) -> str:
         """A constant or a node as source. Constants that are not numbers, strings too, are passed by name."""
         if type(x) is Node:
-            return self.reference(x.number)
+            return self.text[x.number]
         if type(x) is float:
             if x != x or x in (math.inf, -math.inf):
                 return "math.nan" if x != x else "math.inf" if x > 0 else "(-math.inf)"

@@ -11,7 +11,7 @@ from typing import Any
 
 from funcgrad.autograd import ops
 from funcgrad.autograd import primitives as p
-from funcgrad.autograd.tracing import Traced
+from funcgrad.autograd.tracing import Traced, number
 
 _COMPARISONS: dict[str, Callable[..., Any]] = {
     **{"greater": operator.gt, "greater_equal": operator.ge, "less": operator.lt, "less_equal": operator.le},
@@ -19,6 +19,10 @@ _COMPARISONS: dict[str, Callable[..., Any]] = {
     "logical_and": lambda x, y: p.and_(p.ne(x, 0.0), p.ne(y, 0.0)),
     "logical_or": lambda x, y: p.or_(p.ne(x, 0.0), p.ne(y, 0.0)),
     "logical_not": lambda x: p.eq(x, 0.0),
+    "bitwise_and": lambda x, y: p.and_(number(x), number(y)),
+    "bitwise_or": lambda x, y: p.or_(number(x), number(y)),
+    "bitwise_xor": lambda x, y: p.xor(number(x), number(y)),
+    "invert": p.not_,
     "signbit": p.signbit,
     "conjugate": lambda x: x,
 }

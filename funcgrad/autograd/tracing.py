@@ -152,6 +152,10 @@ class Traced(Var):
         raise TypeError("a traced float cannot be pickled: its derivative would be lost")
 
     def __bool__(self) -> bool:
+        value = self.value
+        if type(value) is bool and self.trace.comparisons and not self.trace.closed:  # the usual case, kept fast
+            self.trace.equations.append((p.guard, (self, value), self.trace.new(value)))
+            return value
         if type(concrete(self)) is not bool:
             return bool(p.ne(self, 0.0))
         return bool(self._outcome())
@@ -311,14 +315,15 @@ _new = object.__new__
 
 def _arithmetic(primitive: Any, reflected: bool) -> Callable[[Traced, Any], Any]:
     """An operator that is one primitive: `_operator` with a fast path for plain floats in one trace, the usual case."""
-    general, value = _operator(primitive, reflected), primitive.value
+    smooth = primitive.smooth
+    general, value = _operator(primitive, reflected, logical=not smooth), primitive.value
 
     def method(self: Traced, other: Any) -> Any:
         trace, x = self.trace, self.value
         if type(other) is int:
             other = float(other)
         y = other.value if type(other) is Traced and other.trace is trace else other
-        if type(x) is not float or type(y) is not float or trace.closed:
+        if type(x) is not float or type(y) is not float or trace.closed or not (smooth or trace.comparisons):
             return general(self, other)
         output: Traced = _new(Traced)  # faster than the constructor
         output.trace, output.value = trace, value(y, x) if reflected else value(x, y)
@@ -361,7 +366,7 @@ for _name, _function in _BINARY.items():
             _method = _operator(_function, _reflected, logical=_name in ("and", "or", "xor"))
         setattr(Traced, f"__{_prefix}{_name}__", _method)
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
-    setattr(Traced, f"__{_name}__", _operator(p.TABLE[_name], reflected=False, logical=True))
+    setattr(Traced, f"__{_name}__", _arithmetic(p.TABLE[_name], reflected=False))
 setattr(Traced, "__pow__", _power_operator)  # noqa: B010
 
 

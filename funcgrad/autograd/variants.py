@@ -1,6 +1,8 @@
 """What `jit` compiles: a variant for each nesting of the arguments and each set of constants, with its paths."""
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -85,6 +87,18 @@ class CallForm(NamedTuple):
         return self.fun(*[self.static.get(i, x) for i, x in enumerate(args)], **keywords)
 
 
+@contextmanager
+def collecting_later() -> Iterator[None]:
+    """Without garbage collection, which would walk all equations again and again: half of the time of compiling."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Variant:
     """The compiled paths for one nesting of the arguments and one set of constants among them.
 
@@ -122,7 +136,7 @@ class Variant:
                 "values (ops.where)",
             )
             return self.uncompiled(leaves)
-        with owner.lock:
+        with owner.lock, collecting_later():
             if self.tree is None and len(self.graphs) >= MAX_NESTED:
                 self._grow_tree()
             if self.tree is not None:
