@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from funcgrad.cli import options as groups
 from funcgrad.cli.console import percent
 from funcgrad.cli.duplicates import leakage
 from funcgrad.cli.run import DataCommand, Outcome, Run
+from funcgrad.cli.signals import in_thread
 from funcgrad.datasets import Dataset
 from funcgrad.report import Predictions, timed
 
@@ -35,24 +37,25 @@ def _division_in_words(dataset: Dataset, options: groups.FoldOptions, seed: int)
 def crossval_knn(dataset: Dataset, options: groups.CrossvalKnnOptions, run: Run) -> Outcome:
     seconds: dict[str, float] = {}
     division = _division_in_words(dataset, options, run.seed)
+    validate = partial(
+        crossval.knn,
+        dataset.train.images,
+        dataset.train.labels,
+        ks=options.k,
+        metrics=options.metric,
+        **_division(dataset, options, jax.random.key(run.seed)),
+        weights=options.weights,
+        temperature=options.temperature,
+        p=options.p,
+        precision=options.precision,
+        memory=options.memory,
+        mesh=sharding.make_mesh(options.devices) if options.devices > 1 else None,
+        folder=knn.saved_in(run.out),
+        resume=run.resume,
+        data={"p": options.p, "precision": options.precision, "division": division, **knn.identity(dataset)},
+    )
     with run.progress("cross-validation", unit="queries") as report_progress, timed(seconds):
-        rows = crossval.knn(
-            dataset.train.images,
-            dataset.train.labels,
-            ks=options.k,
-            metrics=options.metric,
-            **_division(dataset, options, jax.random.key(run.seed)),
-            weights=options.weights,
-            temperature=options.temperature,
-            p=options.p,
-            precision=options.precision,
-            memory=options.memory,
-            mesh=sharding.make_mesh(options.devices) if options.devices > 1 else None,
-            folder=knn.saved_in(run.out),
-            resume=run.resume,
-            data={"p": options.p, "precision": options.precision, "division": division, **knn.identity(dataset)},
-            progress=report_progress,
-        )
+        rows = in_thread(lambda report: validate(progress=report), report_progress)
     best = crossval.best(rows).setting
     p = options.p if best["metric"] == "minkowski" else None
     chosen = groups.pick(groups.KnnOptions, {**vars(options), "metric": best["metric"], "k": (best["k"],), "p": p})

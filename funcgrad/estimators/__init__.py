@@ -11,6 +11,9 @@ Examples are rows of a dense table: flatten images first, and call `toarray()` o
 what is trained in a pipeline as above. A training compiles once for each shape of the data and each setting; a search
 over many settings of one model is faster with `funcgrad.crossval.sweep`, which trains all of them in one program.
 
+`n_jobs` of scikit-learn works: joblib starts processes afresh. A process that is forked once JAX has started, as by
+`multiprocessing` with "fork", may hang: start it by "spawn".
+
 Read `knn`; then `trained`, which `linear` and `mlp` fill in; `weights` is `sample_weight` and `class_weight`.
 """
 
