@@ -48,3 +48,12 @@ def test_a_million_gradients_were_compared_without_a_miss() -> None:
     assert [part >= result[key]["all"] / 2 for part, key in zip(special, ("programs", "gradients"), strict=True)]
     assert result["failures"] == []
     assert all(row["of_tolerance"] <= 1.0 for row in result["functions"].values())
+
+
+def test_on_the_oldest_jax_what_it_has_wrong_is_listed_and_counted() -> None:
+    result = recorded("gradcheck_million_jax_0.10")
+    assert result["settings"]["jax"].startswith("0.10.")
+    assert result["failures"] == []
+    assert result["distinct_programs"] >= 2000
+    assert sum(result["excluded"].values()) < 0.05 * result["numbers"]
+    assert any("ndtri, everywhere" in edge for edge in result["excluded"])
