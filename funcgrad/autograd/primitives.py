@@ -354,7 +354,12 @@ log_ndtr = primitive(
     lambda t, ans, x: mul(t, exp(sub(sub(mul(-0.5, square(x)), math.log(2 * pi) / 2), ans))),
 )
 gamma_sign = primitive("gamma_sign", special.gamma_sign, None)
-gamma: Primitive = primitive("gamma", special.gamma, lambda t, ans, x: mul(t, mul(ans, digamma(x))))
+gamma: Primitive = primitive(
+    "gamma",
+    special.gamma,
+    lambda t, ans, x: mul(mul(t, digamma(x)), ans),
+    reverse={0: lambda t, ans, x: mul(mul(t, ans), digamma(x))},
+)
 
 
 def _bessel_slope(t: Any, ans: Any, n: int, x: Any) -> Any:

@@ -180,3 +180,9 @@ def test_where_the_second_derivative_of_ndtri_overflows_zero_times_it_is_nan() -
     assert ag.grad(slope)(1e-300) == -math.inf
     assert math.isnan(ag.vjp(slope, 1e-300)[1](0.0)[0])
     assert ag.grad(slope)(1e-100) == pytest.approx(-4.6800792702224e198, rel=1e-12)
+
+
+def test_zero_times_the_slope_of_gamma_is_zero_near_its_pole_as_in_jax() -> None:
+    for x in (1e-200, -1e-200):  # where Γ(x) ψ(x) overflows, and neither of the two
+        assert ag.vjp(ops.gamma, x)[1](0.0)[0] == ag.jvp(ops.gamma, (x,), (0.0,))[1] == 0.0
+        assert ag.grad(ops.gamma)(x) == -math.inf
