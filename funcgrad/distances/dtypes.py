@@ -4,7 +4,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from funcgrad.distances.metrics import Metric
 
@@ -22,7 +21,8 @@ def as_vectors(name: str, x: Any) -> Any:
         raise TypeError(f"{name}: needs a dense array, got {given}, which is sparse; pass its .toarray() or .todense()")
     if missing := np.ma.count_masked(x) if isinstance(x, np.ma.MaskedArray) else 0:
         raise ValueError(f"{name}: {missing} values are masked; fill them first, as by .filled(0)")
-    if not isinstance(x, Array):
+    is_like_an_array = isinstance(getattr(x, "dtype", None), np.dtype) and hasattr(x, "reshape")
+    if isinstance(x, np.ndarray) or not is_like_an_array:  # a masked array is an `ndarray`, too
         try:
             x = np.asarray(x)
         except (TypeError, ValueError):

@@ -142,7 +142,7 @@ def a_mapped_file_is_streamed_within_the_memory() -> None:
         for shares in (1, 4):
             mesh, done = sharding.make_mesh(points=shares), []
             found = kneighbors(
-                FLOATS, points, 5, mesh=mesh, memory="2KiB", progress=lambda *x, done=done: done.append(x)
+                FLOATS, points, 5, mesh=mesh, memory="20KiB", progress=lambda *x, done=done: done.append(x)
             )
             assert_same(found, kneighbors(FLOATS, FLOATS, 5))
             own = COUNT if shares == 4 else (51, 50)[jax.process_index()]

@@ -234,15 +234,15 @@ def test_where_it_would_not_pay() -> None:
 @slow
 def test_it_counts_to_the_memory_of_a_search() -> None:
     points = pictures(2000)
-    index, left = neighbors.as_index(points, "l2", None, k=3, queries=10, memory="64MiB", tuning=SMALL)
+    index = neighbors.as_index(points, "l2", None, k=3, queries=10, memory="64MiB", tuning=SMALL)
     assert index.projection is not None
-    assert left == 64 * 2**20 - sum(np.asarray(x).nbytes for x in jax.tree.leaves(index.projection))
+    assert index.reserved == sum(np.asarray(x).nbytes for x in jax.tree.leaves(index.projection))
     needed = bytes_needed(2000, DIMENSIONS, "l2")
     for memory, k in ((2 * needed - 2, 3), ("1MiB", 200)):  # less than half is for a projection; too many neighbours
-        index, left = neighbors.as_index(points, "l2", None, k=k, queries=10, memory=memory, tuning=SMALL)
+        index = neighbors.as_index(points, "l2", None, k=k, queries=10, memory=memory, tuning=SMALL)
         assert index.projection is None
-        assert left == (memory if isinstance(memory, int) else 2**20)
-    with pytest.raises(ValueError, match=r"^memory: 300 bytes is too little"):  # a quarter is for candidates
+        assert index.reserved == 0
+    with pytest.raises(ValueError, match=r"^memory: 400 bytes is too little"):
         kneighbors(points[:10], prepared(points, "l2"), 3, memory=400, tuning=SMALL)
 
 
