@@ -172,8 +172,8 @@ class PathTree:
     def operations(self) -> int:
         return sum(code.operations for code in list(self.codes.values()))
 
-    def add(self, graph: Graph, numbers: Sequence[Any] = ()) -> None:
-        """Adds a path. Where the function itself has changed since, what it did before is dropped.
+    def add(self, graph: Graph, numbers: Sequence[Any] = ()) -> Segment:
+        """Adds a path and returns its last segment. Where the function itself has changed, its past is dropped.
 
         `numbers` are those that `run` found on the way: what computes the same numbers by the same primitives is taken
         for the same, without a look at each operand.
@@ -182,14 +182,15 @@ class PathTree:
         for start, stop in _pieces(graph):
             equations = graph.equations[start:stop]
             guard = graph.equations[stop] if stop < len(graph.equations) else None
-            segment = children.get(outcome)
-            if segment is None or not segment.is_like(equations, guard, numbers):
-                segment = self._segment(above, graph, start, equations, guard)
-                children[outcome] = segment
+            found = children.get(outcome)
+            if found is None or not found.is_like(equations, guard, numbers):
+                found = children[outcome] = self._segment(above, graph, start, equations, guard)
                 self.equations += len(equations) + 1
+            segment = found
             if guard is not None:
                 children, outcome, above = segment.below, guard[1][1], segment
         self.paths += 1
+        return segment
 
     def _segment(
         self, above: Segment | None, graph: Graph, start: int, equations: Sequence[Equation], guard: Equation | None

@@ -183,9 +183,8 @@ class Variant:
             return self._trace_in_tree(self.tree, leaves, ())
         if graph.closes_over:
             return self.uncompiled(leaves)
-        tree.add(graph, numbers)
-        numbers, end = tree.run(leaves)
-        return self.uncompiled(leaves) if end is None else self._result(tree, numbers, end)
+        end = tree.add(graph, numbers)
+        return self._result(tree, [*leaves, *(output.value for _, _, output in graph.equations)], end)
 
     def _through_tree(self, *leaves: float) -> Any:
         assert self.tree is not None
