@@ -28,7 +28,6 @@ def trace_graph(fun: Function, leaves: list[Any], places: list[int], tree: Tree,
     if closes_over:
         equations = [(p, tuple([_constant(trace, x) for x in xs]), output) for p, xs, output in equations]
         outputs = [_constant(trace, x) for x in outputs]
-    trace.equations = []  # so that the graph is in no cycle, and is freed without garbage collection
     chosen = tuple([names[i] for i in places])
     name = getattr(fun, "__name__", "function")
     graph = Graph(

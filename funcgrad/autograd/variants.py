@@ -156,7 +156,10 @@ class Variant:
         return out
 
     def _traced(self, call: CallForm, leaves: Sequence[float]) -> tuple[Graph, Any]:
-        return trace_graph(call.function, call.whole(leaves), call.places, call.tree, call.names)
+        graph, value = trace_graph(call.function, call.whole(leaves), call.places, call.tree, call.names)
+        for x in graph.inputs:
+            x.trace.equations = []  # so that the graph is in no cycle, and is freed without garbage collection
+        return graph, value
 
     def _use(self, code: CompiledFunction | PathTree, function: Function) -> None:
         self.code, self.function = code, function
