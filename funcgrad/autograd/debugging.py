@@ -92,7 +92,7 @@ def _line_of_user() -> str:
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith((_HERE, "<compiled")):
         at = frame.f_locals if frame.f_code.co_filename == transforms.__file__ else {}
-        if {"trace", "primitive", "inputs", "output"} <= at.keys():
+        if {"trace", "primitive", "inputs", "output"} <= {*at}:
             number = next(i for i, (_, _, output) in enumerate(at["trace"].equations) if output is at["output"])
             call = _call(at["primitive"], at["inputs"])
             return f"in the derivative of {call}, {at['trace'].equations.lines[number]}"
