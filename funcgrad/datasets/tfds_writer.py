@@ -138,14 +138,21 @@ def _verify(path: Path, what: str, info: Any) -> None:
 
 def _download(url: str, path: Path, size: int, progress: Progress | None) -> None:
     from http.client import HTTPException
+    from urllib.error import HTTPError
     from urllib.request import urlopen
 
     message, caught = f"{url}: download failed; --from takes a local copy", (OSError, HTTPException)
-    with reporting(message, OSError, caught), urlopen(url, timeout=60) as response, path.open("wb") as out:
-        while out.tell() <= size and (block := response.read(1 << 20)):
-            out.write(block)
-            if progress:
-                progress(out.tell(), max(size, out.tell()))
+    with reporting(message, OSError, caught):
+        try:
+            response = urlopen(url, timeout=60)
+        except HTTPError as error:
+            error.close()  # it holds the connection
+            raise
+        with response, path.open("wb") as out:
+            while out.tell() <= size and (block := response.read(1 << 20)):
+                out.write(block)
+                if progress:
+                    progress(out.tell(), max(size, out.tell()))
 
 
 # What an archive holds needs no check: its sha256 was verified.

@@ -22,7 +22,7 @@ def as_vectors(name: str, x: Any) -> Any:
     if missing := np.ma.count_masked(x) if isinstance(x, np.ma.MaskedArray) else 0:
         raise ValueError(f"{name}: {missing} values are masked; fill them first, as by .filled(0)")
     is_like_an_array = isinstance(getattr(x, "dtype", None), np.dtype) and hasattr(x, "reshape")
-    if isinstance(x, np.ndarray) or not is_like_an_array:  # a masked array is an `ndarray`, too
+    if isinstance(x, np.ma.MaskedArray | np.matrix) or not is_like_an_array:
         try:
             x = np.asarray(x)
         except (TypeError, ValueError):

@@ -54,7 +54,7 @@ def test_neighbors_are_the_first_by_distance_then_index(metric: str, dtype: type
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("order", ["nearest first", "nearest last", "as they come", "all alike"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize(("memory", "least", "count"), [("60KiB", 16, 4096), ("150KiB", 512, 16384)])
+@pytest.mark.parametrize(("memory", "least", "count"), [("60KiB", 16, 4096), ("150KiB", 512, 40_960)])
 def test_many_blocks_find_the_same_whatever_each_brings(
     order: str, dtype: type, memory: str, least: int, count: int
 ) -> None:

@@ -145,7 +145,7 @@ def check_bounds(seed: int, outputs: int) -> list[float]:
                 z = QUERIES @ params.coef.T + params.intercept
                 sure = certified(z, np.linalg.norm(QUERIES, axis=1), params, bound, case.link)
                 assert (predict(z) == labels)[sure].all()
-                assert sure.any() or scale > 1e-7
+                assert sure.any() or scale > 1e-8
             used.append(float(of_w / bound.radius))
         assert bound.radius < 1e-6 * max(1.0, case.strength)  # at the optimum only rounding is left
     return used

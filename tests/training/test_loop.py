@@ -220,7 +220,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path: Path) -
 
 # Killed
 
-KILLS, LONG = 20, 80  # a killed training takes few epochs
+KILLS, LONG = 20, 160  # a killed training takes few epochs
 DROPPING = {**PLAIN, "model": models.mlp((8,), 3, dropout=0.3), "validation": FULL["validation"]}
 
 
@@ -238,12 +238,12 @@ def in_a_fork(run: Callable[[], Any]) -> int:
     os._exit(0)
 
 
-def killed_at_a_file(folder: Path, number: int) -> None:
-    """Kills this process when its Python code touches a file of the checkpoints for the so manieth time."""
+def killed_at_a_file(folder: Path, number: int, *, renamed: bool) -> None:
+    """Kills this process when its code touches, or renames, a file of the checkpoints for the so manieth time."""
     left = iter(range(number))
 
     def hook(event: str, arguments: tuple) -> None:
-        touches = event == "open" or event.startswith(("os.", "shutil."))
+        touches = event == "os.rename" if renamed else event == "open" or event.startswith(("os.", "shutil."))
         if touches and str(folder) in str(arguments[:1]) and next(left, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -253,9 +253,9 @@ def killed_at_a_file(folder: Path, number: int) -> None:
 def killed_again_and_again(folder: Path) -> None:
     """Trains in forked processes, each of which goes on from what the one before left, and is killed.
 
-    A fourth of them die at a file of their checkpoints, some shortly after their beginning, the others at any time from
-    their first epoch on, half of these with pauses between writes. The last runs to the end, and has the bits of one
-    that ran through.
+    A fourth of them die at a file of their checkpoints, most of these before it is renamed; some die shortly after
+    their beginning, the others at any time from their first epoch on, half of these with pauses between writes. The
+    last runs to the end, and has the bits of one that ran through.
     """
     rng, newest, unfinished = random.Random(0), 0, 0
     jax.config.update("jax_compilation_cache_dir", f"{folder}-compiled")
@@ -267,9 +267,9 @@ def killed_again_and_again(folder: Path) -> None:
     for number in range(KILLS):
         reads, writes = os.pipe()
 
-        def run(number: int = number, writes: int = writes, file: int = rng.randrange(150)) -> None:
+        def run(number: int = number, writes: int = writes, file: int = rng.randrange(50)) -> None:
             if number % 4 == 0:
-                killed_at_a_file(folder, file)
+                killed_at_a_file(folder, file // 10 if number % 8 == 0 else file, renamed=number % 8 == 0)
             pause = 0.3 if number % 2 else 0.0
             told, paused = lambda *_: os.write(writes, b".") and None, lambda: time.sleep(pause)
             a_long_training(folder, on_epoch=told, should_stop=paused)
