@@ -159,10 +159,10 @@ def test_the_first_frame_of_several_is_taken_and_said(tmp_path: Path) -> None:
         pixels, notes = load_one(tmp_path, frames[0], suffix, of={"save_all": True, "append_images": frames[1:]})
         assert pixels[0, 0].tolist() == [200, 0, 0]
         assert notes == ("1 of 1 image: several frames or pages, of which the first is taken",)
-    pixels, notes = load_one(
-        tmp_path, frames[0], ".jpg", of={"format": "MPO", "save_all": True, "append_images": frames}
-    )
-    assert (pixels.shape, notes) == ((6, 5, 3), ())  # a photograph of a telephone, with what belongs to it
+    large = [frame.resize((64, 48)) for frame in frames]  # Pillow before 11.3 writes small ones wrongly
+    of = {"format": "MPO", "save_all": True, "append_images": large[1:]}
+    pixels, notes = load_one(tmp_path, large[0], ".jpg", of=of)
+    assert (pixels.shape, notes) == ((48, 64, 3), ())  # a photograph of a telephone, with what belongs to it
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
